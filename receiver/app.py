@@ -1,0 +1,72 @@
+"""The only wiring: every part is made here and handed to those who need it. Opens in order, closes in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from receiver import log, metrics
+from receiver.delivery import Delivery
+from receiver.providers import PROVIDERS
+from receiver.routing import Routing
+from receiver.web.auth import Credentials
+from receiver.web.callbacks import AnyProvider, Callbacks
+from receiver.web.gate import Gate
+from receiver.web.middleware import answer_errors
+from receiver.web.ops import Ops
+from receiver.web.smn import SmsEvents
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from receiver.settings import Settings
+
+OPS: Final = web.AppKey("ops", Ops)
+#: Seconds between hand-overs of counts to the metrics; other workers read them from files.
+_FLUSH_EVERY: Final = 1.0
+
+
+def create_app(settings: Settings, redis_url: str) -> web.Application:
+    """Wire the service for a Redis. Nothing is opened before the application starts."""
+    logger = log.configure(settings.log_level)
+    routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
+    delivery = Delivery(settings, redis_url, logger)
+    gate = Gate(settings.projects, settings.trusted_proxies)
+    callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
+    events = SmsEvents(Credentials(settings.projects), routing)
+    ops = Ops(delivery)
+
+    app = web.Application(middlewares=[answer_errors(logger)], client_max_size=settings.max_body)
+    app[OPS] = ops
+    app.add_routes(
+        [
+            web.post("/sms/callback", callbacks["tencent"].receive, name="callback"),
+            web.post("/sms/callback/{project_id}", callbacks["tencent"].receive),
+            web.post("/callbacks/{provider}/{project_id}", AnyProvider(callbacks).receive),
+            web.get("/v2/{project_id}/notifications/sms/callback", events.list),
+            web.get("/livez", ops.livez),
+            web.get("/readyz", ops.readyz),
+            web.get("/metrics", ops.metrics),
+        ]
+    )
+
+    async def delivering(_app: web.Application) -> AsyncIterator[None]:
+        await delivery.open()
+        yield
+        await delivery.close()
+
+    async def counting(_app: web.Application) -> AsyncIterator[None]:
+        flushing = asyncio.create_task(_flush_metrics())
+        yield
+        flushing.cancel()
+
+    app.cleanup_ctx.extend([delivering, counting])
+    return app
+
+
+async def _flush_metrics() -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_EVERY)
+        metrics.Tally.flush()

@@ -1,0 +1,82 @@
+"""``receiver serve``: run the service until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+import uvloop
+from aiohttp import web
+
+from receiver import log
+from receiver.app import OPS, create_app
+from receiver.embedded import EmbeddedValkey
+from receiver.errors import ReceiverError
+from receiver.settings import described, read_settings, unknown_names
+
+if TYPE_CHECKING:
+    from receiver.log import Logger
+    from receiver.settings import Settings
+
+#: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
+KEEPALIVE: Final = 75.0
+_HELP: Final = "\b\nSettings (environment):\n" + "\n".join(
+    f"  {name:<28} {text}" + (f" [{default}]" if default else "") for name, default, text in described()
+)
+
+
+@click.command(epilog=_HELP)
+def serve() -> None:
+    """Run the service.
+
+    Without REDIS_URL it starts its own Valkey, with its data under RECEIVER_DATA_DIR.
+    """
+    settings = read_settings(os.environ)
+    logger = log.configure(settings.log_level)
+    for sentence in unknown_names(os.environ):
+        logger.warning("settings.unknown", problem=sentence)
+    if settings.redis_url is not None:
+        _run(settings, settings.redis_url, logger)
+        return
+    valkey = EmbeddedValkey(settings.data_dir / "valkey", settings.embedded_port, logger)
+    valkey.start()
+    try:
+        _run(settings, valkey.url, logger)
+    finally:
+        valkey.stop()
+
+
+def _run(settings: Settings, redis_url: str, logger: Logger) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, redis_url, logger))
+
+
+async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
+    app = create_app(settings, redis_url)
+    stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_, lambda s=signal_: stop.done() or stop.set_result(s))
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=settings.stop_timeout
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+        logger.info("service.listening", url=f"http://{settings.host}:{settings.port}", redis=redis_url)
+        reason = await stop
+        logger.info("service.stopping", signal=reason.name)
+        app[OPS].stopping = True
+        if reason is signal.SIGTERM:  # a person at Ctrl-C need not wait for a load balancer to notice
+            await asyncio.sleep(settings.stop_delay)
+    except OSError as error:
+        raise ReceiverError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. Set PORT or RECEIVER_HOST."
+        ) from None
+    finally:
+        await runner.cleanup()
+        logger.info("service.stopped")
+    sys.stderr.flush()

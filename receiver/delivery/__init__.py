@@ -1,0 +1,113 @@
+"""Where events become safe: in Redis, else on disk, else not at all. The ack is decided here, in ``keep``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from receiver import metrics
+from receiver.delivery.breaker import Breaker
+from receiver.delivery.drain import Drain
+from receiver.delivery.groups import GroupCommit, NotTakenError
+from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.room import Room
+from receiver.delivery.spool import Spool
+from receiver.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from receiver.events import Entry
+    from receiver.log import Logger
+    from receiver.settings import Settings
+
+#: Seconds that a disk may take. With the longest publish time-out (1.2 s) an answer is given within 2 s.
+_SPOOL_TIMEOUT: Final = 0.7
+_ROUTES: Final = ("redis", "spool", "refuse")
+
+
+class Delivery:
+    """Takes entries and returns when they are safe."""
+
+    def __init__(self, settings: Settings, redis_url: str, logger: Logger) -> None:
+        """Wire the parts; ``open`` does the first I/O."""
+        self._logger = logger
+        self.room = Room(settings.max_inflight_bytes, settings.max_inflight_events)
+        self._client = connect(redis_url)
+        self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
+        self._drainer = Publisher(self._client, max(5.0, settings.publish_timeout), settings.dedupe_window)
+        self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
+        self._redis = GroupCommit(self._publisher.write)
+        self.breaker = Breaker(self._prober.probe, self._changed, logger)
+        self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers)
+        self._disk = GroupCommit(self.spool.write)
+        self._drain = Drain(self.spool, self._drainer, self.breaker, logger)
+        self._healing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the spool, look whether Redis is there, begin to drain. A Redis that is away is no reason not to."""
+        await self.spool.open()
+        self._redis.start()
+        self._disk.start()
+        try:
+            await self._prober.probe()
+        except NotTakenError as error:
+            self.breaker.trip(error)
+        self._drain.start()
+        self._healing = asyncio.create_task(self._heal(), name="heal spool")
+        self._changed()
+
+    async def close(self) -> None:
+        """Let what was handed in become safe, then let go of Redis and the disk."""
+        await self._redis.close()
+        await self._disk.close()
+        if self._healing is not None:
+            self._healing.cancel()
+            await asyncio.wait([self._healing])
+        await self._drain.close()
+        await self.breaker.close()
+        for publisher in (self._publisher, self._drainer, self._prober):
+            await publisher.close()
+        await self._client.aclose()
+        await self.spool.close()
+
+    async def keep(self, entries: list[Entry]) -> None:
+        """Return when every entry is safe: Redis has replied, or the disk has it. The ack follows from nothing else.
+
+        Raises UnavailableError when neither takes them. What Redis may have stored all the same (a time-out says
+        nothing) is recognised when it comes again, from the spool or from the provider.
+        """
+        if self.breaker.closed:
+            try:
+                await self._redis.commit(entries)
+            except NotTakenError as error:
+                if error.topic is None:
+                    self.breaker.trip(error)
+            else:
+                return
+        try:
+            async with asyncio.timeout(_SPOOL_TIMEOUT):
+                await self._disk.commit(entries)
+        except (NotTakenError, TimeoutError) as error:
+            self._changed()
+            raise UnavailableError("neither Redis nor the spool can take events now; send again later") from error
+
+    @property
+    def route(self) -> str:
+        """Where events go now: ``redis``, ``spool`` or ``refuse``."""
+        if self.breaker.closed:
+            return "redis"
+        return "spool" if self.spool.writable else "refuse"
+
+    def _changed(self) -> None:
+        for route in _ROUTES:
+            metrics.ROUTE.labels(route).set(route == self.route)
+        if self.breaker.closed:
+            self._drain.wake()
+
+    async def _heal(self) -> None:
+        """Find out when a disk that did not take writes takes them again."""
+        while True:
+            await asyncio.sleep(1)
+            if not self.spool.writable:
+                await self.spool.probe()
+                self._changed()
+                self._logger.warning("spool.writable" if self.spool.writable else "spool.not_writable")

@@ -1,0 +1,63 @@
+"""Whether Redis takes writes. The first failure opens the breaker; one probe at a time finds out when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+from receiver.delivery.groups import NotTakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from receiver.log import Logger
+
+#: Seconds between probes: doubled from the first to the last, with jitter so that replicas do not probe in step.
+FIRST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 1.0
+
+
+class Breaker:
+    """Closed: Redis takes writes. Open: it does not, and callbacks do not try."""
+
+    def __init__(
+        self, probe: Callable[[], Awaitable[None]], changed: Callable[[], None], logger: Logger
+    ) -> None:
+        """Take the write that probes, and what to call when the state has changed."""
+        self.closed = True
+        self._probe = probe
+        self._changed = changed
+        self._logger = logger
+        self._probing: asyncio.Task[None] | None = None
+
+    def trip(self, error: NotTakenError) -> None:
+        """Open, for this reason. The first call starts the probes; further ones change nothing."""
+        if not self.closed:
+            return
+        self.closed = False
+        self._logger.warning("redis.away", reason=error.reason, error=str(error))
+        self._changed()
+        self._probing = asyncio.create_task(self._probe_until_back(), name="probe")
+
+    async def close(self) -> None:
+        """Stop probing."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
+
+    async def _probe_until_back(self) -> None:
+        loop = asyncio.get_running_loop()
+        away_since = loop.time()
+        wait = FIRST_WAIT
+        while not self.closed:
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 jitter is no secret
+            wait = min(2 * wait, LONGEST_WAIT)
+            try:
+                await self._probe()
+            except NotTakenError as error:
+                self._logger.debug("redis.still_away", reason=error.reason, error=str(error))
+            else:
+                self.closed = True
+        self._logger.warning("redis.back", away_seconds=round(loop.time() - away_since, 3))
+        self._changed()

@@ -1,0 +1,114 @@
+"""Group commit: many callbacks wait, one write serves all of them.
+
+While a write is under way, callers queue up; the next write takes the whole queue. So the cost of a write (a round
+trip, an fsync) is shared by as many callbacks as came in during the one before, and nobody waits for a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from receiver.events import Entry
+
+#: Events that go into one write. More would make one write hold up the next for long.
+MOST_EVENTS: Final = 4000
+
+
+class NotTakenError(Exception):
+    """A write did not take (all of) the entries. Whether some are stored is not known: write them again elsewhere."""
+
+    def __init__(self, reason: str, message: str, topic: str | None = None) -> None:
+        """Take the reason, a metric label, a message for the log, and the topic if it is about that one alone."""
+        super().__init__(message)
+        self.reason = reason
+        self.topic = topic
+
+
+class _Waiter(NamedTuple):
+    entries: list[Entry]
+    since: float
+    done: asyncio.Future[None]
+
+
+class GroupCommit:
+    """Collects entries of many callers into writes, one at a time.
+
+    ``write`` takes the entries and the time (of the loop) when the first of them was handed in. It returns the
+    topics that failed although the rest is safe, and raises NotTakenError when all failed.
+    """
+
+    def __init__(self, write: Callable[[list[Entry], float], Awaitable[Mapping[str, NotTakenError]]]) -> None:
+        """Do nothing yet: ``start`` does."""
+        self._write = write
+        self._waiting: deque[_Waiter] = deque()
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._loop = asyncio.get_running_loop()
+        self._pump = asyncio.create_task(self._run(), name="group commit")
+
+    async def close(self) -> None:
+        """Finish the writes of all who wait, then stop."""
+        if self._pump is None:
+            return
+        while self._waiting:
+            await asyncio.wait([self._waiting[-1].done])
+        self._pump.cancel()
+        await asyncio.wait([self._pump])
+
+    def commit(self, entries: list[Entry]) -> asyncio.Future[None]:
+        """Queue entries. The future ends when all are safe; it raises NotTakenError. Cancelling it stops no write."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(_Waiter(entries, self._loop.time(), done))
+        self._wake.set()
+        return done
+
+    async def _run(self) -> None:
+        while True:
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            group = self._take()
+            try:
+                failed = await self._write([entry for waiter in group for entry in waiter.entries], group[0].since)
+            except NotTakenError as error:
+                # Those still in the queue learn it now: nobody waits for a time-out that others have seen.
+                _fail([*group, *self._waiting], error)
+                self._waiting.clear()
+            except asyncio.CancelledError:
+                _fail([*group, *self._waiting], NotTakenError("stopped", "the service is stopping"))
+                raise
+            else:
+                _finish(group, failed)
+
+    def _take(self) -> list[_Waiter]:
+        group = [self._waiting.popleft()]
+        events = len(group[0].entries)
+        while self._waiting and events + len(self._waiting[0].entries) <= MOST_EVENTS:
+            group.append(self._waiting.popleft())
+            events += len(group[-1].entries)
+        return group
+
+
+def _fail(waiters: list[_Waiter], error: NotTakenError) -> None:
+    for waiter in waiters:
+        if not waiter.done.done():
+            waiter.done.set_exception(error)
+
+
+def _finish(group: list[_Waiter], failed: Mapping[str, NotTakenError]) -> None:
+    for waiter in group:
+        if waiter.done.done():
+            continue
+        error = next((failed[entry.topic] for entry in waiter.entries if entry.topic in failed), None) if failed else None
+        if error is None:
+            waiter.done.set_result(None)
+        else:
+            waiter.done.set_exception(error)

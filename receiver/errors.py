@@ -1,0 +1,125 @@
+"""Each failure knows its code, its HTTP status, and whether sending again helps.
+
+The code is also the error's label in logs and metrics. Only the web layer turns an error into an answer.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ReceiverError(Exception):
+    """A failure that has an answer. The message is for the caller: it says what is wrong and where."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    #: Seconds after which sending the same again may help; None when it will not.
+    retry_after: ClassVar[int | None] = None
+
+
+class InvalidCallbackError(ReceiverError):
+    """No item of the callback could be accepted: it is not JSON, or nothing in it passed the schema."""
+
+    code = "invalid"
+    status = 400
+
+
+class UnauthorizedError(ReceiverError):
+    """The key in the callback's URL is missing or not one of the project's keys."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class ForbiddenError(ReceiverError):
+    """The caller's address is in none of the project's allowed networks."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFoundError(ReceiverError):
+    """No such project, provider or path."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowedError(ReceiverError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class ReadTimeoutError(ReceiverError):
+    """The body did not arrive within the time limit."""
+
+    code = "read_timeout"
+    status = 408
+    retry_after = 1
+
+
+class TooLargeError(ReceiverError):
+    """The body, counted after decompression, or the number of its items is over the limit."""
+
+    code = "too_large"
+    status = 413
+
+
+class UnavailableError(ReceiverError):
+    """Neither Redis nor the spool can take the events now. Nothing was acknowledged."""
+
+    code = "unavailable"
+    status = 503
+    retry_after = 2
+
+
+class OverloadedError(UnavailableError):
+    """More bytes or events are in flight than the settings allow. Nothing was acknowledged."""
+
+    code = "overloaded"
+    retry_after = 1
+
+
+class SettingsError(ReceiverError):
+    """The configuration is wrong. Each of ``problems`` names a place, what is wrong there, and the mend."""
+
+    code = "settings"
+
+    def __init__(self, problems: list[str]) -> None:
+        """Keep the problems, all of those found, in the order of the file."""
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class EmbeddedError(ReceiverError):
+    """The embedded Valkey could not be started; the message says the mend."""
+
+    code = "embedded"
+
+
+class SmnError(ReceiverError):
+    """An error in the words of SMN's API.
+
+    Codes: https://support.huaweicloud.com/api-smn/smn_api_66000.html. Body: ``request_id``, ``code``, ``message``.
+    """
+
+    code = "smn"
+
+    def __init__(self, status: int, smn_code: str, message: str) -> None:
+        """Take the HTTP status, a code such as ``SMN.0100``, and the message for the caller."""
+        super().__init__(message)
+        self.http_status = status
+        self.smn_code = smn_code
+
+
+class GatewayError(ReceiverError):
+    """Authentication failed; in the words of the gateway in front of SMN (``error_code`` APIG.0301)."""
+
+    code = "gateway"
+    status = 401
+
+    def __init__(self, reason: str) -> None:
+        """Take what was wrong with the credentials, for the caller."""
+        super().__init__(f"Incorrect IAM authentication information: {reason}")

@@ -1,0 +1,138 @@
+"""Our vocabulary, its wire form, and the event id.
+
+An event travels as a CloudEvents 1.0 event in structured JSON (https://cloudevents.io), in one field ``data``
+of a Redis stream entry. Its ``data`` uses the names of Huawei Cloud SMN's SMS events.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
+from time import gmtime, strftime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+
+class EventType(StrEnum):
+    """What an event is about. The first three are the types that SMN routes to topics."""
+
+    SUCCESS = "sms_success_event"  # the handset has the message
+    FAIL = "sms_fail_event"  # the carrier gave up on it
+    REPLY = "sms_reply_event"  # a person answered
+    REJECTED = "sms_rejected_event"  # an item that failed validation, kept with the reasons
+
+
+#: The types that have a route; rejected events always go to the project's quarantine.
+ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY)
+
+#: Status codes of SMN's ``Sms_report_data``: sent without a status yet, delivered, failed.
+SENT, DELIVERED, FAILED = 0, 1, 2
+
+# Sorted keys where the order carries no meaning, so that the same item has the same bytes and the same id.
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """``data`` of a success or fail event. What the provider does not tell is left out."""
+
+    event_type: str
+    message_id: str
+    status: int
+    status_desc: str
+    description: str
+    nation_code: str
+    mobile: str
+    deliver_time: str
+    session_context: Any = msgspec.UNSET
+    extra: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """``data`` of a reply event. A reply has no ``message_id``: no provider tells what it answers."""
+
+    event_type: str
+    reply: str
+    sign: str
+    sign_id: str | msgspec.UnsetType = msgspec.UNSET
+    extend_code: str | msgspec.UnsetType = msgspec.UNSET
+    nation_code: str
+    mobile: str
+    deliver_time: str
+    extra: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """``data`` of a rejected event: the item exactly as received, and why it was refused.
+
+    ``item`` is the item's own JSON text; bytes that are not UTF-8 are in ``item_base64`` instead.
+    """
+
+    event_type: str
+    reasons: list[str]
+    item: str | msgspec.UnsetType = msgspec.UNSET
+    item_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+
+
+class Event(NamedTuple):
+    """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown."""
+
+    type: EventType
+    time: str | None
+    data: bytes
+
+
+class Entry(NamedTuple):
+    """What delivery handles: a stream's key, the 16 bytes of the event's id, and the value of field ``data``."""
+
+    topic: str
+    id: bytes
+    data: bytes
+
+
+def encode(data: msgspec.Struct) -> bytes:
+    """Return the canonical JSON of an event's ``data``: the same value always gives the same bytes."""
+    return _encoder.encode(data)
+
+
+@lru_cache(maxsize=4096)
+def utc(seconds: int) -> str:
+    """Return ``2015-10-17T00:03:04Z`` for seconds since the epoch."""
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds))
+
+
+@lru_cache(maxsize=2)
+def _stamp(milliseconds: int) -> bytes:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{utc(seconds)[:-1]}.{rest:03d}Z".encode()
+
+
+class Sealer:
+    """Turns events of one provider and project into entries: gives each its id and its envelope."""
+
+    def __init__(self, provider: str, project_id: str) -> None:
+        """Prepare the parts of the envelope that are the same for all events of this source."""
+        source = f"/{provider}/{project_id}"
+        self._salt = f"{project_id}\0{source}\0".encode()
+        self._middle = {
+            kind: f'","source":{_encoder.encode(source).decode()},"type":"{kind}","time":"'.encode()
+            for kind in EventType
+        }
+
+    def seal(self, event: Event, topic: str, received_ms: int) -> Entry:
+        """Return the entry of an event that came at ``received_ms`` (milliseconds since the epoch).
+
+        The id is the 128-bit BLAKE2b of project, source and data: it does not depend on when or where it is
+        computed, so a provider's retry is recognised.
+        """
+        received = _stamp(received_ms)
+        digest = blake2b(self._salt + event.data, digest_size=16)
+        wire = b'{"specversion":"1.0","id":"%b%b%b","receivedtime":"%b","data":%b}' % (
+            digest.hexdigest().encode(),
+            self._middle[event.type],
+            received if event.time is None else event.time.encode(),
+            received,
+            event.data,
+        )
+        return Entry(topic, digest.digest(), wire)

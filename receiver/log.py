@@ -1,0 +1,102 @@
+"""Logs: dotted facts with fields, JSON unless a person watches. Redaction is a processor and cannot be forgotten.
+
+No secret, phone number or text of a person leaves here: fields that may carry one are masked by name, and so are
+long runs of digits, keys in URLs and passwords in URLs wherever they stand in a text.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
+
+Logger = structlog.stdlib.BoundLogger
+
+_MASK: Final = "[redacted]"
+#: Names of fields that hold a secret, a phone number or what a person wrote, in any spelling of the providers.
+_PRIVATE_NAMES: Final = re.compile(
+    r"key|token|secret|password|passwd|authorization|signature|cookie|mobile|phone|subscriber|text|reply|message$"
+    r"|body|item|session_context|^ext$|^data$|query",
+    re.IGNORECASE,
+)
+_SECRETS: Final = (
+    (re.compile(r"(?i)([?&;](?:key|token|password|secret|signature)=)[^&\s\"']*"), rf"\1{_MASK}"),
+    (re.compile(r"(?i)(://[^/\s:@]*:)[^@/\s]+@"), rf"\1{_MASK}@"),
+    (re.compile(r"(?<![\w.-])\+?\d{7,15}(?![\w-])"), _MASK),
+)
+#: Numbers that are no phone numbers although they are long.
+_MEASURES: Final = re.compile(r"_(bytes|events|seconds|ms|count)$|^(pid|port|bytes|events|seconds|count|timestamp)$")
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Mask what may not be logged: a structlog processor."""
+    return {name: _redacted(name, value) for name, value in event.items()}
+
+
+def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 a log field
+    if _MEASURES.search(name):
+        return value
+    if _PRIVATE_NAMES.search(name):
+        return _MASK
+    return _masked(value)
+
+
+def _masked(value: Any) -> Any:  # noqa: ANN401 a log field
+    if isinstance(value, dict):
+        return {name: _redacted(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(inner) for inner in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return _MASK if abs(value) >= 10**6 else value
+    text = str(value)
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text
+
+
+def _error_in_a_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Turn an exception into its name and message: for expected failures a traceback is noise."""
+    error = event.get("error")
+    if isinstance(error, BaseException):
+        event["error"] = f"{type(error).__name__}: {error}"
+    return event
+
+
+def configure(level: str) -> Logger:
+    """Set up logging for the process and return the service's logger. Standard library loggers go the same way."""
+    person = sys.stderr.isatty()
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _error_in_a_line,
+        redact,
+    ]
+    renderer: Any = structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logger: Logger = structlog.stdlib.get_logger("receiver")
+    return logger

@@ -1,0 +1,154 @@
+"""Every metric, declared once, with what it means. Names and units follow Prometheus' conventions.
+
+https://prometheus.io/docs/practices/naming/. Labels are only ever values of our own (providers, error codes, event
+types, topics, groups), never what a caller sends. With several workers the files under PROMETHEUS_MULTIPROC_DIR are
+summed by whichever worker is scraped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.registry import REGISTRY
+
+from receiver.events import EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from receiver.events import Event
+
+_LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+#: Acks that are counted before they are handed over: bounds the memory of a service that nobody scrapes.
+_FLUSH_AT: Final = 1000
+_BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+CALLBACKS: Final = Counter(
+    "receiver_callbacks", "Callbacks answered, by outcome: ok, or the code of the error.", ["provider", "outcome"]
+)
+EVENTS: Final = Counter(
+    "receiver_events", "Events made safe before an ack, duplicates included.", ["provider", "event_type"]
+)
+READINGS: Final = Counter(
+    "receiver_readings",
+    "Callbacks by how they were read: fast (structs) or slow (marshmallow). A rise of slow: the provider changed.",
+    ["provider", "way"],
+)
+ACK: Final = Histogram(
+    "receiver_ack_seconds", "From the callback's headers to its ack, for callbacks that were acknowledged.",
+    ["provider"], buckets=_LATENCIES,
+)  # fmt: skip
+ROUTE: Final = Gauge(
+    "receiver_route", "1 for where events go now: redis, spool (Redis is away), or refuse (503).", ["route"],
+    multiprocess_mode="livemax",
+)  # fmt: skip
+IN_FLIGHT_EVENTS: Final = Gauge(
+    "receiver_in_flight_events", "Events received and not yet safe.", multiprocess_mode="livesum"
+)
+IN_FLIGHT_BYTES: Final = Gauge(
+    "receiver_in_flight_bytes", "Bytes of callbacks received and not yet safe.", multiprocess_mode="livesum"
+)
+PUBLISH: Final = Histogram(
+    "receiver_publish_seconds", "From handing a batch to Redis to its reply.", buckets=_LATENCIES
+)
+BATCH: Final = Histogram("receiver_publish_batch_events", "Events that went to Redis together.", buckets=_BATCHES)
+ADDED: Final = Counter("receiver_stream_entries_added", "Entries that the script added to streams.")
+DUPLICATES: Final = Counter("receiver_duplicate_events", "Events that the script had seen before and did not add.")
+PUBLISH_FAILURES: Final = Counter(
+    "receiver_publish_failures", "Batches that Redis did not take, by reason.", ["reason"]
+)
+SPOOLED: Final = Counter("receiver_spooled_events", "Events committed to the spool on disk.")
+DRAINED: Final = Counter("receiver_drained_events", "Events that went from the spool to Redis.")
+SPOOL_EVENTS: Final = Gauge(
+    "receiver_spool_events", "Events on disk that Redis has not taken yet.", multiprocess_mode="livesum"
+)
+SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.", multiprocess_mode="livesum")
+SPOOL_FAILURES: Final = Counter("receiver_spool_failures", "Batches that the spool did not take.", ["reason"])
+TRIMMED: Final = Counter("receiver_trimmed_entries", "Entries trimmed from streams by age.", ["topic"])
+UNREAD_TRIMMED: Final = Counter(
+    "receiver_unread_trimmed",
+    "Entries trimmed at the hard cap although a group had not acknowledged them. Alert on any.",
+    ["topic"],
+)
+STREAM_ENTRIES: Final = Gauge(
+    "receiver_stream_entries", "Entries in a topic's stream.", ["topic"], multiprocess_mode="mostrecent"
+)
+GROUP_LAG: Final = Gauge(
+    "receiver_group_lag_entries", "Entries that a consumer group has not read.", ["topic", "group"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+GROUP_PENDING: Final = Gauge(
+    "receiver_group_pending_entries", "Entries read by a group and not acknowledged.", ["topic", "group"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+GROUP_OLDEST: Final = Gauge(
+    "receiver_group_oldest_unacknowledged_seconds", "Age of the oldest entry that a group has not acknowledged.",
+    ["topic", "group"], multiprocess_mode="mostrecent",
+)  # fmt: skip
+LOOKUPS: Final = Counter(
+    "receiver_lookups", "Lookups answered, by operation and HTTP status.", ["operation", "status"]
+)
+INDEXED: Final = Counter("receiver_indexed_events", "Events that the report index has applied.")
+INDEX_LAG: Final = Gauge(
+    "receiver_index_lag_seconds", "Age of the newest event when the report index applied it.", multiprocess_mode="max"
+)
+
+
+class Tally:
+    """The metrics of one provider's acks, counted in plain numbers and handed to Prometheus' objects in bulk.
+
+    Those take about 1 µs a call, and several are due for each callback.
+    """
+
+    _all: ClassVar[list[Tally]] = []
+
+    def __init__(self, provider: str) -> None:
+        """Begin at nothing."""
+        self._provider = provider
+        self._ways: defaultdict[str, int] = defaultdict(int)
+        self._types: defaultdict[str, int] = defaultdict(int)
+        self._delays: list[float] = []
+        self._all.append(self)
+
+    def acknowledged(self, way: str, events: Iterable[Event], rejected: int, seconds: float) -> None:
+        """Count a callback that was read this way and acknowledged after so many seconds."""
+        self._ways[way] += 1
+        for event in events:
+            self._types[event.type] += 1
+        if rejected:
+            self._types[EventType.REJECTED] += rejected
+        self._delays.append(seconds)
+        if len(self._delays) >= _FLUSH_AT:
+            self._flush()
+
+    @classmethod
+    def flush(cls) -> None:
+        """Hand over what was counted, of all providers."""
+        for tally in cls._all:
+            tally._flush()  # noqa: SLF001 our own
+
+    def _flush(self) -> None:
+        CALLBACKS.labels(self._provider, "ok").inc(len(self._delays))
+        ack = ACK.labels(self._provider)
+        for seconds in self._delays:
+            ack.observe(seconds)
+        for way, count in self._ways.items():
+            READINGS.labels(self._provider, way).inc(count)
+        for kind, count in self._types.items():
+            EVENTS.labels(self._provider, kind).inc(count)
+        self._delays.clear()
+        self._ways.clear()
+        self._types.clear()
+
+
+def exposition() -> bytes:
+    """Return the metrics of this process, or of all workers, in Prometheus' text format."""
+    Tally.flush()
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

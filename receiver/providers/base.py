@@ -1,0 +1,188 @@
+"""What a provider is, and how the bytes of any provider's callback become events and rejections.
+
+A provider is its kinds of item (a marshmallow schema and a pure function each) and its way to answer. Reading has
+two ways with the same result: the whole body straight into structs; or, when anything in it does not fit, item by
+item, where marshmallow says what is wrong and the good items go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import msgspec
+from marshmallow import Schema, ValidationError
+
+from receiver.events import Event, EventType, RejectedData, encode
+from receiver.providers.items import NotJsonError, decode_item, split
+from receiver.providers.schema import deserialize, struct_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_JSON_TYPES: Final = {str: "a string", bool: "a boolean", type(None): "null", list: "an array"}
+#: What decoding raises for bytes that do not fit: wrong JSON, wrong types, not UTF-8, too deep.
+UNFIT: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class Reason(NamedTuple):
+    """Why an item was refused; ``field`` is empty when it is about the item as a whole."""
+
+    field: str
+    text: str
+
+    def at(self, place: str) -> str:
+        """Return ``[3].mobile: Missing data for required field.`` for place ``[3]``."""
+        where = f"{place}.{self.field}" if place and self.field else place or self.field
+        return f"{where}: {self.text}" if where else self.text
+
+
+class Rejection(NamedTuple):
+    """An item that was not accepted: the problems, each with its place, and its event for the quarantine."""
+
+    problems: list[str]
+    event: Event
+
+    @classmethod
+    def of(cls, place: str, reasons: list[Reason], raw: bytes) -> Rejection:
+        """Keep an item exactly as received. The event does not hold the place: a retry may shuffle the items."""
+        data = RejectedData(event_type=EventType.REJECTED, reasons=[reason.at("") for reason in reasons])
+        try:
+            data.item = raw.decode()
+        except UnicodeDecodeError:
+            data.item_base64 = raw
+        event = Event(EventType.REJECTED, None, encode(data))
+        return cls([reason.at(place) for reason in reasons], event)
+
+
+class Reading(NamedTuple):
+    """What a callback holds, in the order received."""
+
+    events: list[Event]
+    rejections: list[Rejection]
+    way: str  # fast, or slow: how it was read
+
+
+class Provider(Protocol):
+    """A sender of callbacks. Bytes in, values out: no I/O."""
+
+    name: str
+
+    def read(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
+        """Turn a body into events and rejections. Never raises for what a body holds.
+
+        Raises TooManyItemsError when there are more than ``max_items``.
+        """
+
+    def answer(self, code: int, message: str) -> bytes:
+        """Return the body of an answer in the provider's own format; code 0 is the ack."""
+
+
+class TooManyItemsError(ValueError):
+    """The callback has more items than one callback may have."""
+
+
+class Context(NamedTuple):
+    """What the configuration adds to an item."""
+
+    sign_id: str | None
+
+
+class Kind:
+    """One kind of item: its schema, the fields that tell it from other kinds, and what it becomes."""
+
+    def __init__(
+        self,
+        schema: type[Schema],
+        marks: Iterable[str],
+        normalise: Callable[[Any, dict[str, Any] | None, Context], Event],
+    ) -> None:
+        """Derive the decoders. ``normalise`` gets the struct, the fields that the schema does not know, the context."""
+        self.schema = schema()
+        self.marks = frozenset(marks)
+        self.normalise = normalise
+        self.struct: Any = struct_of(schema)
+        self.one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.struct, dec_hook=deserialize)
+        self.many: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[self.struct], dec_hook=deserialize)
+        self._known = {field.attribute or name for name, field in self.schema.fields.items()}
+
+    def load(self, item: dict[str, Any], context: Context) -> Event:
+        """Load an item with marshmallow. Raises marshmallow.ValidationError."""
+        loaded: dict[str, Any] = self.schema.load(item)
+        known = {name: value for name, value in loaded.items() if name in self._known}
+        extra = {name: value for name, value in loaded.items() if name not in self._known}
+        return self.normalise(self.struct(**known), extra or None, context)
+
+
+class SchemaReader:
+    """Reads callbacks whose items are described by kinds."""
+
+    def __init__(self, kinds: tuple[Kind, ...], unlike: str) -> None:
+        """Take the kinds, the one that comes in batches first, and the reason for items that are none of them."""
+        self._kinds = kinds
+        self._unlike = unlike
+
+    def read(self, body: bytes, context: Context, max_items: int) -> Reading:
+        """Read a body: an array of items or a single one. Raises TooManyItemsError."""
+        kind, decoder = self._likely(body)
+        try:
+            items: list[Any] = decoder.decode(body)
+        except UNFIT:
+            return self._read_slowly(body, context, max_items)
+        if not isinstance(items, list):
+            items = [items]
+        _bound(len(items), max_items)
+        normalise = kind.normalise
+        return Reading([normalise(item, None, context) for item in items], [], "fast")
+
+    def _likely(self, body: bytes) -> tuple[Kind, msgspec.json.Decoder[Any]]:
+        """Guess the kind from the first byte: batches are arrays of the first kind, single items of the last."""
+        if body[:1] == b"{":
+            return self._kinds[-1], self._kinds[-1].one
+        return self._kinds[0], self._kinds[0].many
+
+    def _read_slowly(self, body: bytes, context: Context, max_items: int) -> Reading:
+        try:
+            items = split(body)
+        except NotJsonError as error:
+            return Reading([], [Rejection.of("", [Reason("", str(error))], body)], "slow")
+        _bound(len(items), max_items)
+        events: list[Event] = []
+        rejections: list[Rejection] = []
+        for place, raw in items:
+            event, reasons = self._read_item(raw, context)
+            if event is None:
+                rejections.append(Rejection.of(place, reasons, raw))
+            else:
+                events.append(event)
+        return Reading(events, rejections, "slow")
+
+    def _read_item(self, raw: bytes, context: Context) -> tuple[Event | None, list[Reason]]:
+        for kind in self._kinds:
+            try:
+                return kind.normalise(kind.one.decode(raw), None, context), []
+            except UNFIT:
+                continue
+        try:
+            return self._load(decode_item(raw), context), []
+        except ValidationError as error:
+            messages: Any = error.normalized_messages()
+            return None, [Reason(field.removeprefix("_schema"), _text(text)) for field, text in messages.items()]
+
+    def _load(self, item: object, context: Context) -> Event:
+        if not isinstance(item, dict):
+            raise ValidationError(f"expected an object, got {_JSON_TYPES.get(type(item), 'a number')}")
+        for kind in self._kinds:
+            if not kind.marks.isdisjoint(item):
+                return kind.load(item, context)
+        raise ValidationError(self._unlike)
+
+
+def _bound(count: int, max_items: int) -> None:
+    if count > max_items:
+        raise TooManyItemsError(f"{count} items in one callback; at most {max_items} are taken (RECEIVER_MAX_ITEMS)")
+
+
+def _text(messages: Any) -> str:  # noqa: ANN401 marshmallow's tree of messages
+    if isinstance(messages, dict):
+        return " ".join(f"{step}: {_text(inner)}" for step, inner in messages.items())
+    return " ".join(str(message) for message in messages)

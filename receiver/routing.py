@@ -1,0 +1,91 @@
+"""(project, event type) → topic URN: a table, nothing else.
+
+A topic URN is ``urn:smn:{region}:{project_id}:{name}`` and is itself the key of the Redis stream. The table starts
+from the configuration; UpdateSmsEvent lays routes over it at run time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from receiver.events import ROUTED, EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TOPIC_URN: Final = re.compile(
+    r"urn:smn:(?P<region>[A-Za-z0-9][A-Za-z0-9_-]{0,63}):(?P<project>[A-Za-z0-9_-]{1,64})"
+    r":(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,254})"
+)
+QUARANTINE: Final = "quarantine"
+
+#: The topic names of event types that no route names.
+DEFAULT_NAMES: Final[Mapping[EventType, str]] = {
+    EventType.SUCCESS: "sms_success",
+    EventType.FAIL: "sms_fail",
+    EventType.REPLY: "sms_reply",
+}
+
+
+def topic_problem(urn: str, project_id: str) -> str | None:
+    """Return what is wrong with a topic URN as a route of a project, or None if nothing is.
+
+    A route may not lead out of its project, nor into its quarantine.
+    """
+    match = TOPIC_URN.fullmatch(urn)
+    if match is None:
+        return "not a topic URN; write urn:smn:{region}:{project_id}:{name}"
+    if match["project"] != project_id:
+        return f"belongs to project {match['project']}; a route stays in its own project, {project_id}"
+    if match["name"] == QUARANTINE:
+        return "is the quarantine, which takes only rejected events; choose another name"
+    return None
+
+
+class ProjectRoutes:
+    """The routes of one project: the configuration's, and over them those set at run time."""
+
+    def __init__(self, region: str, project_id: str, configured: Mapping[str, str]) -> None:
+        """Build the table; event types that ``configured`` does not name get the default topics."""
+        prefix = f"urn:smn:{region}:{project_id}:"
+        self.defaults = {kind: configured.get(kind, prefix + DEFAULT_NAMES[kind]) for kind in ROUTED}
+        self.quarantine = prefix + QUARANTINE
+        self.configured = frozenset(configured)
+        self.overrides: dict[EventType, str] = {}
+        self.table: dict[EventType, str] = {}
+        self.override({})
+
+    def override(self, routes: Mapping[EventType, str]) -> None:
+        """Put the routes set at run time in force, all of them: what is not named falls back to the default."""
+        self.overrides = dict(routes)
+        self.table = {**self.defaults, **self.overrides, EventType.REJECTED: self.quarantine}
+
+    def routed(self) -> dict[EventType, str]:
+        """Return the topic of each event type that has a route."""
+        return {kind: self.table[kind] for kind in ROUTED}
+
+    def origin(self, kind: EventType) -> str:
+        """Say where the route in force comes from: ``run time``, ``configuration`` or ``default``."""
+        if kind in self.overrides:
+            return "run time"
+        return "configuration" if kind in self.configured else "default"
+
+
+class Routing:
+    """The routes of every project."""
+
+    def __init__(self, projects: Iterable[tuple[str, str, Mapping[str, str]]]) -> None:
+        """Build from (region, project id, configured routes) of each project."""
+        self.projects = {
+            project_id: ProjectRoutes(region, project_id, configured) for region, project_id, configured in projects
+        }
+
+    def __getitem__(self, project_id: str) -> ProjectRoutes:
+        """Return the routes of a project. Raises KeyError for one that is not configured."""
+        return self.projects[project_id]
+
+    def topics(self) -> list[str]:
+        """Return every topic that anything is routed to now, quarantines included, each once."""
+        return list(dict.fromkeys(urn for routes in self.projects.values() for urn in routes.table.values()))

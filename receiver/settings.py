@@ -1,0 +1,198 @@
+"""Every setting of the machine, with its meaning: the environment, checked as a whole at start.
+
+The schema is made from the dataclass: each setting stands here once. Projects come from the TOML file, see
+``projects``. A mistake names the setting, what is wrong and the mend, and nothing starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from environs.fields import TimeDelta
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from receiver.errors import SettingsError
+from receiver.projects import Network, Projects, read_projects
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE: Final = re.compile(r"(\d+) *([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+class Size(fields.Integer):
+    """A number of bytes: ``4194304``, ``4MiB``, ``10GiB``. K, M, G and T count in powers of 1024."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401 marshmallow's
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            raise ValidationError(f"{value!r} is not a size; write bytes or a unit, as in 64MiB.")
+        return int(match[1]) * _UNITS[match[2].upper()]
+
+
+class Seconds(TimeDelta):
+    """A duration in seconds: ``500ms``, ``2s``, ``72h``, ``7d``; a bare number counts seconds."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:  # type: ignore[override]  # noqa: ANN401 marshmallow's
+        try:
+            duration: timedelta = super()._deserialize(value, attr, data, **kwargs)
+        except ValidationError:
+            raise ValidationError(f"{value!r} is not a duration; write 500ms, 2s, 72h or 7d.") from None
+        return duration.total_seconds()
+
+
+def _redis_url(value: str) -> None:
+    if urlsplit(value).scheme not in ("redis", "rediss", "unix", "valkey", "valkeys"):
+        raise ValidationError("not a Redis URL; write redis://host:6379/0, rediss://… or unix:///path.")
+
+
+def _setting(default: Any, field: fields.Field[Any], help_: str) -> Any:  # noqa: ANN401 a dataclass field stands for any type
+    return dataclasses.field(default=default, metadata={"field": field, "help": help_})
+
+
+def _seconds(low: float, high: float) -> Seconds:
+    return Seconds(validate=validate.Range(low, high, error="must be between {min} and {max} seconds; {input} s is not."))
+
+
+def _count(low: int, high: int | None = None) -> fields.Integer:
+    return fields.Integer(validate=validate.Range(low, high))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment says. Durations are in seconds, sizes in bytes."""
+
+    port: int = _setting(8080, _count(1, 65535), "port to listen on")
+    host: str = _setting("127.0.0.1", fields.String(), "address to listen on; 0.0.0.0 for all")
+    redis_url: str | None = _setting(
+        None, fields.String(validate=_redis_url), "Redis or Valkey to publish to; unset: an embedded Valkey is started"
+    )
+    data_dir: Path = _setting(Path("data"), fields.String(), "folder of the spool and the embedded Valkey")
+    config: Path | None = _setting(None, fields.String(), "TOML file of the projects; unset: one open project, default")
+    log_level: str = _setting("info", fields.String(validate=validate.OneOf(LOG_LEVELS)), "least level that is logged")
+    allow_open: bool = _setting(False, fields.Boolean(), "1: serve a project without keys on a public address")  # noqa: FBT003
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (), fields.String(), "networks, comma-separated, whose X-Forwarded-For is believed"
+    )
+    workers: int = _setting(1, _count(1, 64), "worker processes; more than one run under a supervisor")
+    embedded_port: int = _setting(6399, _count(1, 65535), "port of the embedded Valkey")
+
+    max_body: int = _setting(4 << 20, Size(validate=validate.Range(1024)), "largest callback, after decompression")
+    max_items: int = _setting(10_000, _count(1), "most items in one callback")
+    read_timeout: float = _setting(10.0, _seconds(0.1, 300), "time for a body to arrive")
+    publish_timeout: float = _setting(0.5, _seconds(0.01, 1.2), "time for Redis to take a batch; then the spool does")
+    max_inflight_bytes: int = _setting(64 << 20, Size(validate=validate.Range(1 << 20)), "bytes of callbacks in work")
+    max_inflight_events: int = _setting(100_000, _count(1), "events in work; past either bound the answer is 503")
+    stop_delay: float = _setting(1.0, _seconds(0, 60), "after SIGTERM, time to serve on while /readyz says 503")
+    stop_timeout: float = _setting(10.0, _seconds(0.1, 300), "after that, time for requests in flight to finish")
+
+    dedupe_window: float = _setting(86400.0, _seconds(60, 30 * 86400), "time in which the same event is stored once")
+    spool_max_bytes: int = _setting(10 << 30, Size(validate=validate.Range(1 << 20)), "disk that the spool may use")
+    retention: float = _setting(72 * 3600.0, _seconds(1, 3650 * 86400), "age at which stream entries may be trimmed")
+    max_entries: int = _setting(10_000_000, _count(1), "hard cap of entries a topic, read or not")
+    report_retention: float = _setting(7 * 86400.0, _seconds(60, 92 * 86400), "time that reports can be looked up")
+
+    projects: Projects = dataclasses.field(default_factory=Projects)
+
+
+def env_name(setting: str) -> str:
+    """Return the environment variable of a setting: ``PORT`` and ``REDIS_URL``, the rest ``RECEIVER_…``."""
+    return setting.upper() if setting in ("port", "redis_url") else f"RECEIVER_{setting.upper()}"
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Return (variable, default, help) of every setting, for ``--help`` and the README."""
+    return [
+        (env_name(f.name), "" if f.default in (None, ()) else str(f.default), f.metadata["help"])
+        for f in dataclasses.fields(Settings)
+        if f.metadata
+    ]
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check the environment and the file that ``RECEIVER_CONFIG`` names.
+
+    Raises SettingsError with every problem found, not only the first.
+    """
+    problems: list[str] = []
+    values = _read_environment(environ, problems)
+    if values.get("config") is not None:
+        values["config"] = Path(values["config"])
+    if "data_dir" in values:
+        values["data_dir"] = Path(values["data_dir"])
+    if "trusted_proxies" in values:
+        values["trusted_proxies"] = _networks(values["trusted_proxies"], problems)
+    projects = read_projects(values.get("config"), environ, problems)
+    settings = Settings(**values, projects=projects)
+    problems += _unsafe(settings)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each ``RECEIVER_…`` variable that is no setting: most likely a slip of the pen."""
+    known = [env_name(f.name) for f in dataclasses.fields(Settings)]
+    found = []
+    for name in environ:
+        if name.startswith("RECEIVER_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
+    return found
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    declared = {env_name(f.name): f for f in dataclasses.fields(Settings) if f.metadata}
+    schema = Schema.from_dict({name: f.metadata["field"] for name, f in declared.items()})(unknown=EXCLUDE)
+    given = {name: value for name, value in environ.items() if value != ""}
+    try:
+        loaded: Any = schema.load(given)
+    except ValidationError as error:
+        messages: Any = error.messages
+        for name, texts in messages.items():
+            about = declared[name].metadata["help"]
+            problems.append(f"{name}={given[name]!r}: {' '.join(texts)} ({about})")
+        loaded = error.valid_data
+    return {declared[name].name: value for name, value in loaded.items()}
+
+
+def _networks(value: str, problems: list[str]) -> tuple[Network, ...]:
+    found = []
+    for part in value.split(","):
+        try:
+            found.append(Network.parse(part.strip()))
+        except ValueError as error:
+            problems.append(f"RECEIVER_TRUSTED_PROXIES: {error}")
+    return tuple(found)
+
+
+def _unsafe(settings: Settings) -> list[str]:
+    """Find projects that anybody on the network could write to."""
+    if settings.allow_open or _is_loopback(settings.host):
+        return []
+    return [
+        f"project {project.id} has no callback_keys, and RECEIVER_HOST={settings.host} is not a loopback address: "
+        "anybody could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
+        "RECEIVER_ALLOW_OPEN=1 if something in front of the service keeps strangers out."
+        for project in settings.projects.values()
+        if not project.callback_keys
+    ]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""HTTP: callbacks in, lookups out, health and metrics for whoever operates it."""

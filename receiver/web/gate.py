@@ -1,0 +1,90 @@
+"""Who may post callbacks: the key in the URL, and the networks that a project allows."""
+
+from __future__ import annotations
+
+import hmac
+from collections import OrderedDict
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from receiver.errors import ForbiddenError, NotFoundError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from receiver.projects import Network, Project, Projects
+
+#: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
+_REMEMBERED: Final = 256
+
+
+class Gate:
+    """Finds the project of a callback and checks that the caller may post to it."""
+
+    def __init__(self, projects: Projects, proxies: tuple[Network, ...]) -> None:
+        """Take the projects, and the proxies whose X-Forwarded-For is believed."""
+        self._projects = projects
+        self._proxies = proxies
+        self._known: OrderedDict[str, Project] = OrderedDict()
+
+    def admit(self, request: web.Request, project_id: str | None) -> Project:
+        """Return the project that a request is for; ``project_id`` None means the default one.
+
+        Raises NotFoundError, UnauthorizedError or ForbiddenError.
+        """
+        # Good URLs are remembered whole. The look-up compares texts only when their 64-bit keyed hashes are equal, so
+        # its time tells nothing about a key that one guesses.
+        url = request.path_qs
+        project = self._known.get(url)
+        if project is None:
+            project = self._check(url, project_id)
+        if project.allowed_networks:
+            self._check_address(request, project)
+        return project
+
+    def _check(self, url: str, project_id: str | None) -> Project:
+        project = self._projects.default if project_id is None else self._projects.get(project_id)
+        if project is None:
+            raise NotFoundError(
+                "no such project; the callback URL ends in the id of a configured project"
+                if project_id is not None
+                else "no default project; use /sms/callback/{project_id}, or mark one project default = true"
+            )
+        if project.callback_keys and not self._has_key(url, project):
+            raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
+        self._known[url] = project
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return project
+
+    @staticmethod
+    def _has_key(url: str, project: Project) -> bool:
+        given = [value.encode() for name, value in parse_qsl(url.partition("?")[2]) if name == "key"]
+        # Every pair is compared, and each in constant time.
+        matches = [hmac.compare_digest(one, key.encode()) for one in given[:4] for key in project.callback_keys]
+        return any(matches)
+
+    def _check_address(self, request: web.Request, project: Project) -> None:
+        address = self._address(request)
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            raise ForbiddenError("the caller's address cannot be told") from None
+        if not any(parsed in network for network in project.allowed_networks):
+            raise ForbiddenError("the caller's address is in none of the project's allowed networks")
+
+    def _address(self, request: web.Request) -> str:
+        """Return the nearest address that is not one of our proxies, going back through X-Forwarded-For."""
+        hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", []) for hop in line.split(",")]
+        address = request.remote or ""
+        while hops and self._is_proxy(address):
+            address = hops.pop()
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._proxies)
