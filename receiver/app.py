@@ -14,8 +14,9 @@ from receiver.routing import Routing
 from receiver.web.auth import Credentials
 from receiver.web.callbacks import AnyProvider, Callbacks
 from receiver.web.gate import Gate
-from receiver.web.middleware import answer_errors
+from receiver.web.middleware import ErrorAnswers
 from receiver.web.ops import Ops
+from receiver.web.shortcut import Runner, Shortcut
 from receiver.web.smn import SmsEvents
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
+SHORTCUT: Final = web.AppKey("shortcut", Shortcut)
+#: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
+KEEPALIVE: Final = 75.0
 #: Seconds between hand-overs of counts to the metrics; other workers read them from files.
 _FLUSH_EVERY: Final = 1.0
 
@@ -38,11 +42,13 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     events = SmsEvents(Credentials(settings.projects), routing)
     ops = Ops(delivery)
 
-    app = web.Application(middlewares=[answer_errors(logger)], client_max_size=settings.max_body)
+    errors = ErrorAnswers(logger)
+    app = web.Application(middlewares=[errors], client_max_size=settings.max_body)
     app[OPS] = ops
+    app[SHORTCUT] = Shortcut(gate, callbacks, errors)
     app.add_routes(
         [
-            web.post("/sms/callback", callbacks["tencent"].receive, name="callback"),
+            web.post("/sms/callback", callbacks["tencent"].receive),
             web.post("/sms/callback/{project_id}", callbacks["tencent"].receive),
             web.post("/callbacks/{provider}/{project_id}", AnyProvider(callbacks).receive),
             web.get("/v2/{project_id}/notifications/sms/callback", events.list),
@@ -64,6 +70,11 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
 
     app.cleanup_ctx.extend([delivering, counting])
     return app
+
+
+def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    """Return what serves the application, with the short way for callbacks."""
+    return Runner(app, app[SHORTCUT], shutdown_timeout=settings.stop_timeout, keepalive=KEEPALIVE)
 
 
 async def _flush_metrics() -> None:

@@ -120,7 +120,9 @@ class EmbeddedValkey:
                     time.sleep(0.02)
                 else:
                     return
-        raise EmbeddedError(f"the embedded Valkey did not answer within {_START_TIMEOUT:.0f} s; see {self._folder}/valkey.log")
+        raise EmbeddedError(
+            f"the embedded Valkey did not answer within {_START_TIMEOUT:.0f} s; see {self._folder}/valkey.log"
+        )
 
     def _last_words(self) -> str:
         try:

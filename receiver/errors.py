@@ -12,7 +12,7 @@ class ReceiverError(Exception):
     """A failure that has an answer. The message is for the caller: it says what is wrong and where."""
 
     code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
+    status: int = 500
     #: Seconds after which sending the same again may help; None when it will not.
     retry_after: ClassVar[int | None] = None
 
@@ -82,6 +82,17 @@ class OverloadedError(UnavailableError):
     retry_after = 1
 
 
+class ForeignError(ReceiverError):
+    """What the HTTP library refused by itself, with its status."""
+
+    code = "http"
+
+    def __init__(self, status: int, message: str) -> None:
+        """Take the HTTP status and the reason."""
+        super().__init__(message)
+        self.status = status
+
+
 class SettingsError(ReceiverError):
     """The configuration is wrong. Each of ``problems`` names a place, what is wrong there, and the mend."""
 
@@ -110,7 +121,7 @@ class SmnError(ReceiverError):
     def __init__(self, status: int, smn_code: str, message: str) -> None:
         """Take the HTTP status, a code such as ``SMN.0100``, and the message for the caller."""
         super().__init__(message)
-        self.http_status = status
+        self.status = status
         self.smn_code = smn_code
 
 

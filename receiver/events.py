@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from time import gmtime, strftime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -75,7 +75,7 @@ class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
     item_base64: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown."""
 
     type: EventType
@@ -83,7 +83,7 @@ class Event(NamedTuple):
     data: bytes
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What delivery handles: a stream's key, the 16 bytes of the event's id, and the value of field ``data``."""
 
     topic: str

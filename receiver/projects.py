@@ -160,7 +160,8 @@ def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path}: not TOML: {error}.")
     except ValidationError as error:
-        problems += [f"{path}: {place}" for place in places(error.normalized_messages())]
+        messages = error.normalized_messages()  # type: ignore[no-untyped-call]
+        problems += [f"{path}: {place}" for place in places(messages)]
     else:
         projects = Projects({key: _project(key, loaded["region"], raw) for key, raw in loaded["projects"].items()})
         problems += [f"{path}: {problem}" for problem in _contradictions(projects)]
@@ -179,9 +180,7 @@ def places(messages: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 marshm
     for step, inner in messages.items():
         if isinstance(step, int):
             yield from places(inner, f"{at}[{step}]")
-        elif step in ("key", "value") and at:
-            yield from places(inner, at)
-        elif step == "_schema":
+        elif step == "_schema" or (step in ("key", "value") and at):
             yield from places(inner, at)
         else:
             yield from places(inner, f"{at}.{step}" if at else str(step))
@@ -189,7 +188,8 @@ def places(messages: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 marshm
 
 def _project(project_id: str, region: str, raw: Mapping[str, Any]) -> Project:
     listed = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-    return Project(**{"id": project_id, "region": region, **listed})
+    merged: dict[str, Any] = {"id": project_id, "region": region, **listed}
+    return Project(**merged)
 
 
 def _contradictions(projects: Projects) -> Iterator[str]:

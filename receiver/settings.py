@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,6 +22,7 @@ from receiver.projects import Network, Projects, read_projects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
 T = TypeVar("T")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -33,7 +33,7 @@ _SIZE: Final = re.compile(r"(\d+) *([KMGT]?)(?:i?B)?", re.IGNORECASE)
 class Size(fields.Integer):
     """A number of bytes: ``4194304``, ``4MiB``, ``10GiB``. K, M, G and T count in powers of 1024."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401 marshmallow's
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401, ARG002 marshmallow's
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             raise ValidationError(f"{value!r} is not a size; write bytes or a unit, as in 64MiB.")
@@ -61,7 +61,9 @@ def _setting(default: Any, field: fields.Field[Any], help_: str) -> Any:  # noqa
 
 
 def _seconds(low: float, high: float) -> Seconds:
-    return Seconds(validate=validate.Range(low, high, error="must be between {min} and {max} seconds; {input} s is not."))
+    return Seconds(
+        validate=validate.Range(low, high, error="must be between {min} and {max} seconds; {input} s is not.")
+    )
 
 
 def _count(low: int, high: int | None = None) -> fields.Integer:
@@ -72,6 +74,7 @@ def _count(low: int, high: int | None = None) -> fields.Integer:
 class Settings:
     """What the environment says. Durations are in seconds, sizes in bytes."""
 
+    # ruff: noqa: RUF009 a setting is a field of the dataclass, made once
     port: int = _setting(8080, _count(1, 65535), "port to listen on")
     host: str = _setting("127.0.0.1", fields.String(), "address to listen on; 0.0.0.0 for all")
     redis_url: str | None = _setting(

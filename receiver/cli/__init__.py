@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from receiver.cli.prove import prove
 from receiver.cli.serve import serve
 from receiver.errors import ReceiverError
 
@@ -16,6 +17,7 @@ def receiver() -> None:
 
 
 receiver.add_command(serve)
+receiver.add_command(prove)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import uvloop
 from aiohttp import web
 
 from receiver import log
-from receiver.app import OPS, create_app
+from receiver.app import OPS, create_app, create_runner
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
 from receiver.settings import described, read_settings, unknown_names
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from receiver.log import Logger
     from receiver.settings import Settings
 
-#: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
-KEEPALIVE: Final = 75.0
 _HELP: Final = "\b\nSettings (environment):\n" + "\n".join(
     f"  {name:<28} {text}" + (f" [{default}]" if default else "") for name, default, text in described()
 )
@@ -58,11 +56,14 @@ def _run(settings: Settings, redis_url: str, logger: Logger) -> None:
 async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
     app = create_app(settings, redis_url)
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
-    for signal_ in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_, lambda s=signal_: stop.done() or stop.set_result(s))
-    runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=settings.stop_timeout
-    )
+
+    def stop_for(reason: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(reason)
+
+    for reason in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(reason, stop_for, reason)
+    runner = create_runner(app, settings)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()

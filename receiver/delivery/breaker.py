@@ -21,9 +21,7 @@ LONGEST_WAIT: Final = 1.0
 class Breaker:
     """Closed: Redis takes writes. Open: it does not, and callbacks do not try."""
 
-    def __init__(
-        self, probe: Callable[[], Awaitable[None]], changed: Callable[[], None], logger: Logger
-    ) -> None:
+    def __init__(self, probe: Callable[[], Awaitable[None]], changed: Callable[[], None], logger: Logger) -> None:
         """Take the write that probes, and what to call when the state has changed."""
         self.closed = True
         self._probe = probe

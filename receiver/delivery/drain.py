@@ -77,11 +77,14 @@ class Drain:
     async def _drain_all(self) -> None:
         await self._drain_file(self._spool.file)
         await self._retry_parked(self._spool.file)
-        for orphan in await self._spool.run(list, free_files(self._spool.folder, self._spool.max_bytes)):
+        for orphan in await self._spool.run(self._orphans):
             try:
                 await self._drain_file(orphan)
             finally:
                 await self._spool.run(orphan.close)
+
+    def _orphans(self) -> list[SpoolFile]:
+        return list(free_files(self._spool.folder, self._spool.max_bytes))
 
     async def _drain_file(self, spool_file: SpoolFile) -> None:
         progress = Progress(self._logger, asyncio.get_running_loop().time)

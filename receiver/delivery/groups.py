@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,7 +31,7 @@ class NotTakenError(Exception):
         self.topic = topic
 
 
-class _Waiter(NamedTuple):
+class _Waiter(msgspec.Struct, frozen=True):
     entries: list[Entry]
     since: float
     done: asyncio.Future[None]
@@ -107,7 +109,9 @@ def _finish(group: list[_Waiter], failed: Mapping[str, NotTakenError]) -> None:
     for waiter in group:
         if waiter.done.done():
             continue
-        error = next((failed[entry.topic] for entry in waiter.entries if entry.topic in failed), None) if failed else None
+        error = (
+            next((failed[entry.topic] for entry in waiter.entries if entry.topic in failed), None) if failed else None
+        )
         if error is None:
             waiter.done.set_result(None)
         else:

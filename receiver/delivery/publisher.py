@@ -85,7 +85,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
-                await connection.send_packed_command(hiredis.pack_command((b"SET", b"receiver:probe", b"1", b"PX", b"1")))
+                await connection.send_packed_command(_pack(b"SET", b"receiver:probe", b"1", b"PX", b"1"))
                 await connection.read_response()
         except TimeoutError:
             raise await self._not_taken("timeout", "no reply in time") from None
@@ -100,13 +100,13 @@ class Publisher:
         connection = await self._connected()
         replies = await self._exchange(connection, calls)
         if any(isinstance(reply, NoScriptError) for reply in replies):  # Redis was restarted, or its scripts flushed
-            await connection.send_packed_command(hiredis.pack_command((b"SCRIPT", b"LOAD", SCRIPT)))
+            await connection.send_packed_command(_pack(b"SCRIPT", b"LOAD", SCRIPT))
             await connection.read_response()
             replies = await self._exchange(connection, calls)
         return replies
 
     async def _exchange(self, connection: AbstractConnection, calls: list[_Call]) -> list[Any]:
-        packed = [hiredis.pack_command((b"EVALSHA", SHA, b"1", topic, self._window, *args)) for topic, args in calls]
+        packed = [_pack(b"EVALSHA", SHA, b"1", topic, self._window, *args) for topic, args in calls]
         await connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
         for _ in calls:
@@ -118,7 +118,7 @@ class Publisher:
 
     async def _connected(self) -> AbstractConnection:
         if self._connection is None:
-            self._connection = await self._client.connection_pool.get_connection()
+            self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         return self._connection
 
     async def _drop(self) -> None:
@@ -133,6 +133,11 @@ class Publisher:
         return NotTakenError(reason, message)
 
 
+def _pack(*arguments: bytes) -> bytes:
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]  # its stub says: tuple of one
+    return packed
+
+
 _Call = tuple[bytes, list[bytes]]
 
 
@@ -141,15 +146,16 @@ def _calls(entries: list[Entry]) -> list[_Call]:
     calls: list[_Call] = []
     open_: dict[str, list[bytes]] = {}
     room: dict[str, int] = {}
-    for topic, id_, data in entries:
-        left = room.get(topic, 0) - len(data)
+    for entry in entries:
+        topic = entry.topic
+        left = room.get(topic, 0) - len(entry.data)
         if left < 0 or len(open_[topic]) >= 2 * CALL_EVENTS:
-            open_[topic] = args = [id_, data]
+            open_[topic] = args = [entry.id, entry.data]
             calls.append((topic.encode(), args))
-            room[topic] = max(0, CALL_BYTES - len(data))
+            left = max(0, CALL_BYTES - len(entry.data))
         else:
-            open_[topic] += (id_, data)
-            room[topic] = left
+            open_[topic] += (entry.id, entry.data)
+        room[topic] = left
     return calls
 
 

@@ -25,7 +25,7 @@ class Room:
         self.bytes += size
 
     def leave(self, size: int) -> None:
-        """The callback of so many bytes has its answer."""
+        """Let a callback of so many bytes out: it has its answer."""
         self.bytes -= size
 
     def add(self, events: int) -> None:
@@ -35,5 +35,5 @@ class Room:
         self.events += events
 
     def remove(self, events: int) -> None:
-        """So many events are safe, or refused."""
+        """Let so many events out: they are safe, or refused."""
         self.events -= events

@@ -58,7 +58,7 @@ class SpoolFile:
     def add(self, entries: list[Entry]) -> None:
         """Append entries; they are on the disk when this returns. Raises sqlite3.Error, and then none is."""
         with self._adding as transaction:
-            transaction.executemany("INSERT INTO entries (topic, id, data) VALUES (?, ?, ?)", entries)
+            transaction.executemany("INSERT INTO entries (topic, id, data) VALUES (?, ?, ?)", map(_row, entries))
 
     def probe(self) -> None:
         """Write and sync something of no weight. Raises sqlite3.Error."""
@@ -78,7 +78,8 @@ class SpoolFile:
     def park(self, spooled: list[Spooled]) -> None:
         """Put entries aside that their topic does not take, so that they do not hold up the others."""
         with self._draining as transaction:
-            transaction.executemany("INSERT INTO parked (topic, id, data) VALUES (?, ?, ?)", [s.entry for s in spooled])
+            rows = [_row(one.entry) for one in spooled]
+            transaction.executemany("INSERT INTO parked (topic, id, data) VALUES (?, ?, ?)", rows)
             transaction.executemany("DELETE FROM entries WHERE seq = ?", [(one.seq,) for one in spooled])
 
     def count(self) -> int:
@@ -116,6 +117,10 @@ class SpoolFile:
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // _PAGE)}")
         return connection
+
+
+def _row(entry: Entry) -> tuple[str, bytes, bytes]:
+    return entry.topic, entry.id, entry.data
 
 
 def lock_file(folder: Path, number: int, max_bytes: int) -> SpoolFile | None:
@@ -168,7 +173,7 @@ class Spool:
 
     @property
     def file(self) -> SpoolFile:
-        """This process' file."""
+        """The file of this process."""
         if self._file is None:
             raise RuntimeError("the spool is not open")
         return self._file

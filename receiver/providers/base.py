@@ -7,13 +7,14 @@ item, where marshmallow says what is wrong and the good items go on.
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 from marshmallow import Schema, ValidationError
 
 from receiver.events import Event, EventType, RejectedData, encode
-from receiver.providers.items import NotJsonError, decode_item, split
+from receiver.providers.items import NotJsonError, bound_nesting, decode_item, split
 from receiver.providers.schema import deserialize, struct_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Rejection(NamedTuple):
         return cls([reason.at(place) for reason in reasons], event)
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True):
     """What a callback holds, in the order received."""
 
     events: list[Event]
@@ -81,12 +82,6 @@ class TooManyItemsError(ValueError):
     """The callback has more items than one callback may have."""
 
 
-class Context(NamedTuple):
-    """What the configuration adds to an item."""
-
-    sign_id: str | None
-
-
 class Kind:
     """One kind of item: its schema, the fields that tell it from other kinds, and what it becomes."""
 
@@ -94,23 +89,29 @@ class Kind:
         self,
         schema: type[Schema],
         marks: Iterable[str],
-        normalise: Callable[[Any, dict[str, Any] | None, Context], Event],
+        normalise: Callable[[Any, dict[str, Any] | None, str | None], Event],
     ) -> None:
-        """Derive the decoders. ``normalise`` gets the struct, the fields that the schema does not know, the context."""
+        """Derive the decoders.
+
+        ``normalise`` gets the struct, the fields that the schema does not know, and the project's own ``sign_id``.
+        """
         self.schema = schema()
         self.marks = frozenset(marks)
         self.normalise = normalise
         self.struct: Any = struct_of(schema)
         self.one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.struct, dec_hook=deserialize)
-        self.many: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[self.struct], dec_hook=deserialize)
+        many = GenericAlias(list, self.struct)
+        self.many: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(many, dec_hook=deserialize)
         self._known = {field.attribute or name for name, field in self.schema.fields.items()}
 
-    def load(self, item: dict[str, Any], context: Context) -> Event:
+    def load(self, item: dict[str, Any], sign_id: str | None) -> Event:
         """Load an item with marshmallow. Raises marshmallow.ValidationError."""
         loaded: dict[str, Any] = self.schema.load(item)
         known = {name: value for name, value in loaded.items() if name in self._known}
         extra = {name: value for name, value in loaded.items() if name not in self._known}
-        return self.normalise(self.struct(**known), extra or None, context)
+        for name, value in extra.items():
+            bound_nesting(value, name)
+        return self.normalise(self.struct(**known), extra or None, sign_id)
 
 
 class SchemaReader:
@@ -121,18 +122,18 @@ class SchemaReader:
         self._kinds = kinds
         self._unlike = unlike
 
-    def read(self, body: bytes, context: Context, max_items: int) -> Reading:
+    def read(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
         """Read a body: an array of items or a single one. Raises TooManyItemsError."""
         kind, decoder = self._likely(body)
         try:
             items: list[Any] = decoder.decode(body)
         except UNFIT:
-            return self._read_slowly(body, context, max_items)
+            return self._read_slowly(body, sign_id, max_items)
         if not isinstance(items, list):
             items = [items]
         _bound(len(items), max_items)
         normalise = kind.normalise
-        return Reading([normalise(item, None, context) for item in items], [], "fast")
+        return Reading([normalise(item, None, sign_id) for item in items], [], "fast")
 
     def _likely(self, body: bytes) -> tuple[Kind, msgspec.json.Decoder[Any]]:
         """Guess the kind from the first byte: batches are arrays of the first kind, single items of the last."""
@@ -140,7 +141,7 @@ class SchemaReader:
             return self._kinds[-1], self._kinds[-1].one
         return self._kinds[0], self._kinds[0].many
 
-    def _read_slowly(self, body: bytes, context: Context, max_items: int) -> Reading:
+    def _read_slowly(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
         try:
             items = split(body)
         except NotJsonError as error:
@@ -149,31 +150,31 @@ class SchemaReader:
         events: list[Event] = []
         rejections: list[Rejection] = []
         for place, raw in items:
-            event, reasons = self._read_item(raw, context)
+            event, reasons = self._read_item(raw, sign_id)
             if event is None:
                 rejections.append(Rejection.of(place, reasons, raw))
             else:
                 events.append(event)
         return Reading(events, rejections, "slow")
 
-    def _read_item(self, raw: bytes, context: Context) -> tuple[Event | None, list[Reason]]:
+    def _read_item(self, raw: bytes, sign_id: str | None) -> tuple[Event | None, list[Reason]]:
         for kind in self._kinds:
             try:
-                return kind.normalise(kind.one.decode(raw), None, context), []
+                return kind.normalise(kind.one.decode(raw), None, sign_id), []
             except UNFIT:
                 continue
         try:
-            return self._load(decode_item(raw), context), []
+            return self._load(decode_item(raw), sign_id), []
         except ValidationError as error:
-            messages: Any = error.normalized_messages()
+            messages: Any = error.normalized_messages()  # type: ignore[no-untyped-call]
             return None, [Reason(field.removeprefix("_schema"), _text(text)) for field, text in messages.items()]
 
-    def _load(self, item: object, context: Context) -> Event:
+    def _load(self, item: object, sign_id: str | None) -> Event:
         if not isinstance(item, dict):
             raise ValidationError(f"expected an object, got {_JSON_TYPES.get(type(item), 'a number')}")
         for kind in self._kinds:
             if not kind.marks.isdisjoint(item):
-                return kind.load(item, context)
+                return kind.load(item, sign_id)
         raise ValidationError(self._unlike)
 
 

@@ -12,9 +12,14 @@ from typing import Any, Final, NoReturn
 import msgspec
 from marshmallow import ValidationError
 
-_LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|\\u[dD][c-fC-F]")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+#: Arrays and objects in one another that consumers can be expected to read: .NET's limit is 64, Ruby's 100, and the
+#: envelope takes three. What msgspec can read depends on the stack: without a bound a retry might fare differently.
+MOST_NESTED: Final = 32
 
 
 class NotJsonError(ValueError):
@@ -50,9 +55,20 @@ def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
     except RecursionError:
         raise ValidationError("nested too deeply") from None
     except msgspec.MsgspecError as error:
-        if _LONE_SURROGATE.search(raw):
+        if _SURROGATE.search(raw):
             raise ValidationError("not Unicode: it holds half of a surrogate pair") from None
         raise ValidationError(f"not JSON that can be stored: {error}") from None
+
+
+def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 any JSON
+    """Raise marshmallow.ValidationError, about this field, when a value is nested more than MOST_NESTED deep."""
+    level = [value]
+    for _ in range(MOST_NESTED + 1):
+        nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for one in nested for inner in one]
+        if not nested:
+            return
+    raise ValidationError(f"nested too deeply: more than {MOST_NESTED} levels", field)
 
 
 def _check(text: bytes) -> None:

@@ -16,23 +16,28 @@ any other field or validator           the field's own ``deserialize``, called f
 ``required``, ``load_default``         no default; the default. Neither: ``msgspec.UNSET``
 ``allow_none``                         ``… | None``
 ``unknown``: INCLUDE or RAISE          unknown fields are not accepted, so that the schema deals with them
+``unknown``: EXCLUDE                   unknown fields are skipped; their texts are not even looked at for UTF-8
 =====================================  ============================================================
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, validate
+from marshmallow import EXCLUDE, Schema, fields, missing, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Fields whose value depends on nothing but a short text, so that a repeated text need not be parsed again.
-_PURE = (fields.DateTime, fields.NaiveDateTime, fields.AwareDateTime, fields.Date, fields.Time)
+#: Fields whose value depends on nothing but a short text, so that a repeated text need not be parsed again; and the
+#: validators of which the same holds.
+_PURE: Final = (fields.DateTime, fields.NaiveDateTime, fields.AwareDateTime, fields.Date, fields.Time)
+_PURE_VALIDATORS: Final = (validate.Range, validate.OneOf, validate.NoneOf, validate.Equal)
+#: What of a schema may be of its own; the rest of ``Schema`` decides how fields are loaded.
+_LOADING: Final = ("load", "_do_load", "_deserialize", "_call_and_store", "dict_class")
 
 
 class InexpressibleError(TypeError):
@@ -42,20 +47,29 @@ class InexpressibleError(TypeError):
 def struct_of(schema: type[Schema]) -> type[msgspec.Struct]:
     """Return a struct type that accepts a subset of what the schema loads, with the same values.
 
-    Decode with ``dec_hook=deserialize``. Raises InexpressibleError for schemas with hooks.
+    Decode with ``dec_hook=deserialize``. Raises InexpressibleError for schemas with hooks, or with names that a
+    struct cannot have.
     """
     instance = schema()
     if any(instance._hooks.values()):  # noqa: SLF001 marshmallow has no public way to ask
         raise InexpressibleError(f"{schema.__name__} has hooks: their effect cannot be known beforehand")
+    own = [name for name in _LOADING if getattr(schema, name) is not getattr(Schema, name)]
+    if own:
+        raise InexpressibleError(f"{schema.__name__} loads in a way of its own: {', '.join(own)}")
     members = [_member(name, field) for name, field in instance.load_fields.items()]
-    return msgspec.defstruct(
-        schema.__name__,
-        [member[:3] for member in members],
-        rename={member[0]: member[3] for member in members},
-        forbid_unknown_fields=instance.unknown != EXCLUDE,
-        kw_only=True,
-        gc=False,
-    )
+    try:
+        struct = msgspec.defstruct(
+            schema.__name__,
+            [member[:3] for member in members],
+            rename={member[0]: member[3] for member in members},
+            forbid_unknown_fields=instance.unknown != EXCLUDE,
+            kw_only=True,
+            gc=False,
+        )
+        msgspec.json.Decoder(struct)  # finds fault with types that cannot be told apart or checked
+    except (TypeError, ValueError) as error:  # two fields that read the same key, for example
+        raise InexpressibleError(f"{schema.__name__}: {error}") from None
+    return struct
 
 
 def deserialize(kind: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in, whatever the field makes of it out
@@ -63,44 +77,53 @@ def deserialize(kind: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in
     load: Callable[[Any], Any] = kind.load
     try:
         return load(value)
-    except (ValidationError, TypeError) as error:  # TypeError: a value that the cache cannot hold
+    except Exception as error:  # noqa: BLE001 whatever a field of others raises: the schema shall say
         raise ValueError(str(error)) from None
 
 
 def _member(name: str, field: fields.Field[Any]) -> tuple[str, Any, Any, str]:
-    kind: Any = _native(field) or _deferred(field)
-    if field.allow_none:
-        kind |= None
     attribute = field.attribute or name
     if not attribute.isidentifier():
         raise InexpressibleError(f"{attribute!r} cannot be the name of an attribute")
-    default: Any = msgspec.NODEFAULT
-    if not field.required:
-        default = field.load_default
-        if default is missing:
-            kind |= msgspec.UnsetType
-            default = msgspec.UNSET
-        elif callable(default):
-            default = msgspec.field(default_factory=default)
-    return attribute, kind, default, field.data_key or name
+    key = name if field.data_key is None else field.data_key
+    kind: Any = _native(field) or _deferred(field, key)
+    if field.allow_none and not field.pre_load:  # which may make something of null
+        kind |= None
+    if field.required:
+        return attribute, kind, msgspec.NODEFAULT, key
+    if field.load_default is missing:
+        return attribute, kind | msgspec.UnsetType, msgspec.UNSET, key
+    default = field.load_default
+    factory = default if callable(default) else lambda: default
+    return attribute, kind, msgspec.field(default_factory=factory), key
 
 
 def _native(field: fields.Field[Any]) -> Any:  # noqa: ANN401 a type expression
     """Return the type for a plain text field whose validators all have a counterpart in msgspec, else None."""
-    if type(field) is not fields.String or field.pre_load or field.post_load:
+    validators = field.validators
+    kinds = [type(validator) for validator in validators]
+    if type(field) is not fields.String or field.pre_load or field.post_load or len(set(kinds)) < len(kinds):
+        return None
+    if kinds == [validate.OneOf]:
+        choices = tuple(validators[0].choices)  # type: ignore[attr-defined]
+        return Literal[choices] if choices and all(type(choice) is str for choice in choices) else None
+    metas = [_meta(validator) for validator in validators]
+    if None in metas:
         return None
     kind: Any = str
-    for validator in field.validators:
-        if type(validator) is validate.OneOf and kind is str and all(isinstance(c, str) for c in validator.choices):
-            kind = Literal[tuple(validator.choices)]
-        elif type(validator) is validate.Length and validator.equal is None:
-            kind = Annotated[kind, msgspec.Meta(min_length=validator.min, max_length=validator.max)]
-        elif type(validator) is validate.Regexp and validator.regex.flags == re.UNICODE:
-            # msgspec searches where marshmallow matches from the start.
-            kind = Annotated[kind, msgspec.Meta(pattern=rf"\A(?:{validator.regex.pattern})")]
-        else:
-            return None
+    for meta in metas:
+        kind = Annotated[kind, meta]
     return kind
+
+
+def _meta(validator: Any) -> msgspec.Meta | None:  # noqa: ANN401 any callable
+    if type(validator) is validate.Length and validator.equal is None:
+        bounds = (validator.min, validator.max)
+        return msgspec.Meta(min_length=bounds[0], max_length=bounds[1]) if min(b or 0 for b in bounds) >= 0 else None
+    if type(validator) is validate.Regexp and validator.regex.flags == re.UNICODE:
+        # msgspec searches where marshmallow matches from the start.
+        return msgspec.Meta(pattern=rf"\A(?:{validator.regex.pattern!s})")
+    return None
 
 
 class _Deferred(type):
@@ -110,9 +133,22 @@ class _Deferred(type):
         return True
 
 
-def _deferred(field: fields.Field[Any]) -> type[Any]:
+class _Unseen:
+    """Stands for the fields beside the one that is loaded, which are not there yet. Who asks is sent to the schema."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise InexpressibleError("a field that looks at its siblings")
+
+    __getattr__ = __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _refuse
+
+
+_UNSEEN: Final[Any] = _Unseen()
+
+
+def _deferred(field: fields.Field[Any], key: str) -> type[Any]:
     """Return a type that msgspec does not know, so that it hands the decoded value to ``deserialize``."""
-    load: Callable[[Any], Any] = field.deserialize
-    if type(field) in _PURE and not field.pre_load and not field.post_load:
-        load = lru_cache(maxsize=8192)(load)
+    load: Callable[[Any], Any] = partial(field.deserialize, attr=key, data=_UNSEEN)
+    pure = type(field) in _PURE and all(type(validator) in _PURE_VALIDATORS for validator in field.validators)
+    if pure and not field.pre_load and not field.post_load:
+        load = lru_cache(maxsize=8192, typed=True)(load)
     return _Deferred(type(field).__name__, (), {"load": staticmethod(load)})

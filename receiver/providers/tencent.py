@@ -23,7 +23,8 @@ from receiver.events import (
     encode,
     utc,
 )
-from receiver.providers.base import Context, Kind, Reading, SchemaReader
+from receiver.providers.base import Kind, SchemaReader
+from receiver.providers.items import bound_nesting
 
 #: ``user_receive_time`` has no zone; Tencent's pull API gives the same moments as text and as Unix seconds: UTC+8.
 BEIJING: Final = timezone(timedelta(hours=8))
@@ -40,7 +41,10 @@ class SessionContext(fields.Field[Any]):
     """``ext``: what the sender gave along. A string in the document, an object in the wild."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:  # noqa: ANN401, ARG002 marshmallow's
-        if isinstance(value, str | dict):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, dict):
+            bound_nesting(value)
             return value
         raise ValidationError("Not a string or an object.")
 
@@ -89,7 +93,7 @@ def _utc_text(moment: datetime) -> str:
     return utc(int(moment.timestamp()))
 
 
-def _report(item: Any, extra: dict[str, Any] | None, _context: Context) -> Event:  # noqa: ANN401 a derived struct
+def _report(item: Any, extra: dict[str, Any] | None, _sign_id: str | None) -> Event:  # noqa: ANN401 a derived struct
     kind, status = STATUS[item.report_status]
     time = _utc_text(item.user_receive_time)
     data = ReportData(
@@ -109,7 +113,7 @@ def _report(item: Any, extra: dict[str, Any] | None, _context: Context) -> Event
     return Event(kind, time, encode(data))
 
 
-def _reply(item: Any, extra: dict[str, Any] | None, context: Context) -> Event:  # noqa: ANN401 a derived struct
+def _reply(item: Any, extra: dict[str, Any] | None, sign_id: str | None) -> Event:  # noqa: ANN401 a derived struct
     time = utc(item.time)
     data = ReplyData(
         event_type=EventType.REPLY,
@@ -119,8 +123,8 @@ def _reply(item: Any, extra: dict[str, Any] | None, context: Context) -> Event: 
         mobile=item.mobile,
         deliver_time=time,
     )
-    if context.sign_id is not None:
-        data.sign_id = context.sign_id
+    if sign_id is not None:
+        data.sign_id = sign_id
     if item.extend is not msgspec.UNSET and item.extend is not None:
         data.extend_code = item.extend
     if extra:
@@ -128,24 +132,20 @@ def _reply(item: Any, extra: dict[str, Any] | None, context: Context) -> Event: 
     return Event(EventType.REPLY, time, encode(data))
 
 
-class Tencent:
+class Tencent(SchemaReader):
     """The provider ``tencent``."""
 
     name = "tencent"
 
     def __init__(self) -> None:
         """Derive the decoders from the schemas."""
-        self._reader = SchemaReader(
+        super().__init__(
             (
                 Kind(StatusReport, ("report_status", "sid", "user_receive_time"), _report),
                 Kind(Reply, ("text", "sign", "time", "extend"), _reply),
             ),
             unlike="neither a status report (it would have report_status and sid) nor a reply (text, time)",
         )
-
-    def read(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
-        """See Provider."""
-        return self._reader.read(body, Context(sign_id), max_items)
 
     def answer(self, code: int, message: str) -> bytes:
         """Return ``{"result":0,"errmsg":"OK"}`` or the error in the same shape."""

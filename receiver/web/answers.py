@@ -47,7 +47,7 @@ class Acks:
         self._second = 0
         self._wire = b""
 
-    def ack(self, request: web.Request) -> web.Response:
+    def ack(self, request: BaseRequest) -> web.Response:
         """Return the answer that says that all is safe."""
         if request.version != HttpVersion11 or not request.keep_alive:
             return web.Response(body=self._body, content_type=JSON)

@@ -33,7 +33,9 @@ _MOST_PROBLEMS: Final = 10
 class Callbacks:
     """Receives callbacks of one provider."""
 
-    def __init__(self, provider: Provider, settings: Settings, gate: Gate, routing: Routing, delivery: Delivery) -> None:
+    def __init__(
+        self, provider: Provider, settings: Settings, gate: Gate, routing: Routing, delivery: Delivery
+    ) -> None:
         """Hand the collaborators over."""
         self.provider = provider
         self._settings = settings
@@ -45,9 +47,13 @@ class Callbacks:
         self._tally = metrics.Tally(provider.name)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Take one callback. Answers the ack, or raises a ReceiverError."""
+        """Find out whose callback it is, then take it. Answers the ack, or raises a ReceiverError."""
+        project = self._gate.admit(request, self.provider.name, request.match_info.get("project_id"))
+        return await self.take(request, project)
+
+    async def take(self, request: web.BaseRequest, project: Project) -> web.StreamResponse:
+        """Read a callback of a project, make what it holds safe, and only then answer the ack."""
         began = time.perf_counter()
-        project = self._gate.admit(request, request.match_info.get("project_id"))
         room = self._delivery.room
         size = self._claim(request)
         room.enter(size)
@@ -55,12 +61,12 @@ class Callbacks:
             body = await self._read_body(request)
             reading = await self._read(body, project)
             entries = self._entries(reading, project)
-            if entries:
-                room.add(len(entries))
-                try:
+            room.add(len(entries))
+            try:
+                if entries:
                     await self._delivery.keep(entries)
-                finally:
-                    room.remove(len(entries))
+            finally:
+                room.remove(len(entries))
         finally:
             room.leave(size)
         if reading.rejections and not reading.events:
@@ -68,8 +74,8 @@ class Callbacks:
         self._tally.acknowledged(reading.way, reading.events, len(reading.rejections), time.perf_counter() - began)
         return self._acks.ack(request)
 
-    def _claim(self, request: web.Request) -> int:
-        """Return the bytes that a callback may take. One whose end is not here yet is taken at its word, or for the most."""
+    def _claim(self, request: web.BaseRequest) -> int:
+        """Return the bytes that a callback may take: what is here, what it announces, or the most."""
         content = request.content
         if content.is_eof():
             return content.total_bytes
@@ -77,20 +83,26 @@ class Callbacks:
         most = self._settings.max_body
         return most if announced is None or "Content-Encoding" in request.headers else min(announced, most)
 
-    async def _read_body(self, request: web.Request) -> bytes:
+    async def _read_body(self, request: web.BaseRequest) -> bytes:
         try:
             if request.content.is_eof():
-                return await request.read()
-            async with asyncio.timeout(self._settings.read_timeout):
-                return await request.read()
+                body = request.content.read_nowait()
+            else:
+                async with asyncio.timeout(self._settings.read_timeout):
+                    body = await request.read()
         except TimeoutError:
             raise ReadTimeoutError(f"the body did not arrive within {self._settings.read_timeout:g} s") from None
         except web.HTTPRequestEntityTooLarge:
-            raise TooLargeError(
-                f"the body is larger than {self._settings.max_body} bytes (RECEIVER_MAX_BODY), after decompression"
-            ) from None
+            raise self._too_large() from None
         except web.RequestPayloadError as error:
             raise InvalidCallbackError(f"the body cannot be read: {error}") from None
+        if len(body) > self._settings.max_body:
+            raise self._too_large()
+        return body
+
+    def _too_large(self) -> TooLargeError:
+        most = self._settings.max_body
+        return TooLargeError(f"the body is larger than {most} bytes (RECEIVER_MAX_BODY), after decompression")
 
     async def _read(self, body: bytes, project: Project) -> Reading:
         arguments = body, project.sign_id, self._settings.max_items

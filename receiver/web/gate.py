@@ -5,18 +5,25 @@ from __future__ import annotations
 import hmac
 from collections import OrderedDict
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from receiver.errors import ForbiddenError, NotFoundError, UnauthorizedError
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from aiohttp.web import BaseRequest
 
     from receiver.projects import Network, Project, Projects
 
 #: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
 _REMEMBERED: Final = 256
+
+
+class Known(NamedTuple):
+    """Whose callback URL it is."""
+
+    provider: str
+    project: Project
 
 
 class Gate:
@@ -26,22 +33,37 @@ class Gate:
         """Take the projects, and the proxies whose X-Forwarded-For is believed."""
         self._projects = projects
         self._proxies = proxies
-        self._known: OrderedDict[str, Project] = OrderedDict()
+        self._known: OrderedDict[str, Known] = OrderedDict()
 
-    def admit(self, request: web.Request, project_id: str | None) -> Project:
+    def admit(self, request: BaseRequest, provider: str, project_id: str | None) -> Project:
         """Return the project that a request is for; ``project_id`` None means the default one.
 
         Raises NotFoundError, UnauthorizedError or ForbiddenError.
         """
-        # Good URLs are remembered whole. The look-up compares texts only when their 64-bit keyed hashes are equal, so
-        # its time tells nothing about a key that one guesses.
-        url = request.path_qs
-        project = self._known.get(url)
-        if project is None:
-            project = self._check(url, project_id)
-        if project.allowed_networks:
-            self._check_address(request, project)
+        url = request.raw_path
+        project = self._check(url, project_id)
+        self.check_address(request, project)
+        self._remember(url, Known(provider, project))
         return project
+
+    def known(self, url: str) -> Known | None:
+        """Return whose callback URL this is, if it was admitted before: path and key are right, whoever sends it.
+
+        The look-up compares texts only when their 64-bit keyed hashes are equal, so its time tells nothing about a
+        key that one guesses.
+        """
+        return self._known.get(url)
+
+    def check_address(self, request: BaseRequest, project: Project) -> None:
+        """Raise ForbiddenError unless the project allows the address that a request comes from."""
+        if not project.allowed_networks:
+            return
+        try:
+            address = ip_address(self._address(request))
+        except ValueError:
+            raise ForbiddenError("the caller's address cannot be told") from None
+        if not any(address in network for network in project.allowed_networks):
+            raise ForbiddenError("the caller's address is in none of the project's allowed networks")
 
     def _check(self, url: str, project_id: str | None) -> Project:
         project = self._projects.default if project_id is None else self._projects.get(project_id)
@@ -53,10 +75,12 @@ class Gate:
             )
         if project.callback_keys and not self._has_key(url, project):
             raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
-        self._known[url] = project
+        return project
+
+    def _remember(self, url: str, known: Known) -> None:
+        self._known[url] = known
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        return project
 
     @staticmethod
     def _has_key(url: str, project: Project) -> bool:
@@ -65,16 +89,7 @@ class Gate:
         matches = [hmac.compare_digest(one, key.encode()) for one in given[:4] for key in project.callback_keys]
         return any(matches)
 
-    def _check_address(self, request: web.Request, project: Project) -> None:
-        address = self._address(request)
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            raise ForbiddenError("the caller's address cannot be told") from None
-        if not any(parsed in network for network in project.allowed_networks):
-            raise ForbiddenError("the caller's address is in none of the project's allowed networks")
-
-    def _address(self, request: web.Request) -> str:
+    def _address(self, request: BaseRequest) -> str:
         """Return the nearest address that is not one of our proxies, going back through X-Forwarded-For."""
         hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", []) for hop in line.split(",")]
         address = request.remote or ""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from receiver import metrics
 from receiver.errors import (
+    ForeignError,
     GatewayError,
     MethodNotAllowedError,
     NotFoundError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 REQUEST_ID: Final = "X-Request-Id"
 _SMN_PATHS: Final = ("/v2/", "/v3/")
+_CALLBACK_PATHS: Final = ("/sms/callback", "/callbacks/")
 
 
 def new_request_id() -> str:
@@ -43,44 +45,48 @@ def smn_response(body: dict[str, object], status: int = 200, request_id: str | N
     return web.Response(body=content, status=status, content_type=JSON, headers={REQUEST_ID: request_id})
 
 
-def answer_errors(logger: Logger) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
-    """Return the middleware."""
+class ErrorAnswers:
+    """Answers any exception. An aiohttp middleware, and a function for those who go past the middlewares."""
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    __middleware_version__ = 1  # what aiohttp's decorator sets on functions
+
+    def __init__(self, logger: Logger) -> None:
+        """Take the logger for errors that are ours."""
+        self._logger = logger
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Call the handler, and answer what it raises."""
         try:
             return await handler(request)
-        except ReceiverError as error:
+        except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
+            return self.answer(request, error)
+
+    def answer(self, request: web.BaseRequest, error: Exception) -> web.Response:
+        """Return the answer to an exception. Raises ConnectionError again: there is nobody left to answer."""
+        if isinstance(error, ReceiverError):
             return _answer(request, error)
-        except web.HTTPException as error:
+        if isinstance(error, web.HTTPException):
             return _answer(request, _ours(request, error))
-        except ConnectionError:
-            raise  # the client is gone; aiohttp closes the connection
-        except Exception:
-            logger.exception("request.failed", method=request.method, path=request.path)
-            return _answer(request, ReceiverError("internal error; it has been logged"))
-
-    return middleware
+        if isinstance(error, ConnectionError):
+            raise error
+        self._logger.error("request.failed", method=request.method, path=request.path, exc_info=error)
+        return _answer(request, ReceiverError("internal error; it has been logged"))
 
 
-def _ours(request: web.Request, error: web.HTTPException) -> ReceiverError:
+def _ours(request: web.BaseRequest, error: web.HTTPException) -> ReceiverError:
     """Translate what aiohttp raises by itself."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return MethodNotAllowedError(f"{request.method} is not allowed here; use {', '.join(sorted(error.allowed_methods))}")
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return MethodNotAllowedError(f"{request.method} is not allowed here; use {allowed}")
     if isinstance(error, web.HTTPNotFound):
         return NotFoundError("no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLargeError("the body is too large")
-    translated = ReceiverError(error.reason)
-    translated.status = error.status  # type: ignore[misc] the one place where a foreign status comes in
-    return translated
+    return ForeignError(error.status, error.reason)
 
 
-def _answer(request: web.Request, error: ReceiverError) -> web.Response:
-    if request.path.startswith(_SMN_PATHS):
-        response = _smn_answer(error)
-    else:
-        response = _provider_answer(request, error)
+def _answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
+    response = _smn_answer(error) if request.path.startswith(_SMN_PATHS) else _provider_answer(request, error)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowedError):
@@ -89,19 +95,18 @@ def _answer(request: web.Request, error: ReceiverError) -> web.Response:
 
 
 def _smn_answer(error: ReceiverError) -> web.Response:
-    request_id = new_request_id()
     if isinstance(error, GatewayError):
-        return smn_response({"error_msg": str(error), "error_code": "APIG.0301"}, 401, request_id)
+        return smn_response({"error_msg": str(error), "error_code": "APIG.0301"}, error.status)
     if isinstance(error, SmnError):
-        return smn_response({"code": error.smn_code, "message": str(error)}, error.http_status, request_id)
+        return smn_response({"code": error.smn_code, "message": str(error)}, error.status)
     code = "SMN.0018" if error.status >= web.HTTPInternalServerError.status_code else "SMN.0013"
-    return smn_response({"code": code, "message": str(error)}, error.status, request_id)
+    return smn_response({"code": code, "message": str(error)}, error.status)
 
 
-def _provider_answer(request: web.Request, error: ReceiverError) -> web.Response:
-    name = request.match_info.get("provider", "tencent")
-    provider = PROVIDERS.get(name, PROVIDERS["tencent"])
-    if request.match_info.route.name == "callback":
+def _provider_answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
+    provider = PROVIDERS["tencent"]
+    if request.path.startswith(_CALLBACK_PATHS):
+        provider = PROVIDERS.get(request.path.split("/")[2], provider)
         metrics.CALLBACKS.labels(provider.name, error.code).inc()
     body = provider.answer(error.status, str(error))
     return web.Response(body=body, status=error.status, content_type=JSON)

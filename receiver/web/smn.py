@@ -36,7 +36,5 @@ class SmsEvents:
         if wanted and wanted not in ROUTED:
             raise SmnError(400, "SMN.0100", "The eventType parameter is invalid.")
         routes = self._routing[project.id].routed()
-        callback = [
-            {"event_type": kind, "topic_urn": routes[kind]} for kind in _ORDER if wanted in ("", kind)
-        ]
+        callback = [{"event_type": kind, "topic_urn": routes[kind]} for kind in _ORDER if wanted in ("", kind)]
         return smn_response({"callback": callback})
