@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import subprocess
 import time
@@ -79,6 +80,7 @@ class EmbeddedValkey:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self._folder / "owner.lock").open("w")
+            os.set_inheritable(self._lock.fileno(), True)  # a supervisor that we become goes on to own it
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmbeddedError(

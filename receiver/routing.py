@@ -86,6 +86,13 @@ class Routing:
         """Return the routes of a project. Raises KeyError for one that is not configured."""
         return self.projects[project_id]
 
-    def topics(self) -> list[str]:
-        """Return every topic that anything is routed to now, quarantines included, each once."""
-        return list(dict.fromkeys(urn for routes in self.projects.values() for urn in routes.table.values()))
+    def topics(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Return every topic that anything is routed to now, with the consumer groups that it must have.
+
+        ``groups`` names those of each project; a quarantine has none.
+        """
+        topics: dict[str, tuple[str, ...]] = {}
+        for project_id, routes in self.projects.items():
+            topics |= dict.fromkeys(routes.routed().values(), groups.get(project_id, ()))
+            topics[routes.quarantine] = ()
+        return topics

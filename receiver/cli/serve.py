@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
+from receiver.cli.workers import become_supervisor
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
 from receiver.settings import described, read_settings, unknown_names
@@ -28,12 +30,15 @@ _HELP: Final = "\b\nSettings (environment):\n" + "\n".join(
 
 
 @click.command(epilog=_HELP)
-def serve() -> None:
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; one a core is a good choice.")
+def serve(workers: int | None) -> None:
     """Run the service.
 
     Without REDIS_URL it starts its own Valkey, with its data under RECEIVER_DATA_DIR.
     """
     settings = read_settings(os.environ)
+    if workers is not None:
+        settings = dataclasses.replace(settings, workers=workers)
     logger = log.configure(settings.log_level)
     for sentence in unknown_names(os.environ):
         logger.warning("settings.unknown", problem=sentence)
@@ -49,6 +54,8 @@ def serve() -> None:
 
 
 def _run(settings: Settings, redis_url: str, logger: Logger) -> None:
+    if settings.workers > 1:
+        become_supervisor(settings, redis_url)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, redis_url, logger))
 

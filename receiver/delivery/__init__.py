@@ -10,6 +10,7 @@ from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
 from receiver.delivery.groups import GroupCommit, NotTakenError
 from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
 from receiver.delivery.spool import Spool
 from receiver.errors import UnavailableError
@@ -17,6 +18,7 @@ from receiver.errors import UnavailableError
 if TYPE_CHECKING:
     from receiver.events import Entry
     from receiver.log import Logger
+    from receiver.routing import Routing
     from receiver.settings import Settings
 
 #: Seconds that a disk may take. With the longest publish time-out (1.2 s) an answer is given within 2 s.
@@ -27,8 +29,9 @@ _ROUTES: Final = ("redis", "spool", "refuse")
 class Delivery:
     """Takes entries and returns when they are safe."""
 
-    def __init__(self, settings: Settings, redis_url: str, logger: Logger) -> None:
+    def __init__(self, settings: Settings, redis_url: str, routing: Routing, logger: Logger) -> None:
         """Wire the parts; ``open`` does the first I/O."""
+        groups = {project.id: project.consumer_groups for project in settings.projects.values()}
         self._logger = logger
         self.room = Room(settings.max_inflight_bytes, settings.max_inflight_events)
         self._client = connect(redis_url)
@@ -40,6 +43,9 @@ class Delivery:
         self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers)
         self._disk = GroupCommit(self.spool.write)
         self._drain = Drain(self.spool, self._drainer, self.breaker, logger)
+        self._retention = Retention(
+            self._client, lambda: routing.topics(groups), settings.retention, settings.max_entries, logger
+        )
         self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -52,6 +58,7 @@ class Delivery:
         except NotTakenError as error:
             self.breaker.trip(error)
         self._drain.start()
+        self._retention.start()
         self._healing = asyncio.create_task(self._heal(), name="heal spool")
         self._changed()
 
@@ -62,6 +69,7 @@ class Delivery:
         if self._healing is not None:
             self._healing.cancel()
             await asyncio.wait([self._healing])
+        await self._retention.close()
         await self._drain.close()
         await self.breaker.close()
         for publisher in (self._publisher, self._drainer, self._prober):

@@ -87,6 +87,8 @@ class GroupCommit:
             except asyncio.CancelledError:
                 _fail([*group, *self._waiting], NotTakenError("stopped", "the service is stopping"))
                 raise
+            except Exception as error:  # noqa: BLE001 whatever it is, it must not end the writes of all who come later
+                _fail(group, NotTakenError(type(error).__name__, repr(error)))
             else:
                 _finish(group, failed)
 

@@ -7,6 +7,7 @@ knows what it has added, may be repeated. The arguments are packed by hiredis: f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,9 @@ CALL_EVENTS: Final = 500
 CALL_BYTES: Final = 1 << 20
 #: A write that begins late still gets this long, in seconds.
 _LEAST_TIME: Final = 0.05
+#: What a lost connection raises. uvloop has its own word for one that was reset between two writes: RuntimeError, "the
+#: handler is closed".
+_FAILURES: Final = (RedisError, OSError, RuntimeError, hiredis.HiredisError)
 #: Errors that are about one key. The others say that Redis as a whole cannot take writes.
 _OF_A_TOPIC: Final = ("WRONGTYPE", "NOPERM", "ERR The ID specified in XADD")
 
@@ -74,7 +78,7 @@ class Publisher:
                 replies = await self._send(calls)
         except TimeoutError:
             raise await self._not_taken("timeout", f"no reply within {limit * 1000:.0f} ms") from None
-        except (RedisError, OSError, hiredis.HiredisError) as error:
+        except _FAILURES as error:
             raise await self._not_taken(_reason(error), str(error)) from error
         metrics.PUBLISH.observe(loop.time() - start)
         metrics.BATCH.observe(len(entries))
@@ -89,7 +93,7 @@ class Publisher:
                 await connection.read_response()
         except TimeoutError:
             raise await self._not_taken("timeout", "no reply in time") from None
-        except (RedisError, OSError, hiredis.HiredisError) as error:
+        except _FAILURES as error:
             raise await self._not_taken(_reason(error), str(error)) from error
 
     async def close(self) -> None:
@@ -124,7 +128,8 @@ class Publisher:
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            with contextlib.suppress(*_FAILURES):  # it is of no use any more, whatever it says to that
+                await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
 
     async def _not_taken(self, reason: str, message: str) -> NotTakenError:

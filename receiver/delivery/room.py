@@ -15,8 +15,11 @@ class Room:
         self._most_events = most_events
         self.bytes = 0
         self.events = 0
-        metrics.IN_FLIGHT_BYTES.set_function(lambda: self.bytes)
-        metrics.IN_FLIGHT_EVENTS.set_function(lambda: self.events)
+
+    def report(self) -> None:
+        """Set the gauges."""
+        metrics.IN_FLIGHT_BYTES.set(self.bytes)
+        metrics.IN_FLIGHT_EVENTS.set(self.events)
 
     def enter(self, size: int) -> None:
         """Let a callback of so many bytes in. Raises OverloadedError; then it must not ``leave``."""

@@ -42,4 +42,5 @@ class Ops:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Answer in Prometheus' text format."""
+        self._delivery.room.report()
         return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from receiver.web.callbacks import Callbacks
     from receiver.web.gate import Gate
-    from receiver.web.middleware import ErrorAnswers, Handler
+    from receiver.web.middleware import ErrorAnswers
 
 
 class Shortcut:
@@ -26,14 +26,14 @@ class Shortcut:
         self._gate = gate
         self._callbacks = callbacks
         self._errors = errors
-        self._application: Handler | None = None
+        self._application: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None
 
     def install(self, server: web.Server) -> None:
         """Put the shortcut before what the server called until now."""
-        self._application = server.request_handler  # type: ignore[assignment]  # an Application's takes its Requests
+        self._application = server.request_handler
         server.request_handler = self._handle
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         known = self._gate.known(request.raw_path)
         if known is None or request.method != "POST" or not request.content.is_eof():
             return await self._application(request)  # type: ignore[misc]  # installed, or we were not called

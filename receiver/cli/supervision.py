@@ -1,0 +1,83 @@
+"""gunicorn's configuration, and what its workers run. Read by gunicorn alone.
+
+It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one, SIGTERM
+stops them in peace. https://gunicorn.org/reference/settings/.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web  # noqa: TC002 the annotation of a class attribute that gunicorn's machinery inspects
+from aiohttp.worker import GunicornUVLoopWebWorker
+from gunicorn.glogging import Logger
+from prometheus_client import multiprocess
+
+from receiver import log
+from receiver.app import OPS, create_app, create_runner
+from receiver.cli.workers import EMBEDDED_URL
+from receiver.embedded import EmbeddedValkey
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+#: Seconds by which a worker's own bounds are shorter than gunicorn's.
+_MARGIN: Final = 5
+_settings: Final = read_settings(os.environ)
+
+
+async def run() -> web.AppRunner:
+    """Return what a worker serves: gunicorn's "application"."""
+    app = create_app(_settings, os.environ.get(EMBEDDED_URL) or str(_settings.redis_url))
+    Worker.app_of_this_process = app
+    return create_runner(app, _settings)
+
+
+class Worker(GunicornUVLoopWebWorker):
+    """A worker that says that it is not ready before it stops."""
+
+    app_of_this_process: web.Application | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop: /readyz turns 503 at once, the listening socket is closed after the delay."""
+        if self.app_of_this_process is not None:
+            self.app_of_this_process[OPS].stopping = True
+        self.loop.call_later(_settings.stop_delay, super().handle_exit, sig, frame)
+
+
+class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Sends gunicorn's own words the way of all our log lines."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 gunicorn has no types
+        """Hand over to the root logger."""
+        super().setup(cfg)
+        log.configure(_settings.log_level)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+# gunicorn reads these names; their meaning is in its documentation.
+bind = f"{_settings.host}:{_settings.port}"
+workers = _settings.workers
+worker_class = "receiver.cli.supervision.Worker"
+logger_class = ServiceLogger
+backlog = 1024
+timeout = 60  # a worker whose event loop stands still for so long is replaced
+graceful_timeout = int(_settings.stop_delay + _settings.stop_timeout) + _MARGIN
+loglevel = _settings.log_level
+proc_name = "receiver"
+control_socket_disable = True
+
+
+def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Take the gauges of a worker that is gone out of the sums."""
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Stop the embedded Valkey after the last worker."""
+    if EMBEDDED_URL in os.environ:
+        logger = log.configure(_settings.log_level)
+        EmbeddedValkey(_settings.data_dir / "valkey", _settings.embedded_port, logger).stop()

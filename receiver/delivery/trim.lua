@@ -1,0 +1,65 @@
+-- Trims a topic's stream by age, but never past what a consumer group still needs; at the hard cap all the same.
+--
+-- KEYS[1]  the topic
+-- ARGV     the first millisecond to keep, the most entries, the most entries to remove in this call
+-- returns  how many entries were removed because of their age, and how many at the cap although a group needed them
+--          (0 of the second kind that groups had acknowledged: those go first)
+
+local topic = KEYS[1]
+local keep_from, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if redis.call('EXISTS', topic) == 0 then
+  return {0, 0}
+end
+
+local function parse(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return {tonumber(ms), tonumber(seq)}
+end
+
+local function earlier(a, b)
+  return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2])
+end
+
+local function text(id)
+  return string.format('%.0f-%.0f', id[1], id[2])
+end
+
+-- The first entry that some group has not acknowledged or not read; nil when there is no group.
+local needed
+for _, fields in ipairs(redis.call('XINFO', 'GROUPS', topic)) do
+  local group = {}
+  for i = 1, #fields, 2 do
+    group[fields[i]] = fields[i + 1]
+  end
+  local first
+  if group['pending'] > 0 then
+    first = parse(redis.call('XPENDING', topic, group['name'])[2])
+  else
+    first = parse(group['last-delivered-id'])
+    first[2] = first[2] + 1
+  end
+  if not needed or earlier(first, needed) then
+    needed = first
+  end
+end
+
+local from = {keep_from, 0}
+if needed and earlier(needed, from) then
+  from = needed
+end
+local aged = redis.call('XTRIM', topic, 'MINID', '~', text(from), 'LIMIT', limit)
+
+local over = redis.call('XLEN', topic) - most
+if over <= 0 then
+  return {aged, 0}
+end
+if not needed then
+  return {aged + redis.call('XTRIM', topic, 'MAXLEN', '~', most, 'LIMIT', limit), 0}
+end
+-- "~" removes whole nodes (100 entries at most): when it removes nothing, what is left before "needed" is part of one.
+local acknowledged = redis.call('XTRIM', topic, 'MINID', '~', text(needed), 'LIMIT', math.min(limit, over))
+if acknowledged > 0 then
+  return {aged + acknowledged, 0}
+end
+acknowledged = redis.call('XTRIM', topic, 'MINID', '=', text(needed))
+return {aged + acknowledged, redis.call('XTRIM', topic, 'MAXLEN', '~', most, 'LIMIT', limit)}
