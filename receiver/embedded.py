@@ -10,7 +10,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
 
 from receiver.errors import EmbeddedError
 
@@ -64,7 +66,7 @@ class EmbeddedValkey:
     def stop(self) -> None:
         """Stop it in peace: what it acknowledged is on the disk already."""
         try:
-            with Redis(host=_HOST, port=self._port, socket_timeout=_STOP_TIMEOUT) as client:
+            with self._client(_STOP_TIMEOUT) as client:
                 client.shutdown(nosave=True)
         except RedisError as error:
             self._logger.warning("embedded.stop_failed", error=str(error))
@@ -105,14 +107,19 @@ class EmbeddedValkey:
 
     def _is_ours(self) -> bool:
         try:
-            with Redis(host=_HOST, port=self._port, socket_timeout=2) as client:
+            with self._client() as client:
                 return bool(client.config_get("dir").get("dir") == str(self._folder))
         except (RedisError, OSError):
             return False
 
+    def _client(self, timeout: float = 2.0) -> Redis:
+        """Return a client that takes a no for an answer: redis-py would ask ten times over several seconds."""
+        no_retry = Retry(NoBackoff(), 0)
+        return Redis(host=_HOST, port=self._port, socket_timeout=timeout, retry=no_retry, decode_responses=True)
+
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + _START_TIMEOUT
-        with Redis(host=_HOST, port=self._port, socket_timeout=2, decode_responses=True) as client:
+        with self._client() as client:
             while time.monotonic() < end:
                 if self._process is not None and self._process.poll() is not None:
                     raise EmbeddedError(f"the embedded Valkey ended at once. Its log says: {self._last_words()}")
