@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from receiver import log, metrics
 from receiver.delivery import Delivery
+from receiver.delivery.publisher import connect
+from receiver.lookups import Messages, Reports
+from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
 from receiver.routing import Routing
 from receiver.web.auth import Credentials
+from receiver.web.bodies import reader
 from receiver.web.callbacks import AnyProvider, Callbacks
+from receiver.web.documents import Documents
 from receiver.web.gate import Gate
+from receiver.web.iam import Iam
 from receiver.web.middleware import ErrorAnswers
+from receiver.web.operations import SMS
 from receiver.web.ops import Ops
+from receiver.web.parsing import SmnParser
 from receiver.web.shortcut import Runner, Shortcut
-from receiver.web.smn import SmsEvents
+from receiver.web.smn import SmsEvents, SmsReports
+from receiver.web.smn_messages import SmsMessages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,12 +46,22 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     """Wire the service for a Redis. Nothing is opened before the application starts."""
     logger = log.configure(settings.log_level)
     routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
-    delivery = Delivery(settings, redis_url, logger)
+    delivery = Delivery(settings, redis_url, routing, logger)
     gate = Gate(settings.projects, settings.trusted_proxies)
     callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
-    events = SmsEvents(Credentials(settings.projects), routing)
     ops = Ops(delivery)
 
+    redis = connect(redis_url)  # lookups never wait for, nor hold up, the connections of callbacks
+    store = RouteStore(redis, routing, logger)
+    body = reader(settings.read_timeout, settings.max_body)
+    credentials, parser = Credentials(settings.projects, body), SmnParser(body)
+    iam = Iam(settings.projects, credentials, parser)
+    events = SmsEvents(credentials, parser, routing, store)
+    messages = SmsMessages(credentials, parser, Messages(redis))
+    kept = timedelta(seconds=settings.report_retention)
+    reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention)
+
+    documents = Documents()
     errors = ErrorAnswers(logger)
     app = web.Application(middlewares=[errors], client_max_size=settings.max_body)
     app[OPS] = ops
@@ -51,10 +71,20 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
             web.post("/sms/callback", callbacks["tencent"].receive),
             web.post("/sms/callback/{project_id}", callbacks["tencent"].receive),
             web.post("/callbacks/{provider}/{project_id}", AnyProvider(callbacks).receive),
-            web.get("/v2/{project_id}/notifications/sms/callback", events.list),
+            web.get(f"{SMS}/callback", events.list),
+            web.put(f"{SMS}/callback", events.update),
+            web.get(f"{SMS}/report", reports.list),
+            web.post(f"{SMS}/message", messages.register_all),
+            web.get(f"{SMS}/message/{{message_id}}", messages.get),
+            web.put(f"{SMS}/message/{{message_id}}", messages.register),
+            web.post("/v3/auth/tokens", iam.issue),
+            web.get("/v3/projects", iam.projects),
             web.get("/livez", ops.livez),
             web.get("/readyz", ops.readyz),
             web.get("/metrics", ops.metrics),
+            web.get("/openapi.json", documents.openapi),
+            web.get("/asyncapi.json", documents.asyncapi),
+            web.get("/docs", documents.docs),
         ]
     )
 
@@ -63,12 +93,18 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
         yield
         await delivery.close()
 
+    async def looking_up(_app: web.Application) -> AsyncIterator[None]:
+        await store.open()
+        yield
+        await store.close()
+        await redis.aclose()
+
     async def counting(_app: web.Application) -> AsyncIterator[None]:
-        flushing = asyncio.create_task(_flush_metrics())
+        flushing = asyncio.create_task(_flush_metrics(delivery))
         yield
         flushing.cancel()
 
-    app.cleanup_ctx.extend([delivering, counting])
+    app.cleanup_ctx.extend([delivering, looking_up, counting])
     return app
 
 
@@ -77,7 +113,8 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     return Runner(app, app[SHORTCUT], shutdown_timeout=settings.stop_timeout, keepalive=KEEPALIVE)
 
 
-async def _flush_metrics() -> None:
+async def _flush_metrics(delivery: Delivery) -> None:
     while True:
         await asyncio.sleep(_FLUSH_EVERY)
         metrics.Tally.flush()
+        delivery.room.report()

@@ -12,6 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
@@ -28,10 +30,14 @@ _PRIVATE_NAMES: Final = re.compile(
 _SECRETS: Final = (
     (re.compile(r"(?i)([?&;](?:key|token|password|secret|signature)=)[^&\s\"']*"), rf"\1{_MASK}"),
     (re.compile(r"(?i)(://[^/\s:@]*:)[^@/\s]+@"), rf"\1{_MASK}@"),
-    (re.compile(r"(?<![\w.-])\+?\d{7,15}(?![\w-])"), _MASK),
+    # Not the decimals of a figure, nor a part of a hexadecimal id. Chinese needs no space before a number.
+    (re.compile(r"(?<![A-Za-z0-9])(?<!\d\.)\+?\d{7,15}(?![A-Za-z0-9])"), _MASK),
 )
 #: Numbers that are no phone numbers although they are long.
 _MEASURES: Final = re.compile(r"_(bytes|events|seconds|ms|count)$|^(pid|port|bytes|events|seconds|count|timestamp)$")
+
+#: What aiohttp raises for bytes that are no HTTP, bodies that do not end as announced, and clients that go away.
+_CLIENTS_FAULTS: Final = (HttpProcessingError, RequestPayloadError, ConnectionError)
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -70,6 +76,16 @@ def _error_in_a_line(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     return event
 
 
+def _without_clients_words(record: logging.LogRecord) -> bool:
+    """Filter aiohttp's log: what a client did wrong is no error of ours, and the exception quotes what it sent."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, _CLIENTS_FAULTS):
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        record.msg, record.args, record.exc_info = "http.clients_fault", (), None
+        record.reason = type(error).__name__
+    return record.levelno >= logging.getLogger().level
+
+
 def configure(level: str) -> Logger:
     """Set up logging for the process and return the service's logger. Standard library loggers go the same way."""
     person = sys.stderr.isatty()
@@ -90,7 +106,7 @@ def configure(level: str) -> Logger:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=["reason"]), *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -98,5 +114,6 @@ def configure(level: str) -> Logger:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").filters[:] = [_without_clients_words]
     logger: Logger = structlog.stdlib.get_logger("receiver")
     return logger

@@ -6,24 +6,39 @@ import sys
 
 import click
 
+from receiver.cli.check import check
+from receiver.cli.in_order import InOrder
+from receiver.cli.index import index
 from receiver.cli.prove import prove
+from receiver.cli.quarantine import quarantine
 from receiver.cli.serve import serve
+from receiver.cli.simulate import simulate
+from receiver.cli.spool import spool
+from receiver.cli.tail import tail
 from receiver.errors import ReceiverError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="\b\nTo see it work, in three terminals:\n"
+    "  receiver serve     listens on http://127.0.0.1:8080, with a Redis of its own\n"
+    "  receiver tail      shows the events as they come\n"
+    "  receiver simulate  posts callbacks as Tencent does\n"
+    "\n\bSettings are environment variables: see `receiver serve --help`.",
+)
 def receiver() -> None:
     """Receive SMS callbacks and hand them on as events in Redis streams."""
 
 
-receiver.add_command(serve)
-receiver.add_command(prove)
+for _command in (serve, tail, simulate, check, quarantine, spool, index, prove):
+    receiver.add_command(_command)
 
 
 def main() -> None:
     """Run a command. Errors that we know are said in a sentence, without a traceback."""
     try:
-        receiver()
+        receiver(prog_name="receiver")
     except ReceiverError as error:
         click.echo(f"receiver: {error}", err=True)
         sys.exit(2)

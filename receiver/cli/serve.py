@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
+from receiver.cli.beside import add_index
 from receiver.cli.workers import become_supervisor
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
@@ -62,6 +62,7 @@ def _run(settings: Settings, redis_url: str, logger: Logger) -> None:
 
 async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
     app = create_app(settings, redis_url)
+    add_index(app, settings, redis_url, logger)
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
     def stop_for(reason: signal.Signals) -> None:
@@ -71,20 +72,24 @@ async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
     for reason in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(reason, stop_for, reason)
     runner = create_runner(app, settings)
-    await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+        await runner.setup()
+        await _listen(runner, settings)
         logger.info("service.listening", url=f"http://{settings.host}:{settings.port}", redis=redis_url)
         reason = await stop
         logger.info("service.stopping", signal=reason.name)
         app[OPS].stopping = True
         if reason is signal.SIGTERM:  # a person at Ctrl-C need not wait for a load balancer to notice
             await asyncio.sleep(settings.stop_delay)
+    finally:
+        await runner.cleanup()
+        logger.info("service.stopped")
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
     except OSError as error:
         raise ReceiverError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. Set PORT or RECEIVER_HOST."
         ) from None
-    finally:
-        await runner.cleanup()
-        logger.info("service.stopped")
-    sys.stderr.flush()

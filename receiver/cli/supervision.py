@@ -16,6 +16,7 @@ from prometheus_client import multiprocess
 
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
+from receiver.cli.beside import add_index
 from receiver.cli.workers import EMBEDDED_URL
 from receiver.embedded import EmbeddedValkey
 from receiver.settings import read_settings
@@ -30,7 +31,9 @@ _settings: Final = read_settings(os.environ)
 
 async def run() -> web.AppRunner:
     """Return what a worker serves: gunicorn's "application"."""
-    app = create_app(_settings, os.environ.get(EMBEDDED_URL) or str(_settings.redis_url))
+    redis_url = os.environ.get(EMBEDDED_URL) or str(_settings.redis_url)
+    app = create_app(_settings, redis_url)
+    add_index(app, _settings, redis_url, log.configure(_settings.log_level))
     Worker.app_of_this_process = app
     return create_runner(app, _settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
@@ -13,7 +14,7 @@ from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
 from receiver.delivery.spool import Spool
-from receiver.errors import UnavailableError
+from receiver.errors import SettingsError, UnavailableError
 
 if TYPE_CHECKING:
     from receiver.events import Entry
@@ -50,7 +51,14 @@ class Delivery:
 
     async def open(self) -> None:
         """Open the spool, look whether Redis is there, begin to drain. A Redis that is away is no reason not to."""
-        await self.spool.open()
+        try:
+            await self.spool.open()
+        except (OSError, sqlite3.Error) as error:
+            raise SettingsError(
+                [
+                    f"the spool in {self.spool.folder} cannot be written: {error}. Set RECEIVER_DATA_DIR to a folder that can be."
+                ]
+            ) from None
         self._redis.start()
         self._disk.start()
         try:

@@ -172,9 +172,9 @@ class SchemaReader:
     def _load(self, item: object, sign_id: str | None) -> Event:
         if not isinstance(item, dict):
             raise ValidationError(f"expected an object, got {_JSON_TYPES.get(type(item), 'a number')}")
-        for kind in self._kinds:
-            if not kind.marks.isdisjoint(item):
-                return kind.load(item, sign_id)
+        kind = max(self._kinds, key=lambda kind: len(kind.marks & item.keys()))
+        if kind.marks & item.keys():
+            return kind.load(item, sign_id)
         raise ValidationError(self._unlike)
 
 

@@ -5,21 +5,25 @@ The texts are cut, not decoded: what goes to the quarantine is the item exactly 
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 from marshmallow import ValidationError
 
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-_texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
-
-
 #: Arrays and objects in one another that consumers can be expected to read: .NET's limit is 64, Ruby's 100, and the
 #: envelope takes three. What msgspec can read depends on the stack: without a bound a retry might fare differently.
 MOST_NESTED: Final = 32
+
+_LONE_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+_SPACE: Final = b" \t\r\n"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+#: A string, or a character that matters outside of strings. A quote by itself begins a string without an end.
+_TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
+_CLOSERS: Final = {b"[": b"]", b"{": b"}"}
+_texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class NotJsonError(ValueError):
@@ -29,19 +33,17 @@ class NotJsonError(ValueError):
 def split(body: bytes) -> list[tuple[str, bytes]]:
     """Return the place (``[3]``, or nothing for a single object) and the text of every item.
 
-    Raises NotJsonError.
+    What is wrong inside an item is left to ``decode_item``. Raises NotJsonError when the items cannot be told apart.
     """
-    text = body.strip(b" \t\r\n")
+    text = body.removeprefix(_BYTE_ORDER_MARK).strip(_SPACE)
     if text[:1] == b"{":
-        _check(text)
         return [("", text)]
     if text[:1] != b"[":
-        _check(text)
-        raise NotJsonError("expected an array of status reports or one reply object")
+        raise NotJsonError(_neither(text))
     try:
-        items = [bytes(raw) for raw in _texts.decode(body)]
+        items = [bytes(raw) for raw in _texts.decode(text)]
     except (msgspec.MsgspecError, RecursionError):
-        items = _cut(_decoded(text))
+        items = _cut(text)
     return [(f"[{index}]", item) for index, item in enumerate(items)]
 
 
@@ -53,11 +55,11 @@ def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
     except UnicodeDecodeError as error:
         raise ValidationError(f"not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}") from None
     except RecursionError:
-        raise ValidationError("nested too deeply") from None
+        raise ValidationError(f"nested too deeply: more than {MOST_NESTED} levels") from None
     except msgspec.MsgspecError as error:
-        if _SURROGATE.search(raw):
+        if _LONE_SURROGATE.search(raw):
             raise ValidationError("not Unicode: it holds half of a surrogate pair") from None
-        raise ValidationError(f"not JSON that can be stored: {error}") from None
+        raise ValidationError(f"not JSON that can be read: {error}") from None
 
 
 def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 any JSON
@@ -71,69 +73,44 @@ def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 a
     raise ValidationError(f"nested too deeply: more than {MOST_NESTED} levels", field)
 
 
-def _check(text: bytes) -> None:
-    """Raise NotJsonError unless the text can be told to be JSON; an item's own faults are left to decode_item."""
-    if not text:
-        raise NotJsonError("not JSON: the body is empty")
+def _neither(text: bytes) -> str:
+    """Say what a body is that is neither an array nor an object."""
     try:
-        msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError):
-        decoded = _decoded(text)
-        end = _scan(decoded, 0)
-        if end != len(decoded):
-            raise NotJsonError(f"not JSON: something follows the value: char {end}") from None
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"not JSON: {error}" if text else "not JSON: the body is empty"
+    return "expected an array of status reports or one reply object"
 
 
-def _decoded(text: bytes) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        raise NotJsonError(f"not JSON in UTF-8: byte {text[error.start]:#04x} at offset {error.start}") from None
+def _cut(text: bytes) -> list[bytes]:
+    """Cut an array at the commas that are in no string, array or object, whatever its items hold.
 
-
-def _refuse(constant: str) -> NoReturn:
-    raise NotJsonError(f"not JSON: {constant} is not a JSON value")
-
-
-# The standard library's scanner takes what msgspec refuses in the middle of an array, lone surrogates above all.
-_scanner: Final = json.JSONDecoder(parse_constant=_refuse)
-
-
-def _scan(text: str, at: int) -> int:
-    """Return where the JSON value that begins at ``at`` ends."""
-    try:
-        return _scanner.raw_decode(text, at)[1]
-    except NotJsonError:
-        raise
-    except json.JSONDecodeError as error:
-        raise NotJsonError(f"not JSON: {error}") from None
-    except RecursionError:
-        raise NotJsonError("not JSON that can be read: nested too deeply") from None
-    except ValueError as error:  # an integer with more digits than Python converts
-        raise NotJsonError(f"not JSON that can be read: {error}") from None
-
-
-def _cut(text: str) -> list[bytes]:
-    """Cut an array into the texts of its elements."""
+    The decoder gives up an array as a whole when one item holds half of a surrogate pair, a line break in a text, NaN,
+    or more arrays in one another than its stack allows.
+    """
     items: list[bytes] = []
-    at = _skip(text, 1)
-    if text[at : at + 1] == "]":
-        return _end(text, at, items)
-    while True:
-        end = _scan(text, at)
-        items.append(text[at:end].encode())
-        at = _skip(text, end)
-        if text[at : at + 1] != ",":
-            return _end(text, at, items)
-        at = _skip(text, at + 1)
+    closers: list[bytes] = []
+    begin = 1
+    for token in _TOKENS.finditer(text):
+        mark, at = token[0], token.start()
+        if mark in _CLOSERS:
+            closers.append(_CLOSERS[mark])
+        elif mark == b"," and len(closers) == 1:
+            items.append(text[begin:at].strip(_SPACE))
+            begin = at + 1
+        elif mark == b'"':
+            raise NotJsonError(f"not JSON: the string at offset {at} has no end")
+        elif mark in (b"]", b"}"):
+            if closers.pop() != mark:
+                raise NotJsonError(f"not JSON: unexpected {mark.decode()} at offset {at}")
+            if not closers:
+                return _whole([*items, text[begin:at].strip(_SPACE)], text[at + 1 :])
+    raise NotJsonError("not JSON: the array has no end")
 
 
-def _end(text: str, at: int, items: list[bytes]) -> list[bytes]:
-    if text[at : at + 1] != "]" or _skip(text, at + 1) != len(text):
-        raise NotJsonError(f"not JSON: expected ',' or the end of the array: char {at}")
+def _whole(items: list[bytes], rest: bytes) -> list[bytes]:
+    if rest:
+        raise NotJsonError("not JSON: something follows the array")
+    if b"" in items:
+        raise NotJsonError(f"not JSON: nothing stands where [{items.index(b'')}] should be")
     return items
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at

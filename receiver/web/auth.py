@@ -1,45 +1,106 @@
-"""Who may use the lookups: a static token in ``X-Auth-Token``. Errors are those of the gateway in front of SMN."""
+"""Who may use the lookups: a token in ``X-Auth-Token``, or an AK/SK signature in ``Authorization``.
+
+Errors are those of the gateway in front of SMN: https://support.huaweicloud.com/devg-apisign/api-sign-errorcode.html.
+Secrets are only ever compared in constant time, and all of them, so that the time taken tells nothing.
+"""
 
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+import secrets
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
 
-from receiver.errors import GatewayError, SmnError
+from receiver.errors import GatewayError
+from receiver.web.faults import FORBIDDEN
+from receiver.web.signing import ALGORITHM, SignedRequest, parse_authorization, verify
+from receiver.web.tokens import Tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
     from receiver.projects import Project, Projects
+    from receiver.web.bodies import Body
+
+
+class Caller(NamedTuple):
+    """A project that a request may use, and for the audit log who sent it: never a secret."""
+
+    project: Project
+    who: str
 
 
 class Credentials:
     """Checks the credentials of a request against those of the projects."""
 
-    def __init__(self, projects: Projects) -> None:
-        """Take the projects with their secrets."""
+    def __init__(self, projects: Projects, body: Body, clock: Callable[[], float] = time.time) -> None:
+        """Take the projects with their secrets, how to read a body, and the clock (seconds since the epoch)."""
         self._projects = projects
+        self._body = body
+        self._clock = clock
+        self.tokens = Tokens(projects)
+        self._static = [(sha256(text.encode()).digest(), p) for p in projects.values() for text in p.tokens]
+        self._secret_keys: dict[str, list[tuple[Project | None, str]]] = {}
+        for project in projects.values():
+            for access_key, secret_key in project.access_keys.items():
+                self._secret_keys.setdefault(access_key, []).append((project, secret_key))
+        # An unknown access key costs as much time as a known one.
+        self._nobody: list[tuple[Project | None, str]] = [(None, secrets.token_hex(20))]
 
-    async def check(self, request: web.Request, project_id: str) -> Project:
-        """Return the project if the request may use it. Raises GatewayError (401) or SmnError (403)."""
+    async def check(self, request: web.Request, project_id: str) -> Caller:
+        """Return the caller if the request may use the project.
+
+        Raises GatewayError (401: no credentials, or wrong ones) or SmnError (403: those of another project). A
+        project without any secret is open to all.
+        """
         project = self._projects.get(project_id)
         if project is not None and project.open:
-            return project
-        token = request.headers.get("X-Auth-Token")
-        if token is None:
-            raise GatewayError("x-auth-token not found")
-        owner = self._owner(token)
-        if owner is None:
-            raise GatewayError("decrypt token fail")
-        if owner.id != project_id:
-            raise SmnError(403, "SMN.0001", "No permission to request resources.")
-        return owner
+            return Caller(project, "anybody")
+        for caller in await self.callers(request):
+            if caller.project.id == project_id:
+                return caller
+        raise FORBIDDEN.error()
 
-    def _owner(self, token: str) -> Project | None:
-        given = token.encode()
-        found = None
-        for project in self._projects.values():
-            for known in project.tokens:
-                if hmac.compare_digest(given, known.encode()):
-                    found = project
-        return found
+    async def callers(self, request: web.Request) -> list[Caller]:
+        """Return what the credentials of a request open: at least one project. Raises GatewayError."""
+        authorization = request.headers.get("Authorization", "")
+        if authorization.startswith(ALGORITHM):
+            return await self._signed(request, authorization)
+        token = request.headers.get("X-Auth-Token")
+        if not token:
+            raise GatewayError("x-auth-token not found")
+        return await self._bearing(token)
+
+    async def _bearing(self, token: str) -> list[Caller]:
+        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        matches = [(hmac.compare_digest(digest, known), project) for known, project in self._static]
+        who = f"token {digest.hex()[:12]}"
+        callers = [Caller(project, who) for match, project in matches if match]
+        issued = await self.tokens.owner(token, self._clock())
+        if issued is not None:
+            callers.append(Caller(issued[0], f"user {issued[1]}"))
+        if not callers:
+            raise GatewayError("decrypt token fail")
+        return callers
+
+    async def _signed(self, request: web.Request, text: str) -> list[Caller]:
+        authorization = parse_authorization(text)
+        if authorization is None:
+            raise GatewayError("verify aksk signature fail")
+        url = request.rel_url
+        signed = SignedRequest(
+            request.method,
+            url.raw_path,
+            url.raw_query_string,
+            tuple(request.headers.items()),
+            sha256(await self._body(request)).hexdigest(),
+        )
+        candidates = self._secret_keys.get(authorization.access_key, self._nobody)
+        good = [(project, verify(authorization, signed, key, self._clock())) for project, key in candidates]
+        callers = [Caller(project, f"access key {authorization.access_key}") for project, ok in good if project and ok]
+        if not callers:
+            raise GatewayError("verify aksk signature fail")
+        return callers

@@ -1,40 +1,120 @@
-"""ListSmsEvent in the words of Huawei Cloud SMN's SMS API.
+"""The SMS API of Huawei Cloud SMN: routes, status reports, texts, and what the sending side registers.
 
-https://support.huaweicloud.com/api-smn/smn_api_55010.html: which topic each event type routes to.
+https://support.huaweicloud.com/api-smn/smn_api_55000.html. Every answer is a JSON object with its ``request_id``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
 
-from receiver.errors import SmnError
-from receiver.events import ROUTED, EventType
+from redis.exceptions import RedisError
+
+from receiver.events import EventType
+from receiver.lookups.reports import ReportQuery
+from receiver.routing import topic_problem
+from receiver.web import faults
 from receiver.web.middleware import smn_response
+from receiver.web.smn_answers import ReportRow
+from receiver.web.smn_schemas import EventQuery, ReportQueryArgs, Routes
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
     from aiohttp import web
 
+    from receiver.lookups.reports import Reports
+    from receiver.lookups.routes import RouteStore
     from receiver.routing import Routing
     from receiver.web.auth import Credentials
+    from receiver.web.parsing import SmnParser
+
+    T = TypeVar("T")
 
 #: The order of the document's example.
 _ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS)
+#: Seconds that Redis may take to answer a lookup.
+_PATIENCE: Final = 5.0
+
+
+async def asked(work: Awaitable[T]) -> T:
+    """Return what Redis answers. Raises SmnError (500, SMN.0016) when it fails, or takes more than 5 s."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await work
+    except (RedisError, OSError) as error:  # a time-out is an OSError
+        raise faults.DATABASE.error() from error
 
 
 class SmsEvents:
-    """The routes of a project, looked up."""
+    """Which topic each event type routes to."""
 
-    def __init__(self, credentials: Credentials, routing: Routing) -> None:
+    def __init__(self, credentials: Credentials, parser: SmnParser, routing: Routing, store: RouteStore) -> None:
         """Hand the collaborators over."""
         self._credentials = credentials
+        self._parser = parser
         self._routing = routing
+        self._store = store
 
     async def list(self, request: web.Request) -> web.Response:
-        """ListSmsEvent: ``GET /v2/{project_id}/notifications/sms/callback[?event_type=]``."""
-        project = await self._credentials.check(request, request.match_info["project_id"])
-        wanted = request.query.get("event_type", "")
-        if wanted and wanted not in ROUTED:
-            raise SmnError(400, "SMN.0100", "The eventType parameter is invalid.")
+        """ListSmsEvent: ``GET /v2/{project_id}/notifications/sms/callback[?event_type=]``. Raises SmnError."""
+        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        query: Any = await self._parser.parse(EventQuery(), request, location="query")
+        wanted = query.get("event_type")
         routes = self._routing[project.id].routed()
-        callback = [{"event_type": kind, "topic_urn": routes[kind]} for kind in _ORDER if wanted in ("", kind)]
+        callback = [{"event_type": kind, "topic_urn": routes[kind]} for kind in _ORDER if wanted in (None, kind)]
         return smn_response({"callback": callback})
+
+    async def update(self, request: web.Request) -> web.Response:
+        """UpdateSmsEvent: ``PUT …/sms/callback``. In force here at once, on every replica within a second.
+
+        Raises SmnError; then nothing has changed, unless Redis failed (SMN.0016): then the request may be repeated.
+        """
+        project, who = await self._credentials.check(request, request.match_info["project_id"])
+        body: Any = await self._parser.parse(Routes(), request, location="json")
+        routes: dict[EventType, str | None] = {}
+        for item in body["callback"]:
+            kind, urn = EventType(item["event_type"]), item["topic_urn"] or None
+            if kind in routes:
+                raise faults.EVENT_TYPE.error()
+            if urn is not None and topic_problem(urn, project.id) is not None:
+                raise faults.ROUTES[kind].error()
+            routes[kind] = urn
+        await asked(self._store.change(project.id, routes, who))
+        return smn_response({})
+
+
+class SmsReports:
+    """What became of messages."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        parser: SmnParser,
+        reports: Reports,
+        retention: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Hand the collaborators over; ``retention`` in seconds, the clock in seconds since the epoch."""
+        self._credentials = credentials
+        self._parser = parser
+        self._reports = reports
+        self._retention_ms = int(retention * 1000)
+        self._clock = clock
+
+    async def list(self, request: web.Request) -> web.Response:
+        """ListSmsMsgReport: ``GET …/sms/report``, newest first. Raises SmnError."""
+        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        arguments: Any = await self._parser.parse(ReportQueryArgs(), request, location="query")
+        query = ReportQuery(**arguments)
+        self._check_times(query)
+        found = await asked(self._reports.find(project.id, query, project.sign_id))
+        return smn_response({"count": len(found), "data": ReportRow(many=True).dump(found)})
+
+    def _check_times(self, query: ReportQuery) -> None:
+        if query.end_ms < query.start_ms:
+            raise faults.REVERSED.error()
+        if query.start_ms < self._clock() * 1000 - self._retention_ms:
+            raise faults.TOO_OLD.error()

@@ -1,0 +1,83 @@
+"""``receiver check``: would the service start here, and would it keep its promises."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from typing import Final
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from receiver.cli.check_machine import configuration, disk
+from receiver.cli.check_redis import redis
+from receiver.cli.connections import run
+from receiver.cli.event_lines import safe
+from receiver.cli.findings import Finding, Severity
+
+_SIGNS: Final = {
+    Severity.OK: ("✓", "green"),
+    Severity.NOTE: ("i", "cyan"),
+    Severity.WARNING: ("!", "yellow"),
+    Severity.ERROR: ("✗", "bold red"),
+}
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  receiver check                      with the environment of the service\n"
+    "  receiver check --strict || exit 1   in a deployment: warnings count, too"
+)
+@click.option("--strict", is_flag=True, help="Warnings make the exit code 1 as well.")
+@click.option("--json", "as_json", is_flag=True, help="The findings as a JSON array.")
+def check(*, strict: bool, as_json: bool) -> None:
+    """Check the configuration, the disk and Redis, all at once.
+
+    Each finding comes with its mend. The exit code is 1 if there is an error.
+    """
+    settings, findings = configuration(os.environ)
+    findings += disk(settings)
+    findings += run(redis(settings))
+    if as_json:
+        click.echo(msgspec.json.encode([finding._asdict() for finding in findings]))
+    else:
+        _print(findings)
+    fatal = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
+    if any(finding.severity in fatal for finding in findings):
+        sys.exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, show_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column()
+    for severity, area, what, mend in findings:
+        sign, colour = _SIGNS[severity]
+        sentence = safe(what) if severity in (Severity.OK, Severity.NOTE) else f"[{colour}]{_plain(what)}[/]"
+        table.add_row(f"[{colour}]{sign}[/]", area, sentence + (f"\n[dim]→[/] {_plain(mend)}" if mend else ""))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(_verdict(findings))
+
+
+def _plain(text: str) -> str:
+    return safe(text).replace("[", r"\[")
+
+
+def _verdict(findings: list[Finding]) -> str:
+    counts = Counter(finding.severity for finding in findings)
+    errors, warnings = counts[Severity.ERROR], counts[Severity.WARNING]
+    if errors:
+        return f"\n[bold red]{_number(errors, 'error')}[/], {_number(warnings, 'warning')}."
+    if warnings:
+        return f"\n[yellow]No error, {_number(warnings, 'warning')}.[/]"
+    return "\n[green]All is well.[/]"
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}" + ("" if count == 1 else "s")

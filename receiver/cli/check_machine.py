@@ -1,0 +1,112 @@
+"""Findings about the configuration and the disk of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING, Final
+
+from receiver.cli.findings import Finding, error, note, ok, warning
+from receiver.errors import SettingsError
+from receiver.settings import Settings, read_settings, unknown_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from receiver.projects import Project
+
+#: Fewer characters than this can be guessed, or found in a list.
+_LEAST_SECRET: Final = 16
+#: What the rest of the check needs; with the other settings wrong it still says what it can.
+_ESSENTIAL: Final = ("REDIS_URL", "RECEIVER_DATA_DIR", "RECEIVER_EMBEDDED_PORT", "RECEIVER_SPOOL_MAX_BYTES")
+_GIB: Final = 1 << 30
+
+
+def configuration(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
+    """Return the settings, or as much of them as is right, and every mistake in them."""
+    findings = [
+        warning("settings", sentence, "Correct the name, or unset it: it has no effect.")
+        for sentence in unknown_names(environ)
+    ]
+    try:
+        settings = read_settings(environ)
+    except SettingsError as mistakes:
+        wrong = [error("settings", problem, "The service does not start with it.") for problem in mistakes.problems]
+        return _rest(environ), findings + wrong
+    number = len(list(settings.projects.values()))
+    findings.append(ok("settings", f"All settings are valid; {number} project{'s' if number > 1 else ''}."))
+    findings += [finding for project in settings.projects.values() for finding in _secrets(project, settings)]
+    return settings, findings
+
+
+def _rest(environ: Mapping[str, str]) -> Settings:
+    rest: dict[str, str] = {}
+    for name in _ESSENTIAL:
+        try:
+            read_settings({**rest, name: environ.get(name, "")})
+        except SettingsError:
+            continue
+        rest[name] = environ.get(name, "")
+    return read_settings(rest)
+
+
+def _secrets(project: Project, settings: Settings) -> Iterator[Finding]:
+    area = f"project {project.id}"
+    if not project.callback_keys:
+        what = f"Anybody who reaches {settings.host}:{settings.port} may post callbacks: there are no callback_keys."
+        mend = "Give the project callback_keys in the file that RECEIVER_CONFIG names."
+        yield warning(area, what, mend) if settings.allow_open else note(area, what, mend)
+    kinds: dict[str, tuple[str, ...]] = {
+        "callback_keys": project.callback_keys,
+        "tokens": project.tokens,
+        "access_keys": tuple(project.access_keys.values()),
+        "users": tuple(project.users.values()),
+    }
+    for kind, secrets in kinds.items():
+        short = sum(len(secret) < _LEAST_SECRET for secret in secrets)
+        if short:
+            yield warning(
+                area,
+                f"{short} of the {kind} {'has' if short == 1 else 'have'} fewer than {_LEAST_SECRET} characters.",
+                "Make a longer one: python -c 'import secrets; print(secrets.token_urlsafe(24))'",
+            )
+
+
+def disk(settings: Settings) -> Iterator[Finding]:
+    """Look at the folder of the spool: can it be written to, and how much goes in."""
+    folder = settings.data_dir / "spool"
+    there = _nearest(folder)
+    try:
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"probe")
+            probe.flush()
+            os.fsync(probe.fileno())
+        free = shutil.disk_usage(there).free
+    except OSError as problem:
+        yield error(
+            "spool",
+            f"{there} cannot be written to: {problem.strerror}; the service does not start.",
+            "Set RECEIVER_DATA_DIR to a folder of the service's own user.",
+        )
+        return
+    yield ok("spool", f"{folder} {'can be written to' if there == folder else 'can be created'}.")
+    if free < settings.spool_max_bytes:
+        yield warning(
+            "spool",
+            f"{free / _GIB:.1f} GiB of disk are free, but the spool may grow to {settings.spool_max_bytes / _GIB:.1f} GiB.",
+            "Free some disk, or lower RECEIVER_SPOOL_MAX_BYTES.",
+        )
+    else:
+        yield ok(
+            "spool", f"{free / _GIB:.0f} GiB of disk are free; it may use {settings.spool_max_bytes / _GIB:.1f} GiB."
+        )
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that is there: a check creates nothing."""
+    path = folder.absolute()
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path if path != folder.absolute() else folder

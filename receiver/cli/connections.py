@@ -1,0 +1,145 @@
+"""How commands reach the service's Redis, and the one sentence they say when they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+import uvloop
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    InvalidResponse,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as LostError,
+)
+from redis.exceptions import (
+    TimeoutError as SlowError,
+)
+
+from receiver import log
+from receiver.delivery.groups import NotTakenError
+from receiver.delivery.publisher import connect
+from receiver.errors import ReceiverError
+from receiver.lookups.routes import RouteStore
+from receiver.routing import Routing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterable
+
+    from redis.asyncio import Redis
+
+    from receiver.projects import Project, Projects
+    from receiver.settings import Settings
+
+T = TypeVar("T")
+#: Seconds for Redis to answer a command of ours.
+PATIENCE: Final = 5.0
+#: redis-py's "Error 111 connecting to host:port. " before what the system said.
+_PREFIX: Final = re.compile(r"^Error -?\d+ connecting to .+?(?<=[\w\]])\. (?:Connect call failed.*)?")
+
+
+class RedisAwayError(ReceiverError):
+    """Redis cannot be reached, or does not answer. Trying again may help."""
+
+    code = "redis_away"
+
+
+class RedisRefusedError(ReceiverError):
+    """Redis answered, and the answer was no. Trying again does not help."""
+
+    code = "redis_refused"
+
+
+def redis_url(settings: Settings) -> str:
+    """Return the URL of the service's Redis: the configured one, or that of its embedded Valkey."""
+    return settings.redis_url or f"redis://127.0.0.1:{settings.embedded_port}/0"
+
+
+def shown(url: str) -> str:
+    """Return a URL without what is secret in it: the password, and any query."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if at:
+        user = user.partition(":")[0] + (":***" if ":" in user else "")
+    return urlunsplit((parts.scheme, user + at + host, parts.path, "", ""))
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Redis]:
+    """Yield a client whose Redis has answered.
+
+    What redis-py raises, here or in the body of the ``async with``, becomes a RedisAwayError or RedisRefusedError
+    that says the mend and holds no password.
+    """
+    try:
+        client = connect(redis_url(settings))
+    except ValueError as error:
+        raise RedisRefusedError(f"REDIS_URL is no URL of a Redis: {error}. Write redis://host:6379/0.") from None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await client.ping()
+        yield client
+    except (AuthenticationError, AuthorizationError) as error:
+        raise RedisRefusedError(f"{_who(settings)} lets us not in: {error}. Correct REDIS_URL.") from None
+    except (LostError, SlowError, BusyLoadingError, OSError) as error:
+        raise RedisAwayError(f"{_who(settings)} cannot be reached: {said(error)}. {_mend(settings)}") from None
+    except InvalidResponse as error:
+        raise RedisRefusedError(f"{_who(settings)} is no Redis: {said(error)}. Correct REDIS_URL.") from None
+    except RedisError as error:
+        raise RedisRefusedError(f"{_who(settings)} refused a command: {said(error)}.") from None
+    except NotTakenError as error:
+        raise RedisAwayError(f"{_who(settings)} does not take writes now: {said(error)}.") from None
+    finally:
+        await client.aclose()
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, without what redis-py puts around it."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"no answer within {PATIENCE:g} s"
+    text = str(error)
+    return (_PREFIX.sub("", text) or "Connection refused").rstrip(".")
+
+
+def routing_of(projects: Iterable[Project]) -> Routing:
+    """Return the configured routes of projects."""
+    return Routing((project.region, project.id, project.routes) for project in projects)
+
+
+async def put_in_force(client: Redis, routing: Routing) -> None:
+    """Lay the routes that were set at run time over the configured ones."""
+    await RouteStore(client, routing, log.configure("warning")).refresh()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def chosen_project(projects: Projects, wanted: str | None) -> Project:
+    """Return the project that ``--project`` names, or the default one. Raises click.BadParameter."""
+    project = projects.default if wanted is None else projects.get(wanted)
+    if project is None:
+        there = ", ".join(project.id for project in projects.values())
+        why = "no project is the default one" if wanted is None else f"there is no project {wanted!r}"
+        raise click.BadParameter(f"{why}; choose of: {there}.", param_hint="--project")
+    return project
+
+
+def _who(settings: Settings) -> str:
+    return f"Redis at {shown(redis_url(settings))}"
+
+
+def _mend(settings: Settings) -> str:
+    if settings.redis_url is None:
+        return "REDIS_URL is not set, so this is the embedded Valkey: it is there while `receiver serve` runs."
+    return "Start it, or correct REDIS_URL."

@@ -1,0 +1,115 @@
+"""An event as a line for a person: when, what, whose number, and what became of it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from rich.cells import cell_len
+from rich.text import Text
+
+from receiver.events import EventType
+
+#: What a terminal would act upon: control characters, and those that turn the direction of a text.
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_WORDS: Final = {
+    EventType.SUCCESS: ("delivered", "green"),
+    EventType.FAIL: ("failed", "red"),
+    EventType.REPLY: ("reply", "cyan"),
+    EventType.REJECTED: ("rejected", "yellow"),
+}
+_HIDDEN: Final = "[hidden]"
+
+
+class Envelope(msgspec.Struct):
+    """What a person wants to see of a CloudEvents event."""
+
+    type: str
+    source: str = ""
+    receivedtime: str = ""
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def provider(self) -> str:
+        """The first step of ``/{provider}/{project_id}``."""
+        return self.source.strip("/").partition("/")[0]
+
+    @property
+    def project(self) -> str:
+        """The last step of ``/{provider}/{project_id}``."""
+        return self.source.rpartition("/")[2]
+
+
+_decoder: Final = msgspec.json.Decoder(Envelope)
+
+
+def decoded(data: bytes) -> Envelope | None:
+    """Return the envelope of an entry's ``data``, or None for what is no event of ours."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def safe(text: object) -> str:
+    """Return a text that a terminal shows and does not obey: senders decide what stands in it."""
+    return _UNSAFE.sub(lambda match: "⏎" if match[0] == "\n" else f"\\u{ord(match[0]):04x}", str(text))
+
+
+def masked(number: str) -> str:
+    """Return ``138****8000`` for ``13800138000``."""
+    return f"{number[:3]}****{number[-4:]}" if len(number) > len("1380000") else "****"
+
+
+def moment(receivedtime: str, *, date: bool) -> str:
+    """Return a UTC time of ours as the wall clock here shows it."""
+    try:
+        local = datetime.fromisoformat(receivedtime).astimezone()
+    except ValueError:
+        return safe(receivedtime)
+    return local.strftime("%m-%d %H:%M:%S" if date else "%H:%M:%S")
+
+
+def _padded(text: str, width: int) -> str:
+    """Fill a column up. With the widths chosen here a line with Tencent's longest id has 80 characters."""
+    return text + " " * (width - cell_len(text))
+
+
+class LinePrinter:
+    """Turns the ``data`` of entries into lines whose columns stand below each other."""
+
+    def __init__(self, *, mask: bool, date: bool, project: bool) -> None:
+        """Choose whether to mask what is a person's own, and to show the date and the project."""
+        self._mask = mask
+        self._date = date
+        self._project = project
+
+    def line(self, data: bytes) -> Text:
+        """Return the line of an event; of what is none of ours, that it is so."""
+        event = decoded(data)
+        if event is None:
+            return Text(f"not an event of ours: {len(data)} bytes", style="yellow")
+        word, colour = _WORDS.get(event.type, (safe(event.type), "magenta"))  # type: ignore[call-overload]
+        return Text.assemble(
+            (moment(event.receivedtime, date=self._date), "dim"),
+            " ",
+            (_padded(word, 9), colour),
+            " ",
+            *self._rest(event, colour),
+            f" {safe(event.project)}" if self._project else "",
+        )
+
+    def _rest(self, event: Envelope, colour: str) -> list[str | tuple[str, str]]:
+        data = event.data
+        if event.type == EventType.REJECTED:
+            return [safe("; ".join(map(str, data.get("reasons", []))))]
+        number = str(data.get("mobile", ""))
+        whose = f"{data.get('nation_code', '')} {masked(number) if self._mask else number} "
+        if event.type == EventType.REPLY:
+            text = _HIDDEN if self._mask else f"“{safe(data.get('reply', ''))}”"
+            return [safe(whose), (text, "bold"), f" {safe(data.get('sign', ''))}"]
+        status = _padded(safe(data.get("status_desc", "")), 8)
+        about = safe(data.get("description", ""))
+        return [safe(whose), (status, colour), f" {safe(data.get('message_id', ''))} ", (about, "dim")]

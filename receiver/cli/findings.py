@@ -1,0 +1,44 @@
+"""What a check finds: how bad, where, what, and the mend."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    NOTE = "note"  # good to know
+    WARNING = "warning"  # works, and may hurt one day
+    ERROR = "error"  # the service will not start, or will not keep its promises
+
+
+class Finding(NamedTuple):
+    """One sentence about one thing, and what to do about it."""
+
+    severity: Severity
+    area: str
+    what: str
+    mend: str = ""
+
+
+def ok(area: str, what: str) -> Finding:
+    """Say that something is as it should be."""
+    return Finding(Severity.OK, area, what)
+
+
+def note(area: str, what: str, mend: str = "") -> Finding:
+    """Say something that is good to know."""
+    return Finding(Severity.NOTE, area, what, mend)
+
+
+def warning(area: str, what: str, mend: str) -> Finding:
+    """Say what may hurt one day."""
+    return Finding(Severity.WARNING, area, what, mend)
+
+
+def error(area: str, what: str, mend: str) -> Finding:
+    """Say what does not work, or breaks a guarantee."""
+    return Finding(Severity.ERROR, area, what, mend)

@@ -1,0 +1,118 @@
+"""``receiver index``: the report index as a process of its own, and ``receiver index rebuild``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from receiver import log
+from receiver.cli.connections import opened, put_in_force, redis_url, routing_of, run
+from receiver.delivery.publisher import connect
+from receiver.events import EventType
+from receiver.lookups import Indexer, Reports
+from receiver.lookups import rebuild as rebuild_index
+from receiver.lookups.routes import RouteStore
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from receiver.log import Logger
+    from receiver.routing import Routing
+    from receiver.settings import Settings
+
+#: Seconds between steps that forget reports older than the retention.
+_EXPIRE_EVERY: Final = 5.0
+_EXPIRE_STEP: Final = 5000
+#: An index that runs beside callbacks takes what processor time they leave.
+_NICE: Final = 10
+
+
+@click.group(invoke_without_command=True)
+@click.option("--beside", is_flag=True, help="Give way to other processes: what `receiver serve` starts.")
+@click.pass_context
+def index(context: click.Context, *, beside: bool) -> None:
+    """Keep the report index that ListSmsMsgReport answers from.
+
+    `receiver serve` runs one beside itself. Run it on its own (any number, they share the work) and set
+    RECEIVER_INDEX=0 for `receiver serve` to scale them apart.
+    """
+    if context.invoked_subcommand is None:
+        if beside:
+            os.nice(_NICE)
+        settings = read_settings(os.environ)
+        run(_index(settings, log.configure(settings.log_level), beside=beside))
+
+
+@index.command()
+def rebuild() -> None:
+    """Make the index anew from the streams, as far back as they go. Lookups go on meanwhile."""
+    applied = run(_rebuild(read_settings(os.environ)))
+    click.echo(f"{applied:,} status events applied")
+
+
+async def _index(settings: Settings, logger: Logger, *, beside: bool) -> None:
+    client = connect(redis_url(settings))
+    routing = routing_of(settings.projects.values())
+    store = RouteStore(client, routing, logger)
+    reports = Reports(client, timedelta(seconds=settings.report_retention))
+    consumer = f"{socket.gethostname()}-{os.getpid()}"
+    indexer = Indexer(client, reports, topics=lambda: _topics(routing), consumer=consumer, log=logger)
+    await store.open()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    working = [asyncio.create_task(indexer.run()), asyncio.create_task(_expire(reports, logger))]
+    if beside:
+        working.append(asyncio.create_task(_end_with(os.getppid(), stop)))
+    logger.info("indexer.started", consumer=consumer)
+    await stop.wait()
+    for task in working:
+        task.cancel()
+    await asyncio.wait(working)
+    await store.close()
+    await client.aclose()
+    logger.info("indexer.stopped", applied_count=indexer.applied)
+
+
+async def _end_with(parent: int, stop: asyncio.Event) -> None:
+    """Stop when the service that started us is gone, however it went."""
+    while os.getppid() == parent:  # noqa: ASYNC110 nobody tells a child that its parent is gone
+        await asyncio.sleep(_EXPIRE_EVERY)
+    stop.set()
+
+
+async def _expire(reports: Reports, logger: Logger) -> None:
+    while True:
+        try:
+            while await reports.expire(_EXPIRE_STEP) >= _EXPIRE_STEP:
+                pass
+        except (RedisError, OSError) as error:
+            logger.debug("indexer.expire_paused", error=str(error))
+        await asyncio.sleep(_EXPIRE_EVERY)
+
+
+async def _rebuild(settings: Settings) -> int:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    async with opened(settings) as client:
+        routing = routing_of(settings.projects.values())
+        await put_in_force(client, routing)
+        reports = Reports(client, timedelta(seconds=settings.report_retention))
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("entries", total=None)
+            return await rebuild_index(
+                client, reports, _topics(routing), lambda done, of: progress.update(task, completed=done, total=of)
+            )
+
+
+def _topics(routing: Routing) -> list[str]:
+    """Return the topics of status reports, as the routes are now."""
+    kinds = (EventType.SUCCESS, EventType.FAIL)
+    return list(dict.fromkeys(routes.table[kind] for routes in routing.projects.values() for kind in kinds))

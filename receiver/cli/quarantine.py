@@ -1,0 +1,245 @@
+"""``receiver quarantine``: work with the items that failed validation."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.highlighter import JSONHighlighter
+from rich.table import Table
+from rich.text import Text
+
+from receiver.cli.connections import PATIENCE, chosen_project, opened, put_in_force, routing_of, run
+from receiver.cli.event_lines import moment, safe
+from receiver.cli.in_order import InOrder
+from receiver.cli.quarantined import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, Verdict
+from receiver.cli.verdicts import Verdicts
+from receiver.delivery.publisher import Publisher
+from receiver.errors import ReceiverError
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Awaitable, Callable
+
+    from receiver.projects import Project
+    from receiver.settings import Settings
+
+_project = click.option("--project", metavar="ID", help="The project. [default: the default one]")
+_json = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+_all = click.option("--all", "every", is_flag=True, help="All items that are there now.")
+
+
+class _EntryId(click.ParamType[str]):
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 click's
+        if not ENTRY_ID.fullmatch(value):
+            self.fail(f"{value!r} is no id of an entry, such as 1795258820220-0.", param, ctx)
+        return str(value)
+
+
+_ids = click.argument("ids", nargs=-1, type=_EntryId(), metavar="[ID]...")
+
+
+@click.group(
+    cls=InOrder,
+    epilog="\b\nExamples:\n"
+    "  receiver quarantine list                  what was refused lately, and why\n"
+    "  receiver quarantine show 1795258820220-0  an item as it was received\n"
+    "  receiver quarantine retry --all           after a schema was corrected\n"
+    "  receiver quarantine drop 1795258820220-0  away with it",
+)
+def quarantine() -> None:
+    """Look at rejected items, try them again, drop them."""
+
+
+@quarantine.command("list")
+@_project
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
+@_json
+def list_(*, project: str | None, limit: int, as_json: bool) -> None:
+    """List items, newest first."""
+    settings, chosen = _settings(project)
+    items, total = run(_newest(settings, chosen, limit))
+    if as_json:
+        for item in items:
+            click.echo(_as_json(item))
+    elif not items:
+        click.echo(f"The quarantine of project {chosen.id} is empty.")
+    else:
+        _print_list(items, total)
+
+
+@quarantine.command()
+@click.argument("id_", type=_EntryId(), metavar="ID")
+@_project
+@_json
+def show(*, id_: str, project: str | None, as_json: bool) -> None:
+    """Show an item whole, with the reasons."""
+    settings, chosen = _settings(project)
+    item = run(_find(settings, chosen, id_))
+    if item is None:
+        raise ReceiverError(f"the quarantine of project {chosen.id} has no entry {id_}: see `receiver quarantine list`")
+    if as_json:
+        click.echo(_as_json(item))
+    else:
+        _print_item(item)
+
+
+@quarantine.command()
+@_ids
+@_all
+@_project
+@_json
+def retry(*, ids: tuple[str, ...], every: bool, project: str | None, as_json: bool) -> None:
+    """Validate items again, and publish those that are good now.
+
+    They go where their events go today, through the same deduplication. An item leaves the quarantine only when its
+    event is in its stream; what is still invalid stays. The exit code is 1 if anything stays.
+    """
+    settings, chosen = _settings(project)
+    counts = run(_retry(settings, chosen, _selected(ids, every=every), Verdicts("retrying", as_json=as_json)))
+    if counts.total() != counts[PUBLISHED]:
+        sys.exit(1)
+
+
+@quarantine.command()
+@_ids
+@_all
+@_project
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_json
+def drop(*, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, as_json: bool) -> None:
+    """Remove items for good."""
+    settings, chosen = _settings(project)
+    selected = _selected(ids, every=every)
+    if not yes:
+        many = run(_count(settings, chosen)) if every else len(set(ids))
+        items = "1 item" if many == 1 else f"{many:,} items"
+        click.confirm(f"Drop {items} of project {chosen.id} for good?", abort=True, err=True)
+    counts = run(_drop(settings, chosen, selected, Verdicts("dropping", as_json=as_json)))
+    if counts[MISSING]:
+        sys.exit(1)
+
+
+def _settings(project: str | None) -> tuple[Settings, Project]:
+    settings = read_settings(os.environ)
+    return settings, chosen_project(settings.projects, project)
+
+
+def _selected(ids: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
+    """Return the ids; none of them stands for all items, and has to be asked for."""
+    if bool(ids) == every:
+        raise click.UsageError("give the ids of some items, or --all.")
+    return ids
+
+
+async def _newest(settings: Settings, project: Project, limit: int) -> tuple[list[Item], int]:
+    async with opened(settings) as client:
+        items = Quarantine(client, project)
+        return await items.newest(limit), await items.count()
+
+
+async def _find(settings: Settings, project: Project, id_: str) -> Item | None:
+    async with opened(settings) as client:
+        return await Quarantine(client, project).find(id_)
+
+
+async def _count(settings: Settings, project: Project) -> int:
+    async with opened(settings) as client:
+        return await Quarantine(client, project).count()
+
+
+async def _retry(settings: Settings, project: Project, ids: tuple[str, ...], verdicts: Verdicts) -> Counter[str]:
+    async with opened(settings) as client:
+        publisher = Publisher(client, PATIENCE, settings.dedupe_window)
+        quarantine_ = Quarantine(client, project)
+        routing = routing_of([project])
+        await put_in_force(client, routing)
+        work = Retry(quarantine_, publisher, routing[project.id], project, settings.max_items)
+        try:
+            return await _each(quarantine_, ids, work.retry, verdicts)
+        finally:
+            await publisher.close()
+
+
+async def _drop(settings: Settings, project: Project, ids: tuple[str, ...], verdicts: Verdicts) -> Counter[str]:
+    async with opened(settings) as client:
+        quarantine_ = Quarantine(client, project)
+
+        async def remove(items: list[Item]) -> list[Verdict]:
+            await quarantine_.remove([item.id for item in items])
+            return [Verdict(item.id, DROPPED, []) for item in items]
+
+        return await _each(quarantine_, ids, remove, verdicts)
+
+
+async def _each(
+    quarantine_: Quarantine,
+    ids: tuple[str, ...],
+    work: Callable[[list[Item]], Awaitable[list[Verdict]]],
+    verdicts: Verdicts,
+) -> Counter[str]:
+    """Do the work on the items of these ids, or on all, and tell what became of them."""
+    with verdicts.progress(len(ids) or await quarantine_.count()):
+        if ids:
+            items, missing = await quarantine_.chosen(ids)
+            verdicts.tell([*await work(items), *(Verdict(id_, MISSING, []) for id_ in missing)])
+        else:
+            async for page in quarantine_.pages():
+                verdicts.tell(await work(page))
+    return verdicts.end()
+
+
+def _as_json(item: Item) -> bytes:
+    event = item.data if item.envelope else b"null"
+    return msgspec.json.encode({"entry_id": item.id, "event": msgspec.Raw(event)})
+
+
+def _print_list(items: list[Item], total: int) -> None:
+    rows = [(item.id, *_origin(item), safe("; ".join(item.reasons))) for item in items]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for at, name in enumerate(("entry", "received", "provider")):
+        table.add_column(name, min_width=max(len(name), *(len(row[at]) for row in rows)))
+    table.add_column("reasons")
+    for *cells, reasons in rows:  # only the reasons may be shortened
+        table.add_row(*map(Text, cells), Text(reasons, no_wrap=True, overflow="ellipsis"))
+    console = Console(highlight=False)
+    console.print(table)
+    if total > len(items):
+        console.print(f"{len(items)} of {total:,}; --limit shows more.", style="dim")
+
+
+def _origin(item: Item) -> tuple[str, str]:
+    if item.envelope is None:
+        return "", ""
+    return moment(item.envelope.receivedtime, date=True), safe(item.envelope.provider)
+
+
+def _print_item(item: Item) -> None:
+    console = Console(highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_row("entry", item.id)
+    if item.envelope is not None:
+        grid.add_row("received", safe(item.envelope.receivedtime))
+        grid.add_row("source", Text(safe(item.envelope.source)))
+    for number, reason in enumerate(item.reasons):
+        grid.add_row("" if number else "reasons", Text(safe(reason), "yellow"))
+    console.print(grid)
+    console.print()
+    console.print(JSONHighlighter()(Text("\n".join(map(safe, _pretty(item.raw).split("\n"))))), soft_wrap=True)
+
+
+def _pretty(raw: bytes) -> str:
+    """Return an item's text with its JSON laid out, or as it is when it is no JSON."""
+    try:
+        return msgspec.json.format(raw, indent=2).decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return raw.decode(errors="backslashreplace")

@@ -1,0 +1,255 @@
+"""``receiver simulate``: be the provider."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from receiver.cli.connections import run, shown
+from receiver.cli.pushing import ACKNOWLEDGED, Plan, Pusher, Tally
+from receiver.cli.traffic import Shares, Traffic
+from receiver.errors import ReceiverError
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SHARE: Final = click.FloatRange(0, 1)
+#: Seconds between two looks at the progress.
+_LOOK: Final = 0.1
+#: What is most likely behind an outcome that went on to the end.
+_HINTS: Final = {
+    "cannot connect": "Nothing listens at that URL: start `receiver serve`, or correct --url.",
+    "HTTP 401": "The service wants a key: give --url 'http://…/sms/callback?key=…'.",
+    "HTTP 403": "This machine's address is in none of the project's allowed_networks.",
+    "HTTP 404": "There is no such project, or no default one: correct the path in --url.",
+    "HTTP 503": "Neither Redis nor the spool took events, or the service was overloaded: see its log and /readyz.",
+}
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  receiver simulate                               1,000 callbacks, 200 a second\n"
+    "  receiver simulate --rate 0 --batch 100          no pauses, 100 reports each\n"
+    "  receiver simulate --count 0 --invalid-share .1  every tenth item wrong\n"
+    "  receiver simulate --seed 7                      twice: the second adds nothing"
+)
+@click.option("--url", metavar="URL", help="Where to post. [default: the service of this environment]")
+@click.option(
+    "--count", type=click.IntRange(0), metavar="N", default=1000, show_default=True, help="Callbacks; 0: until Ctrl-C."
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    metavar="N",
+    default=200,
+    show_default=True,
+    help="Callbacks a second; 0: no limit.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="Status reports in a callback."
+)
+@click.option(
+    "--fail-share",
+    type=_SHARE,
+    metavar="SHARE",
+    default=0.1,
+    show_default=True,
+    help="Reports of messages that failed.",
+)
+@click.option(
+    "--reply-share", type=_SHARE, metavar="SHARE", default=0.05, show_default=True, help="Callbacks that are a reply."
+)
+@click.option(
+    "--invalid-share", type=_SHARE, metavar="SHARE", default=0, show_default=True, help="Items that break the schema."
+)
+@click.option(
+    "--duplicate-share",
+    type=_SHARE,
+    metavar="SHARE",
+    default=0,
+    show_default=True,
+    help="Acknowledged callbacks sent once more.",
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", default=50, show_default=True, help="Requests at a time."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.01),
+    metavar="SECONDS",
+    default=5,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
+@click.option(
+    "--retry-pause",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=1,
+    show_default=True,
+    help="Seconds before sending again.",
+)
+@click.option("--seed", type=int, metavar="N", help="Send the same bytes whenever this number is given.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the sids of acknowledged reports.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
+def simulate(  # noqa: PLR0913 a parameter for each option
+    *,
+    url: str | None,
+    count: int,
+    rate: float,
+    batch: int,
+    fail_share: float,
+    reply_share: float,
+    invalid_share: float,
+    duplicate_share: float,
+    concurrency: int,
+    timeout: float,
+    retry_pause: float,
+    seed: int | None,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Post callbacks as Tencent does.
+
+    Status reports come in batches, replies one by one. A callback is acknowledged by HTTP 2xx with "result": 0. What
+    is not is sent again, twice, and then given up; then the exit code is 1.
+    """
+    target = url or _own_url()
+    plan = Plan(target, count, rate, concurrency, timeout, retry_pause, duplicate_share)
+    traffic = Traffic(batch, Shares(fail_share, reply_share, invalid_share), seed)
+    with ExitStack() as files:
+        tally = run(_simulate(plan, traffic, _recorder(record, files)))
+    if as_json:
+        click.echo(msgspec.json.encode(_summary(plan, tally)))
+    else:
+        _print(plan, tally)
+    if tally.given_up:
+        sys.exit(1)
+
+
+def _own_url() -> str:
+    """Return the callback URL of the default project, its key included."""
+    settings = read_settings(os.environ)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 we bind to nothing
+    project = settings.projects.default
+    if project is None:
+        raise click.UsageError("no project is the default one: give --url http://…/sms/callback/{project}?key=…")
+    key = f"?key={quote(project.callback_keys[0], safe='')}" if project.callback_keys else ""
+    return f"http://{host}:{settings.port}/sms/callback{key}"
+
+
+def _recorder(path: Path | None, files: ExitStack) -> Callable[[list[str]], None]:
+    if path is None:
+        return lambda _sids: None
+    try:
+        file = files.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as error:
+        raise ReceiverError(f"cannot write {path}: {error.strerror}; give --record another file.") from None
+
+    def write(sids: list[str]) -> None:
+        file.writelines(f"{sid}\n" for sid in sids)
+        file.flush()  # a checker may read while we run, or after we were killed
+
+    return write
+
+
+async def _simulate(plan: Plan, traffic: Traffic, record: Callable[[list[str]], None]) -> Tally:
+    pusher = Pusher(plan, traffic, record)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, pusher.stop)
+    loop.add_signal_handler(signal.SIGTERM, pusher.stop)
+    showing = asyncio.create_task(_show_progress(plan, pusher.tally))
+    try:
+        return await pusher.run()
+    finally:
+        showing.cancel()
+        await asyncio.wait([showing])
+
+
+async def _show_progress(plan: Plan, tally: Tally) -> None:
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} callbacks"),
+        TextColumn("[green]{task.fields[rate]:,.0f}/s"),
+        TextColumn("[red]{task.fields[bad]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=plan.callbacks or None, rate=0.0, bad="")
+        while True:
+            bad = f"{tally.retries:,} retries" if tally.retries else ""
+            progress.update(task, completed=tally.done, rate=tally.done / max(tally.seconds, _LOOK), bad=bad)
+            await asyncio.sleep(_LOOK)
+
+
+def _summary(plan: Plan, tally: Tally) -> dict[str, object]:
+    return {
+        "url": shown(plan.url),
+        "seconds": round(tally.seconds, 3),
+        "callbacks": tally.sent,
+        "acknowledged": tally.acknowledged,
+        "given_up": tally.given_up,
+        "retries": tally.retries,
+        "duplicates_sent": tally.duplicates,
+        "events_acknowledged": tally.events,
+        "invalid_items_acknowledged": tally.rejected,
+        "callbacks_per_second": round(tally.acknowledged / tally.seconds, 1),
+        "events_per_second": round(tally.events / tally.seconds, 1),
+        "answers": dict(tally.outcomes.most_common()),
+        "latency_ms": tally.percentiles(),
+    }
+
+
+def _print(plan: Plan, tally: Tally) -> None:
+    console = Console(highlight=False)
+    table = Table("answer", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("times", justify="right")
+    for outcome, times in tally.outcomes.most_common():
+        table.add_row(outcome, f"{times:,}", style="green" if outcome == ACKNOWLEDGED else "red")
+    console.print(shown(plan.url), style="dim", soft_wrap=True)
+    console.print(table)
+    per_second = tally.seconds or 1
+    figures = Table.grid(padding=(0, 3))
+    figures.add_column(style="dim")
+    figures.add_row("callbacks", f"{tally.sent:,} sent, {tally.acknowledged:,} acknowledged, {_red(tally.given_up)}")
+    figures.add_row("sent again", f"{tally.retries:,} retries, {tally.duplicates:,} duplicates")
+    figures.add_row("events", f"{tally.events:,} acknowledged" + _invalid(tally))
+    figures.add_row(
+        "speed", f"{tally.acknowledged / per_second:,.0f} callbacks/s, {tally.events / per_second:,.0f} events/s"
+    )
+    latency = ", ".join(f"{name} {value:,.1f} ms" for name, value in tally.percentiles().items())
+    figures.add_row("latency", latency or "no answer")
+    figures.add_row("time", f"{tally.seconds:,.1f} s")
+    console.print(figures)
+    for outcome in tally.outcomes if tally.given_up else ():
+        if outcome in _HINTS:
+            console.print(f"\n{_HINTS[outcome]}", style="yellow")
+
+
+def _invalid(tally: Tally) -> str:
+    return f", and {tally.rejected:,} invalid items into the quarantine" if tally.rejected else ""
+
+
+def _red(given_up: int) -> str:
+    return f"[red]{given_up:,} given up[/red]" if given_up else "0 given up"

@@ -1,0 +1,151 @@
+"""``receiver spool``: look at, empty and rescue what Redis has not taken yet, without the service."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from receiver.cli.connections import PATIENCE, opened, run
+from receiver.cli.event_lines import moment
+from receiver.cli.in_order import InOrder
+from receiver.cli.spool_draining import Draining
+from receiver.cli.spool_files import FileStatus, events, spool_files, status
+from receiver.cli.verdicts import bar
+from receiver.delivery.publisher import Publisher
+from receiver.errors import ReceiverError
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
+
+
+@click.group(
+    cls=InOrder,
+    epilog="\b\nExamples:\n"
+    "  receiver spool status                 how many events wait, and for which topics\n"
+    "  receiver spool drain                  publish what a stopped service left behind\n"
+    "  receiver spool export > events.jsonl  rescue them where there is no Redis",
+)
+def spool() -> None:
+    """Look at the events on disk that Redis has not taken yet.
+
+    A running service drains its spool by itself. These commands work on RECEIVER_DATA_DIR/spool without it.
+    """
+
+
+@spool.command("status")
+@click.option("--json", "as_json", is_flag=True, help="The files as a JSON array.")
+def status_(*, as_json: bool) -> None:
+    """Show the files, and what is in them."""
+    folder = _folder(read_settings(os.environ))
+    found = [status(path) for path in spool_files(folder)]
+    if as_json:
+        click.echo(msgspec.json.encode([one._asdict() for one in found]))
+    elif not found:
+        click.echo(f"There is no spool in {folder}.")
+    else:
+        _print_status(folder, found)
+    if any(one.problem for one in found):
+        sys.exit(1)
+
+
+@spool.command()
+def drain() -> None:
+    """Publish the events of files that no living process holds.
+
+    Nothing leaves the disk before Redis has it, and what Redis has already is not added again.
+    """
+    settings = read_settings(os.environ)
+    result = run(_drain(settings))
+    for problem in result.problems:
+        click.echo(f"receiver: {problem}", err=True)
+    click.echo(f"{result.published:,} events published.")
+    if result.problems:
+        sys.exit(1)
+
+
+@spool.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    default="-",
+    help="A new file. [default: stdout]",
+)
+def export(*, output: Path) -> None:
+    """Write the events as JSON lines, and remove none."""
+    with ExitStack() as stack:
+        out = sys.stdout.buffer if str(output) == "-" else stack.enter_context(_new_file(output))
+        number = 0
+        for path in spool_files(_folder(read_settings(os.environ))):
+            try:
+                for data in events(path):
+                    out.write(data + b"\n")
+                    number += 1
+            except sqlite3.Error as error:
+                raise ReceiverError(f"{path} cannot be read: {error}; {number:,} events were written.") from None
+        out.flush()
+    click.echo(f"{number:,} events exported.", err=True)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.data_dir / "spool"
+
+
+def _new_file(path: Path) -> IO[bytes]:
+    """Open a file that is not there yet: it may be the only copy of an earlier export."""
+    try:
+        return path.open("xb")
+    except OSError as error:
+        raise ReceiverError(f"cannot write {path}: {error.strerror}; name another file.") from None
+
+
+def _print_status(folder: Path, found: list[FileStatus]) -> None:
+    table = Table("file", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("events", "disk"):
+        table.add_column(name, justify="right")
+    for name in ("oldest", "state", "topics"):
+        table.add_column(name, overflow="fold" if name == "topics" else "ellipsis")
+    for one in found:
+        topics = "\n".join(f"{count:,} {topic}" for topic, count in one.topics.items())
+        oldest = moment(one.oldest, date=True) if one.oldest else ""
+        table.add_row(one.file, f"{one.events:,}", decimal(one.bytes), oldest, _state(one), Text(topics))
+    console = Console(highlight=False)
+    console.print(table)
+    total = sum(one.events for one in found)
+    console.print(f"{total:,} events wait in {folder}, {decimal(sum(one.bytes for one in found))}.", soft_wrap=True)
+
+
+def _state(one: FileStatus) -> Text:
+    if one.problem:
+        return Text(f"cannot be read: {one.problem}", "red")
+    if one.in_use:
+        return Text("in use by a living process", "green")
+    if one.parked:
+        return Text(f"free; {one.parked:,} wait for a topic that does not take them", "red")
+    return Text("free", "yellow" if one.events else "dim")
+
+
+async def _drain(settings: Settings) -> Draining:
+    async with opened(settings) as client:
+        publisher = Publisher(client, PATIENCE, settings.dedupe_window)
+        with bar(Console(stderr=True)) as progress:
+            draining = Draining(publisher, settings.spool_max_bytes, progress)
+            try:
+                for path in spool_files(_folder(settings)):
+                    await draining.drain(path)
+            finally:
+                await publisher.close()
+    return draining

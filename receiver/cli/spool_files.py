@@ -1,0 +1,105 @@
+"""Looks into spool files without the service, and without disturbing it."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_TABLES: Final = ("entries", "parked")
+#: Entries read at a time: a long read would keep a living process's write-ahead log from being emptied.
+_PAGE: Final = 500
+
+
+class _Received(msgspec.Struct):
+    receivedtime: str = ""
+
+
+_received: Final = msgspec.json.Decoder(_Received)
+
+
+class FileStatus(NamedTuple):
+    """What a spool file holds. ``parked`` events wait for a topic that does not take them."""
+
+    file: str
+    in_use: bool
+    events: int
+    parked: int
+    bytes: int
+    oldest: str | None
+    topics: dict[str, int]
+    problem: str | None = None
+
+
+def spool_files(folder: Path) -> list[Path]:
+    """Return the spool's files, in the order of their numbers."""
+    return sorted(folder.glob("[0-9][0-9][0-9].sqlite"))
+
+
+def in_use(path: Path) -> bool:
+    """Tell whether a living process holds a file."""
+    try:
+        with path.with_suffix(".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def status(path: Path) -> FileStatus:
+    """Return what a file holds; if it cannot be read, why."""
+    size = sum(part.stat().st_size for part in path.parent.glob(path.name + "*"))
+    try:
+        with closing(_read_only(path)) as database:
+            counts = [_count(database, table) for table in _TABLES]
+            topics = dict(database.execute(_BY_TOPIC).fetchall())
+            return FileStatus(path.name, in_use(path), sum(counts), counts[1], size, _oldest(database), topics)
+    except sqlite3.Error as error:
+        return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, str(error))
+
+
+def events(path: Path) -> Iterator[bytes]:
+    """Yield the ``data`` of a file's entries, oldest first. Raises sqlite3.Error."""
+    with closing(_read_only(path)) as database:
+        for table in _TABLES:
+            after = -1
+            query = f"SELECT seq, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT {_PAGE}"  # noqa: S608 our own names
+            while rows := database.execute(query, (after,)).fetchall():
+                yield from (data for _, data in rows)
+                after = rows[-1][0]
+
+
+_BY_TOPIC: Final = (
+    "SELECT topic, count(*) FROM (SELECT topic FROM entries UNION ALL SELECT topic FROM parked) GROUP BY 1 ORDER BY 1"
+)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+
+
+def _count(database: sqlite3.Connection, table: str) -> int:
+    (count,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 our own names
+    return int(count)
+
+
+def _oldest(database: sqlite3.Connection) -> str | None:
+    """Return when the oldest event was received."""
+    times = []
+    for table in _TABLES:
+        row = database.execute(f"SELECT data FROM {table} ORDER BY seq LIMIT 1").fetchone()  # noqa: S608 our own names
+        if row is not None:
+            try:
+                times.append(_received.decode(row[0]).receivedtime)
+            except msgspec.MsgspecError:
+                continue
+    return min(times, default=None)

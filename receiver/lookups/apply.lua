@@ -1,0 +1,64 @@
+-- Applies status reports. ARGV[1]: msgpack array of {id, status, deliver, desc, sign_id, fee, extend, submit,
+-- nation, mobile}, times in ms. Returns how many changed something. Any order of arrival, any repetition,
+-- ends in the same state: the later deliver_time wins, and of equal ones the greater of (weight, desc).
+
+-- At the same instant "delivered" beats "failed": the handset has confirmed it.
+local WEIGHT = {[0] = 0, [1] = 2, [2] = 1}
+
+local function compare(report, record)
+    if record[STATUS] == 0 then
+        return 1
+    elseif report[DELIVER] ~= record[DELIVER] then
+        return report[DELIVER] - record[DELIVER]
+    elseif report[STATUS] ~= record[STATUS] then
+        return WEIGHT[report[STATUS]] - WEIGHT[record[STATUS]]
+    end
+    return order(report[DESC] or '', record[DESC] or '')
+end
+
+local function text_of(field, value)
+    if field == SIGN and value ~= 0 then
+        return redis.call('HGET', SIGNS, 'n' .. value)
+    end
+    return value
+end
+
+-- Of two reports that say the same of the status, each other field keeps the greater value.
+local function exceeds(field, new, old)
+    if new == nil or old == nil or type(new) ~= type(old) then
+        return new ~= nil and old == nil
+    end
+    new, old = text_of(field, new), text_of(field, old)
+    if type(new) ~= type(old) then
+        return type(new) == 'string'
+    end
+    if type(new) == 'number' then
+        return new > old
+    end
+    return order(new, old) > 0
+end
+
+local function merge(report)
+    return function(record)
+        local difference = compare(report, record)
+        if difference < 0 then
+            return
+        end
+        record[STATUS], record[DELIVER], record[DESC] = report[STATUS], report[DELIVER], report[DESC]
+        for field = SIGN, MOBILE do
+            local free = bit.band(record[OWNED], bit.lshift(1, field)) == 0
+            if free and (difference > 0 or exceeds(field, report[field], record[field])) then
+                record[field] = report[field]
+            end
+        end
+    end
+end
+
+local changed = 0
+for _, report in ipairs(cmsgpack.unpack(ARGV[1])) do
+    report[SIGN] = report[SIGN] and number_of(report[SIGN]) or 0
+    if alter(report[1], merge(report)) then
+        changed = changed + 1
+    end
+end
+return changed

@@ -1,0 +1,98 @@
+"""Stream entries to status events: bytes in, values out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from receiver.events import EventType
+from receiver.lookups.reports import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
+Mobile = Annotated[str, Meta(max_length=64)]  # its length is one byte in the index
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class _Data(Struct):
+    """What lookups use of ``data``. Everything but the id may be untold."""
+
+    message_id: Identifier
+    status_desc: str | None = None
+    sign_id: str | None = None
+    fee_num: int | None = None
+    extend_code: str | None = None
+    submit_time: Instant | None = None
+    nation_code: str | None = None
+    mobile: Mobile | None = None
+    deliver_time: Instant | None = None
+
+
+class _Success(Struct, tag_field="type", tag=EventType.SUCCESS.value):
+    source: str
+    time: Instant
+    data: _Data
+
+
+class _Fail(Struct, tag_field="type", tag=EventType.FAIL.value):
+    source: str
+    time: Instant
+    data: _Data
+
+
+class _Reply(Struct, tag_field="type", tag=EventType.REPLY.value):
+    """Is about no message: SMN's replies have no message_id."""
+
+
+class _Rejected(Struct, tag_field="type", tag=EventType.REJECTED.value):
+    """Is about no message that is known."""
+
+
+_decoder = msgspec.json.Decoder(_Success | _Fail | _Reply | _Rejected)
+
+
+class UndecodableError(Exception):
+    """An entry that is none of our events, or lacks what an index needs. Trying again does not help."""
+
+
+def status_of(fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
+    """Return project and status event of a stream entry, None if it is a reply or a rejected event.
+
+    Raises ``UndecodableError`` for anything else.
+    """
+    try:
+        event = _decoder.decode(fields[b"data"])
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise UndecodableError(str(error)) from error
+    if isinstance(event, _Reply | _Rejected):
+        return None
+    _, _, project_id = event.source.rpartition("/")
+    if not project_id:
+        raise UndecodableError(f"no project in source {event.source!r}")
+    return project_id, _status(event)
+
+
+def _status(event: _Success | _Fail) -> Status:
+    data = event.data
+    return Status(
+        data.message_id,
+        1 if type(event) is _Success else 2,
+        _milliseconds(data.deliver_time or event.time),
+        data.status_desc or None,
+        data.sign_id or None,
+        data.fee_num,
+        data.extend_code or None,
+        None if data.submit_time is None else _milliseconds(data.submit_time),
+        data.nation_code or None,
+        data.mobile or None,
+    )
+
+
+def _milliseconds(instant: datetime) -> int:
+    # Before 1970 is a broken clock; the index has no room for a sign.
+    return max(0, round(instant.timestamp() * 1000))

@@ -1,0 +1,115 @@
+"""Messages as the sending side registers them, and their texts for a day.
+
+https://support.huaweicloud.com/api-smn/ GetSmsMessage: "only messages of the last 24 hours".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from time import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from receiver.lookups.scripts import LATEST, project_key, record_key, script, text_key
+from receiver.lookups.tenants import Tenants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+#: How long the text of a message can be read, counted from its ``submit_time``.
+TEXT_KEPT_MS: Final = 24 * 60 * 60 * 1000
+
+_SINGLE, _PART = 70, 67
+_CHUNK = 250  # messages a script call: some 5 ms in which Redis answers nobody else
+
+
+def fee_num(text: str) -> int:
+    """Return for how many messages SMN charges a text: up to 70 characters are 1, longer ones 67 each.
+
+    ``text`` includes the signature, as sent. https://support.huaweicloud.com/api-smn/ ListSmsMsgReport.
+    """
+    return 1 if len(text) <= _SINGLE else -(-len(text) // _PART)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """What the sending side says it sent. ``message`` is the whole text, signature included.
+
+    What is None keeps its earlier value, if any. ``sign_id`` is else the project's default, ``fee_num`` is
+    counted from the text, and ``submit_time`` (milliseconds since the epoch) is the first registration.
+    """
+
+    message_id: str
+    message: str
+    mobile: str
+    nation_code: str | None = None
+    sign_id: str | None = None
+    extend_code: str | None = None
+    submit_time: int | None = None
+    fee_num: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a time that cannot be kept in order."""
+        if self.submit_time is not None and not 0 <= self.submit_time <= LATEST:
+            raise ValueError("submit_time must be milliseconds since the epoch")
+
+
+class Missing(StrEnum):
+    """Why there is no text."""
+
+    UNKNOWN = "unknown"  # never registered, or its report is beyond the retention
+    EXPIRED = "expired"  # registered, but sent more than 24 hours ago
+
+
+class Messages:
+    """Registers sent messages and returns their texts. Errors are those of redis-py (``RedisError``)."""
+
+    def __init__(self, redis: Redis) -> None:
+        """Keep the client; ``decode_responses`` must be off."""
+        self._redis = redis
+        self._register = script(redis, "register")
+        self._tenants = Tenants(redis)
+
+    async def register(self, project_id: str, messages: Sequence[SentMessage]) -> list[bool]:
+        """Register messages; say for each whether it was unknown before. Repeating it changes nothing.
+
+        The report of a message may have come already: both orders end in the same state. An error leaves
+        each message either registered or not; registering all of them again mends that.
+        """
+        await self._tenants.note(project_id)
+        new: list[bool] = []
+        for start in range(0, len(messages), _CHUNK):
+            rows = [_row(message) for message in messages[start : start + _CHUNK]]
+            now = int(time() * 1000)
+            arguments = (msgspec.msgpack.encode(rows), now, TEXT_KEPT_MS)
+            new += map(bool, await self._register([project_key(project_id)], arguments))
+        return new
+
+    async def text(self, project_id: str, message_id: str) -> str | Missing:
+        """Return the text of a message, or why there is none."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(text_key(project_id, message_id))
+            pipe.hget(record_key(project_id, message_id), message_id)
+            text, record = await pipe.execute()
+        if text is not None:
+            return str(text, "utf-8")
+        registered = record is not None and msgspec.msgpack.decode(record)[0] != 0
+        return Missing.EXPIRED if registered else Missing.UNKNOWN
+
+
+def _row(sent: SentMessage) -> tuple[str | int | None, ...]:
+    """Return the message as register.lua takes it. An empty optional text is one that was left out."""
+    return (
+        sent.message_id,
+        sent.message,
+        fee_num(sent.message) if sent.fee_num is None else sent.fee_num,
+        sent.sign_id or None,
+        sent.extend_code or None,
+        sent.submit_time,
+        sent.nation_code or None,
+        sent.mobile or None,
+    )

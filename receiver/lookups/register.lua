@@ -1,0 +1,50 @@
+-- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile},
+-- times in ms; ARGV[2]: now; ARGV[3]: how long the text is kept. Returns for each 1 if it was not known as
+-- registered before, else 0. What a registration leaves out keeps its value; submit_time is then the time
+-- of the first registration.
+
+local NOW, KEEP = tonumber(ARGV[2]), tonumber(ARGV[3])
+local TEXT, SENT = 2, {3, 4, 5, 6, 7, 8}
+local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT, [7] = NATION, [8] = MOBILE}
+local REGISTERED = 1
+
+local function owned(record, field)
+    return bit.band(record[OWNED], bit.lshift(1, field)) ~= 0
+end
+
+local function keep_text(message, submit)
+    local key, expiry = PROJECT .. ':t:' .. message[1], submit + KEEP
+    if expiry > NOW then
+        redis.call('SET', key, message[TEXT], 'PXAT', string.format('%.0f', expiry))
+    else
+        redis.call('DEL', key)
+    end
+end
+
+local function write(message)
+    local new, submit
+    alter(message[1], function(record)
+        new = bit.band(record[OWNED], REGISTERED) == 0
+        if not message[6] and not owned(record, SUBMIT) then
+            message[6] = NOW
+        end
+        record[OWNED] = bit.bor(record[OWNED], REGISTERED)
+        for _, place_in_message in ipairs(SENT) do
+            local value, field = message[place_in_message], FIELD[place_in_message]
+            if value ~= nil then
+                record[field] = value
+                record[OWNED] = bit.bor(record[OWNED], bit.lshift(1, field))
+            end
+        end
+        submit = record[SUBMIT]
+    end)
+    keep_text(message, submit)
+    return new and 1 or 0
+end
+
+local results = {}
+for i, message in ipairs(cmsgpack.unpack(ARGV[1])) do
+    message[4] = message[4] and number_of(message[4])
+    results[i] = write(message)
+end
+return results

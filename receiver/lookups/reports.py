@@ -1,0 +1,163 @@
+"""Status reports of sent messages: the index that ListSmsMsgReport is answered from.
+
+https://support.huaweicloud.com/api-smn/ ListSmsMsgReport.
+How the index lies in Redis: see the docstring of this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from time import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from receiver.lookups.scripts import LATEST, project_key, script
+from receiver.lookups.tenants import Tenants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+#: How long reports are kept unless told otherwise, and the longest that SMN's documents know.
+RETENTION: Final = timedelta(days=7)
+LONGEST_RETENTION: Final = timedelta(days=92)
+#: The longest page.
+MAX_LIMIT: Final = 100
+
+_CHUNK = 250  # reports a script call: some 5 ms in which Redis answers nobody else
+_ANY_STATUS = "012"
+
+
+class Status(NamedTuple):
+    """What a status event says of one message. Times are milliseconds since the epoch.
+
+    ``status`` is 1 (delivered) or 2 (failed). Texts are never empty: what the provider does not tell is None.
+    The order of the fields is that of a record (record.lua).
+    """
+
+    message_id: str
+    status: int
+    deliver_time: int
+    status_desc: str | None = None
+    sign_id: str | None = None
+    fee_num: int | None = None
+    extend_code: str | None = None
+    submit_time: int | None = None
+    nation_code: str | None = None
+    mobile: str | None = None
+
+
+class Report(NamedTuple):
+    """One element of a ListSmsMsgReport answer. Times are milliseconds since the epoch, None if not known."""
+
+    message_id: str
+    status: int
+    sign_id: str | None
+    status_desc: str | None
+    fee_num: int | None
+    extend_code: str | None
+    nation_code: str | None
+    mobile: str | None
+    submit_time: int | None
+    deliver_time: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportQuery:
+    """Which reports: times in milliseconds since the epoch, both inclusive; None means any.
+
+    The time of a report is its ``deliver_time``, or its ``submit_time`` while its status is 0.
+    """
+
+    sign_id: str | None
+    start_ms: int
+    end_ms: int
+    message_id: str | None = None
+    mobile: str | None = None
+    status: int | None = None
+    offset: int = 0
+    limit: int = MAX_LIMIT
+
+    def __post_init__(self) -> None:
+        """Refuse what would make the script unbounded, or mean something else than the caller thinks."""
+        if not 1 <= self.limit <= MAX_LIMIT or self.offset < 0:
+            raise ValueError(f"limit must be 1 to {MAX_LIMIT} and offset not negative, see SMN.0015")
+        if self.status not in {None, 0, 1, 2}:
+            raise ValueError("status must be 0, 1 or 2, see SMN.0077")
+
+
+class Reports:
+    """Stores status reports, finds them and forgets them. Errors are those of redis-py (``RedisError``)."""
+
+    def __init__(self, redis: Redis, retention: timedelta = RETENTION) -> None:
+        """Keep the client; ``decode_responses`` must be off.
+
+        Reports older than ``retention`` are not found any more; ``expire`` frees their memory.
+        """
+        if not timedelta(0) < retention <= LONGEST_RETENTION:
+            raise ValueError(f"retention must be more than 0 and at most {LONGEST_RETENTION.days} days")
+        self._retention_ms = retention // timedelta(milliseconds=1)
+        self._apply = script(redis, "apply")
+        self._find = script(redis, "find")
+        self._expire = script(redis, "expire")
+        self._tenants = Tenants(redis)
+
+    async def apply(self, project_id: str, statuses: Sequence[Status]) -> int:
+        """Apply status events and return how many changed something.
+
+        Any order and any repetition end in the same state: the later ``deliver_time`` wins, of equal ones
+        delivered over failed, then the greater ``status_desc``. After an error, apply all of them again.
+        """
+        await self._tenants.note(project_id)
+        changed = 0
+        for start in range(0, len(statuses), _CHUNK):
+            chunk = msgspec.msgpack.encode(statuses[start : start + _CHUNK])
+            changed += await self._apply([project_key(project_id)], [chunk])
+        return changed
+
+    async def find(self, project_id: str, query: ReportQuery, default_sign_id: str | None = None) -> list[Report]:
+        """Return one page, newest first, equal times by ``message_id`` downwards (byte order).
+
+        Reports without a signature of their own have ``default_sign_id``: the project's, as it is now.
+        """
+        oldest = int(time() * 1000) - self._retention_ms
+        start, end = max(query.start_ms, oldest, 0), min(query.end_ms, LATEST)
+        if start > end or "" in {query.mobile, query.message_id}:
+            return []
+        arguments: list[str | int] = [
+            start,
+            end,
+            query.offset,
+            query.limit,
+            _ANY_STATUS if query.status is None else str(query.status),
+            query.mobile or "",
+            query.message_id or "",
+            query.sign_id or "",
+            int((query.sign_id or None) == (default_sign_id or None)),
+        ]
+        flat: list[bytes] = await self._find([project_key(project_id)], arguments)
+        sign_id = query.sign_id or None
+        return [_report(flat[i], flat[i + 1], sign_id) for i in range(0, len(flat), 2)]
+
+    async def expire(self, most: int = 5000) -> int:
+        """Forget up to about ``most`` reports that are older than the retention; return how many it were.
+
+        Call it every few seconds, and at once again while it returns ``most``. No single step blocks Redis
+        for more than some milliseconds.
+        """
+        before, removed = int(time() * 1000) - self._retention_ms, 0
+        for project_id in await self._tenants.all():
+            step = _CHUNK
+            while step == _CHUNK and removed < most:
+                step = await self._expire([project_key(project_id)], [before, _CHUNK])
+                removed += step
+        return removed
+
+
+def _report(message_id: bytes, record: bytes, sign_id: str | None) -> Report:
+    fields: list[Any] = msgspec.msgpack.decode(record)
+    _, status, deliver, desc, _, fee, extend, submit, nation, mobile = fields
+    return Report(message_id.decode(), status, sign_id, desc, fee, extend, nation, mobile, submit, deliver)

@@ -1,0 +1,120 @@
+"""Routes set at run time (UpdateSmsEvent): kept in Redis, seen by every replica within a second.
+
+``{lookups:<project_id>}:routes`` is a hash, event type to topic URN. Where it is silent, the configuration's
+routes hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import RedisError
+
+from receiver.events import ROUTED, EventType
+from receiver.lookups.scripts import project_key
+from receiver.routing import topic_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from redis.asyncio import Redis
+
+    from receiver.log import Logger
+    from receiver.routing import Routing
+
+#: Seconds between two looks.
+_EVERY: Final = 0.4
+#: Seconds that Redis may take for one; a look that it does not answer is left out.
+_PATIENCE: Final = 2.0
+
+Overrides = dict[EventType, str]
+
+
+class RouteStore:
+    """Holds the routes of all projects in force as Redis has them. While Redis is away the last known ones stay."""
+
+    def __init__(self, redis: Redis, routing: Routing, log: Logger) -> None:
+        """Keep the collaborators; ``decode_responses`` of the client must be off."""
+        self._redis = redis
+        self._routing = routing
+        self._log = log
+        self._turn = asyncio.Lock()  # a look that began before a change must not put the old routes back
+        self._watching: asyncio.Task[None] | None = None
+        self._known = True
+
+    async def open(self) -> None:
+        """Put the stored routes in force, then keep watching. A Redis that is away is no reason not to start."""
+        await self._look()
+        self._watching = asyncio.create_task(self._watch(), name="watch routes")
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def change(self, project_id: str, routes: Mapping[EventType, str | None], by: str) -> None:
+        """Set routes of a project, or with None take them back to the configured ones; log who did it.
+
+        What is not named stays as it is. Raises RedisError or OSError; then it is not known whether it was done.
+        """
+        key = _key(project_id)
+        async with self._turn:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for kind, urn in routes.items():
+                    if urn is None:
+                        pipe.hdel(key, kind)
+                    else:
+                        pipe.hset(key, kind, urn)
+                pipe.hgetall(key)
+                replies = await pipe.execute()
+            self._apply(project_id, replies[-1])
+        table = self._routing[project_id].table
+        for kind, urn in routes.items():
+            self._log.warning(
+                "routes.changed", project=project_id, event_type=kind, topic=table[kind], reset=urn is None, by=by
+            )
+
+    async def refresh(self) -> None:
+        """Put in force what Redis has now. Raises RedisError or OSError."""
+        async with self._turn, asyncio.timeout(_PATIENCE):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for project_id in self._routing.projects:
+                    pipe.hgetall(_key(project_id))
+                replies = await pipe.execute()
+            for project_id, stored in zip(self._routing.projects, replies, strict=True):
+                self._apply(project_id, stored)
+
+    def _apply(self, project_id: str, stored: Mapping[bytes, bytes]) -> None:
+        routes = self._routing[project_id]
+        overrides = _valid(project_id, stored)
+        if overrides != routes.overrides:
+            routes.override(overrides)
+            self._log.info("routes.applied", project=project_id, routes={str(k): u for k, u in overrides.items()})
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+        except (RedisError, OSError) as error:
+            if self._known:
+                self._log.warning("routes.unknown", error=error)
+            self._known = False
+        else:
+            self._known = True
+
+
+def _key(project_id: str) -> str:
+    return f"{project_key(project_id)}:routes"
+
+
+def _valid(project_id: str, stored: Mapping[bytes, bytes]) -> Overrides:
+    """Leave out what is no route: a hand at redis-cli, or a newer version, may have written it."""
+    texts = {kind.decode(errors="replace"): urn.decode(errors="replace") for kind, urn in stored.items()}
+    known = {str(kind): kind for kind in ROUTED}
+    return {known[kind]: urn for kind, urn in texts.items() if kind in known and topic_problem(urn, project_id) is None}

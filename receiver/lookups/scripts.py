@@ -1,0 +1,40 @@
+"""The Lua scripts of this folder, and the names of the keys that Python computes too."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+#: The latest time that the index takes: six bytes of milliseconds, until the year 10889.
+LATEST: Final = (1 << 48) - 2
+
+_BUCKETS = 1 << 18  # as in record.lua
+_FOLDER = Path(__file__).parent
+
+
+def script(redis: Redis, name: str, *, on_records: bool = True) -> AsyncScript:
+    """Return the script ``name``.lua, preceded by what all scripts on records share. Does no I/O on Redis."""
+    parts = ("record", name) if on_records else (name,)
+    return redis.register_script("\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in parts))
+
+
+def project_key(project_id: str) -> str:
+    """Return what every key of a project begins with: a hash tag, so that all are in one cluster slot."""
+    return f"{{lookups:{project_id}}}"
+
+
+def record_key(project_id: str, message_id: str) -> str:
+    """Return the key of the hash that has the record of a message, as ``bucket`` in record.lua does."""
+    # Not for security: the server offers scripts no other hash.
+    digest = sha1(message_id.encode(), usedforsecurity=False).hexdigest()
+    return f"{project_key(project_id)}:r:{int(digest[:5], 16) % _BUCKETS:x}"
+
+
+def text_key(project_id: str, message_id: str) -> str:
+    """Return the key of the text of a message."""
+    return f"{project_key(project_id)}:t:{message_id}"

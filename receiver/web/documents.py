@@ -1,0 +1,43 @@
+"""The documents of the service, served: ``/openapi.json``, ``/asyncapi.json`` and ``/docs``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from receiver.web import asyncapi, docs, openapi
+from receiver.web.answers import JSON
+
+#: The page has no script and loads nothing; should that ever change, browsers refuse it.
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class Documents:
+    """Makes each document when it is first asked for, and keeps it: it cannot change while the service runs."""
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """Answer the OpenAPI document."""
+        return web.Response(body=self._openapi, content_type=JSON)
+
+    async def asyncapi(self, _request: web.Request) -> web.Response:
+        """Answer the AsyncAPI document."""
+        return web.Response(body=self._asyncapi, content_type=JSON)
+
+    async def docs(self, _request: web.Request) -> web.Response:
+        """Answer both as a page for people."""
+        return web.Response(text=self._page, content_type="text/html", headers={"Content-Security-Policy": _POLICY})
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        return msgspec.json.encode(openapi.document())
+
+    @cached_property
+    def _asyncapi(self) -> bytes:
+        return asyncapi.text().encode()
+
+    @cached_property
+    def _page(self) -> str:
+        return docs.page(openapi.document(), asyncapi.document())

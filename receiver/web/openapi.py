@@ -1,0 +1,199 @@
+"""The OpenAPI 3.1 document, generated from the schemas that check requests and write answers.
+
+https://spec.openapis.org/oas/v3.1.0.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema, fields
+
+from receiver.routing import PROJECT_ID
+from receiver.web import faults
+from receiver.web.operations import OPERATIONS, TAGS, Body, Operation
+from receiver.web.smn_answers import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
+from receiver.web.smn_schemas import MessagePath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JSON: Final = "application/json"
+_VERSION: Final = version("sms-callback-receiver")
+_SECURITY: Final = {
+    "callbackKey": ("query", "key", "The project's callback key, in the URL that the provider is given."),
+    "token": ("header", "X-Auth-Token", "A configured token, or one that `POST /v3/auth/tokens` has issued."),
+    "signature": ("header", "Authorization", "An AK/SK signature, as Huawei Cloud's SDKs make it, with `X-Sdk-Date`."),
+}
+_ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
+    "callbacks": [{"callbackKey": []}],
+    "lookups": [{"token": []}, {"signature": []}],
+}
+_CALLBACK_ERRORS: Final = {
+    400: "Not JSON, not an array or object, or no item valid (these are quarantined too).",
+    401: "The key is wrong or missing.",
+    403: "The caller's address is not allowed.",
+    404: "No such project or provider.",
+    408: "The body did not arrive in time.",
+    413: "The body or the number of items is over the limit.",
+    503: "Neither Redis nor the spool can take it, or overloaded: send it again after `Retry-After`.",
+}
+_BODY_ERRORS: Final = {408: "The body did not arrive in time.", 413: "The body is over the limit."}
+#: Times written in Python's notation, as a pattern.
+_DIGITS: Final = {"%Y": "[0-9]{4}"} | dict.fromkeys(("%m", "%d", "%H", "%M", "%S"), "[0-9]{2}")
+
+
+def document() -> dict[str, Any]:
+    """Return the whole document."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_name)
+    spec = APISpec(
+        title="SMS callback receiver",
+        version=_VERSION,
+        openapi_version="3.1.0",
+        info={"description": "Tencent Cloud SMS callbacks in, normalised events in Redis streams out. " + _STREAMS},
+        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        plugins=[plugin],
+    )
+    if plugin.converter is None:
+        raise AssertionError("apispec's plugin makes its converter when the spec takes it")
+    plugin.converter.add_attribute_function(_python_notation)  # type: ignore[no-untyped-call]
+    for name, (place, header, text) in _SECURITY.items():
+        spec.components.security_scheme(name, {"type": "apiKey", "in": place, "name": header, "description": text})
+    for operation in OPERATIONS:
+        spec.path(operation.path, operations={operation.method: _operation(operation)})
+    whole: dict[str, Any] = _told(spec.to_dict())
+    return whole
+
+
+def _told(node: Any) -> Any:  # noqa: ANN401 any JSON
+    """Leave out what apispec says is null, because it cannot be said."""
+    if isinstance(node, dict):
+        return {name: _told(value) for name, value in node.items() if value is not None}
+    return [_told(value) for value in node] if isinstance(node, list) else node
+
+
+_STREAMS: Final = "The streams are described in [asyncapi.json](asyncapi.json)."
+
+
+def _name(schema: Any) -> str:  # noqa: ANN401 a schema, or its class
+    return (schema if isinstance(schema, type) else type(schema)).__name__
+
+
+def _python_notation(_converter: Any, field: fields.Field[Any], **_options: Any) -> dict[str, Any]:  # noqa: ANN401 apispec's
+    """Say for other languages what a field says for Python: formats of times, and where patterns begin and end."""
+    if isinstance(field, fields.DateTime) and field.format and "%" in field.format:
+        pattern = field.format
+        for code, digits in _DIGITS.items():
+            pattern = pattern.replace(code, digits)
+        return {"pattern": f"^{pattern}$"}
+    for validator in field.validators:
+        regex = getattr(validator, "regex", None)
+        if regex is not None:
+            return {"pattern": "^" + regex.pattern.removeprefix("^").removesuffix(r"\Z").removesuffix("$") + "$"}
+    return {}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": [*_path_parameters(operation.path), *_query_parameters(operation)],
+        "responses": {str(status): answer for status, answer in _answers(operation)},
+    }
+    if operation.body is not None:
+        content = {"schema": _body(operation.body), "example": operation.body.example}
+        described["requestBody"] = {"required": True, "content": {JSON: content}}
+    if operation.tag in _ALLOWED:
+        described["security"] = _ALLOWED[operation.tag]
+    if operation.name == "ListProjects":
+        described["security"] = _ALLOWED["lookups"]
+    return described
+
+
+def _path_parameters(path: str) -> Iterator[Any]:
+    known = {
+        "{project_id}": {"type": "string", "pattern": f"^{PROJECT_ID.pattern}$"},
+        "{provider}": {"type": "string", "enum": ["tencent"]},
+    }
+    for part, schema in known.items():
+        if part in path:
+            yield {"in": "path", "name": part.strip("{}"), "required": True, "schema": schema}
+    if "{message_id}" in path:
+        yield {"in": "path", "schema": MessagePath}
+
+
+def _query_parameters(operation: Operation) -> Iterator[Any]:
+    if operation.query is not None:
+        yield {"in": "query", "schema": operation.query}
+
+
+def _body(body: Body) -> Any:  # noqa: ANN401 a schema's class, or JSON Schema around some
+    one: Any = body.schemas[0] if len(body.schemas) == 1 else {"anyOf": list(body.schemas)}
+    if not body.array:
+        return one
+    many: dict[str, Any] = {"type": "array", "items": one}
+    if body.most is not None:
+        many["maxItems"] = body.most
+    return {"anyOf": [many, *body.schemas]} if body.both else many
+
+
+def _answers(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield operation.status, _good(operation)
+    if operation.tag == "callbacks":
+        for status, text in _CALLBACK_ERRORS.items():
+            yield status, _error(text, CallbackAnswer)
+    if operation.name == "readyz":
+        yield 503, {"description": "Not ready.", "content": {JSON: {"schema": {"type": "object"}}}}
+    if operation.tag in ("lookups", "tokens"):
+        yield from _smn_errors(operation)
+
+
+def _good(operation: Operation) -> dict[str, Any]:
+    if isinstance(operation.answer, str):
+        schema: Any = {"type": "object" if operation.answer == JSON else "string"}
+        return {"description": operation.summary + ".", "content": {operation.answer: {"schema": schema}}}
+    described = _error("Safe." if operation.tag == "callbacks" else "Done.", operation.answer)
+    if operation.name == "CreateToken":
+        described["headers"] = {"X-Subject-Token": {"description": "The token.", "schema": {"type": "string"}}}
+    return described
+
+
+def _smn_errors(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
+    found: dict[int, list[faults.Fault]] = {}
+    for fault in dict.fromkeys((*operation.faults, *_faults(operation), faults.DATABASE, faults.INTERNAL)):
+        found.setdefault(fault.status, []).append(fault)
+    for status, listed in sorted(found.items()):
+        yield status, _error("; ".join(f"`{fault.code}` {fault.message}" for fault in listed), SmnErrorAnswer)
+    yield 401, _error("`APIG.0301` No credentials, or wrong ones.", GatewayErrorAnswer)
+    if operation.tag == "lookups":
+        yield 403, _error(f"`{faults.FORBIDDEN.code}` {faults.FORBIDDEN.message}", SmnErrorAnswer)
+    if operation.body is not None or operation.tag == "lookups":
+        for status, text in _BODY_ERRORS.items():
+            yield status, _error(text, SmnErrorAnswer)
+
+
+def _faults(operation: Operation) -> Iterator[faults.Fault]:
+    """Yield the faults that stand in the schemas of an operation's query and body."""
+    schemas = (operation.query, *(operation.body.schemas if operation.body else ()))
+    for schema in schemas:
+        if schema is not None:
+            yield from _of_schema(schema())
+    if operation.body is not None:
+        yield faults.MALFORMED
+
+
+def _of_schema(schema: Schema) -> Iterator[faults.Fault]:
+    for field in schema.fields.values():
+        inner = field.inner if isinstance(field, fields.List) else field
+        if isinstance(inner, fields.Nested):
+            yield from _of_schema(inner.schema)
+        yield field.metadata.get("fault", faults.MALFORMED)
+
+
+def _error(text: str, schema: Any) -> dict[str, Any]:  # noqa: ANN401 a schema's class
+    return {"description": text, "content": {JSON: {"schema": schema}}}

@@ -1,0 +1,189 @@
+"""Every operation of the service, as a table: the OpenAPI document and its page are made from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from receiver.providers.tencent import Reply, StatusReport
+from receiver.web import faults
+from receiver.web.iam import ProjectQuery, TokenRequest
+from receiver.web.smn_answers import (
+    CallbackAnswer,
+    EventList,
+    MessageText,
+    ProjectList,
+    Registered,
+    RegisteredAll,
+    ReportList,
+    TokenIssued,
+    Updated,
+)
+from receiver.web.smn_schemas import MOST_MESSAGES, EventQuery, ReportQueryArgs, Routes, Sent, SentInBatch
+
+if TYPE_CHECKING:
+    from marshmallow import Schema
+
+SMS: Final = "/v2/{project_id}/notifications/sms"
+TAGS: Final = {
+    "callbacks": "A provider posts status reports and replies. 200 with `result` 0 means that every item is safe: in "
+    "Redis, or fsynced on disk. Anything else means that nothing may be forgotten: send it again.",
+    "lookups": "What was sent, what became of it, and where events go: the SMS API of Huawei Cloud SMN. Authentication "
+    "with a token or an AK/SK signature.",
+    "tokens": "The two calls to IAM that SMN's SDKs make first, answered from the configuration.",
+    "operation": "Health, metrics, and the documents.",
+}
+
+
+class Body(NamedTuple):
+    """A request's body: one of ``schemas``, or an array of them, or (``both``) either."""
+
+    schemas: tuple[type[Schema], ...]
+    array: bool = False
+    both: bool = False
+    most: int | None = None
+    example: object = None
+
+
+class Operation(NamedTuple):
+    """One operation. ``answer`` is a schema, or a media type for what is no JSON object of ours."""
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    description: str = ""
+    query: type[Schema] | None = None
+    body: Body | None = None
+    answer: type[Schema] | str | None = None
+    status: int = 200
+    faults: tuple[faults.Fault, ...] = ()
+
+
+#: From the provider's document, https://www.tencentcloud.com/document/product/382/59178.
+_SAMPLE: Final = {
+    "user_receive_time": "2015-10-17 08:03:04",
+    "nationcode": "86",
+    "mobile": "13xxxxxxxxx",
+    "report_status": "SUCCESS",
+    "errmsg": "DELIVRD",
+    "description": "用户短信送达成功",
+    "sid": "xxxxxxx",
+}
+_CALLBACK: Final = Body((StatusReport, Reply), array=True, both=True, example=[_SAMPLE])
+_CALLBACK_TEXT: Final = (
+    "An array of status reports, a single report, a single reply, or an array that mixes them: array or object "
+    "decides, never the Content-Type. A bad item harms no other: it is kept in the project's quarantine, with the "
+    "reasons. Fields that the schema does not know are kept under `data.extra`."
+)
+
+
+def _callback(path: str, name: str, summary: str) -> Operation:
+    return Operation("post", path, name, "callbacks", summary, _CALLBACK_TEXT, body=_CALLBACK, answer=CallbackAnswer)
+
+
+OPERATIONS: Final = (
+    _callback("/sms/callback", "receiveForDefault", "Tencent callback for the default project"),
+    _callback("/sms/callback/{project_id}", "receiveForProject", "Tencent callback for a project"),
+    _callback("/callbacks/{provider}/{project_id}", "receive", "Callback of any provider"),
+    Operation(
+        "get",
+        f"{SMS}/callback",
+        "ListSmsEvent",
+        "lookups",
+        "Topics that events go to",
+        query=EventQuery,
+        answer=EventList,
+    ),
+    Operation(
+        "put",
+        f"{SMS}/callback",
+        "UpdateSmsEvent",
+        "lookups",
+        "Change topics at run time",
+        "Kept in Redis, in force on every replica within a second, written to the log. Event types that are not named "
+        "keep their route; an empty `topic_urn` takes one back to the configuration's.",
+        body=Body((Routes,)),
+        answer=Updated,
+        faults=tuple(faults.ROUTES.values()),
+    ),
+    Operation(
+        "get",
+        f"{SMS}/report",
+        "ListSmsMsgReport",
+        "lookups",
+        "Status reports, newest first",
+        "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0. Messages that were "
+        "not registered have the project's default `sign_id`.",
+        query=ReportQueryArgs,
+        answer=ReportList,
+        faults=(faults.TOO_OLD, faults.REVERSED),
+    ),
+    Operation(
+        "get",
+        f"{SMS}/message/{{message_id}}",
+        "GetSmsMessage",
+        "lookups",
+        "Text of a message",
+        "For 24 hours after its `submit_time`.",
+        answer=MessageText,
+        faults=(faults.MESSAGE_ID, faults.NO_MESSAGE, faults.OLD_MESSAGE),
+    ),
+    Operation(
+        "put",
+        f"{SMS}/message/{{message_id}}",
+        "RegisterSmsMessage",
+        "lookups",
+        "Register a sent message",
+        "Idempotent. The status report may come before the registration: both orders end in the same state.",
+        body=Body((Sent,)),
+        answer=Registered,
+        faults=(faults.MESSAGE_ID,),
+    ),
+    Operation(
+        "post",
+        f"{SMS}/message",
+        "RegisterSmsMessages",
+        "lookups",
+        "Register many sent messages",
+        f"Up to {MOST_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good.",
+        body=Body((SentInBatch,), array=True, most=MOST_MESSAGES),
+        answer=RegisteredAll,
+        faults=(faults.MALFORMED,),
+    ),
+    Operation(
+        "post",
+        "/v3/auth/tokens",
+        "CreateToken",
+        "tokens",
+        "Token for a user and password",
+        "Good for 24 hours, on every replica; a changed password revokes it. The token is in `X-Subject-Token`.",
+        body=Body((TokenRequest,)),
+        answer=TokenIssued,
+        status=201,
+    ),
+    Operation(
+        "get",
+        "/v3/projects",
+        "ListProjects",
+        "tokens",
+        "Id of a project by its name",
+        "A project's name is its region.",
+        query=ProjectQuery,
+        answer=ProjectList,
+    ),
+    Operation("get", "/livez", "livez", "operation", "Alive", answer="application/json"),
+    Operation(
+        "get",
+        "/readyz",
+        "readyz",
+        "operation",
+        "Ready to take events",
+        "200 while Redis or the spool can durably take an event and the service is not stopping, else 503.",
+        answer="application/json",
+    ),
+    Operation("get", "/metrics", "metrics", "operation", "Metrics for Prometheus", answer="text/plain"),
+    Operation("get", "/openapi.json", "openapi", "operation", "This document", answer="application/json"),
+    Operation("get", "/asyncapi.json", "asyncapi", "operation", "The event streams", answer="application/json"),
+    Operation("get", "/docs", "docs", "operation", "The documents for people", answer="text/html"),
+)

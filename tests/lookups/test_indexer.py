@@ -1,0 +1,263 @@
+"""Streams to reports: nothing lost, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from receiver.lookups import GROUP, Indexer, ReportQuery, Reports, rebuild
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+TOPIC, FAILS = "urn:smn:cn-north-4:p:sms_success", "urn:smn:cn-north-4:p:sms_fail"
+START = int(time.time()) - 5000
+
+
+def event(number: int, kind: str = "sms_success_event", project: str = "p", **more: object) -> bytes:
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(START + number % 4000))
+    data = {"message_id": f"m{number}", "status_desc": "X", "deliver_time": when, "mobile": "1"} | more
+    envelope = {"specversion": "1.0", "source": f"/tencent/{project}", "type": kind, "time": when}
+    return json.dumps(envelope | {"data": data}).encode()
+
+
+async def publish(redis: Redis, topic: str, *entries: bytes) -> None:
+    pipe = redis.pipeline(transaction=False)
+    for entry in entries:
+        pipe.xadd(topic, {"data": entry})
+    await pipe.execute()
+
+
+async def visible(redis: Redis, project: str = "p") -> int:
+    """Count the reports that can be found, by the pages themselves."""
+    reports, found = Reports(redis), 0
+    while page := await reports.find(project, ReportQuery(sign_id=None, start_ms=0, end_ms=1 << 50, offset=found)):
+        found += len(page)
+    return found
+
+
+async def pending(redis: Redis, topic: str = TOPIC) -> int:
+    return int((await redis.xpending(topic, GROUP))["pending"])
+
+
+@asynccontextmanager
+async def running(redis: Redis, consumer: str = "one", **more: Any) -> AsyncIterator[Indexer]:
+    options = {"topics": lambda: [TOPIC, FAILS], "log": structlog.get_logger()} | more
+    indexer = Indexer(redis, Reports(redis), consumer=consumer, **options)
+    task = asyncio.create_task(indexer.run())
+    try:
+        yield indexer
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+
+@asynccontextmanager
+async def process(port: int, consumer: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+    arguments = [sys.executable, str(Path(__file__).with_name("worker.py")), str(port), consumer, TOPIC]
+    worker = subprocess.Popen(arguments, cwd=Path(__file__).parents[2])  # noqa: ASYNC220 - returns at once
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+async def test_events_become_reports_and_the_rest_is_skipped_or_counted(
+    lookups_redis: Redis, until: Callable[..., Any]
+) -> None:
+    await publish(lookups_redis, TOPIC, event(1), event(2, "sms_reply_event", message_id=None), event(3))
+    await publish(lookups_redis, FAILS, event(3, "sms_fail_event"), event(5, "sms_rejected_event"))
+    await publish(
+        lookups_redis, FAILS, b"\xff{", b"{}", event(6, "else"), event(7, message_id=""), event(8, project="")
+    )
+    await lookups_redis.xadd(FAILS, {"another": "field"})
+    async with running(lookups_redis) as indexer:
+        await until(lambda: indexer.undecodable == 6)
+        assert (indexer.applied, indexer.skipped, indexer.claimed) == (3, 2, 0)
+        await until(lambda: indexer.lag_seconds == 0)
+    assert await visible(lookups_redis) == 2
+    assert await pending(lookups_redis) == await pending(lookups_redis, FAILS) == 0
+
+
+async def test_a_topic_that_is_added_while_it_runs_is_read_within_a_second(
+    lookups_redis: Redis, until: Callable[..., Any]
+) -> None:
+    topics: list[str] = []
+    await publish(lookups_redis, "urn:new", event(1, project="other"))
+    async with running(lookups_redis, topics=lambda: tuple(topics)):
+        await asyncio.sleep(0.1)
+        topics.append("urn:new")
+        began = time.monotonic()
+        await until(lambda: visible(lookups_redis, "other"))
+        assert time.monotonic() - began < 1
+        topics.append("urn:newer")
+        await publish(lookups_redis, "urn:newer", event(2, project="newer"))
+        await until(lambda: visible(lookups_redis, "newer"))
+
+
+async def test_cancelled_again_and_again_it_loses_nothing(lookups_redis: Redis, until: Callable[..., Any]) -> None:
+    await publish(lookups_redis, TOPIC, *[event(i) for i in range(5000)])
+    for step in range(6):
+        async with running(lookups_redis, "same"):
+            await asyncio.sleep(0.01 * step)
+    async with running(lookups_redis, "same"):
+        await until(lambda: _all_done(lookups_redis, 5000))
+
+
+async def _all_done(redis: Redis, number: int) -> bool:
+    return await pending(redis) == 0 and await visible(redis) == number
+
+
+@pytest.mark.parametrize("successor", ["killed", "another"])
+async def test_killed_in_the_middle_it_loses_nothing(
+    lookups_redis: Redis, lookups_port: int, until: Callable[..., Any], successor: str
+) -> None:
+    """A restarted worker goes on with its own entries; another one takes them over."""
+    await publish(lookups_redis, TOPIC, *[event(i) for i in range(20_000)])
+    async with process(lookups_port, "killed") as worker:
+        await until(lambda: _some(lookups_redis))
+        worker.kill()
+    assert await visible(lookups_redis) < 20_000
+    await _leave_something_pending(lookups_redis, "killed")
+    async with running(lookups_redis, successor, claim_after_s=0.05) as indexer:
+        await until(lambda: _all_done(lookups_redis, 20_000), 20)
+        assert successor == "killed" or indexer.claimed > 0
+
+
+async def _some(redis: Redis) -> bool:
+    return bool(await redis.exists("{lookups:p}:i:0:1"))
+
+
+async def _leave_something_pending(redis: Redis, consumer: str) -> None:
+    """Read a batch and never apply it: the kill may have hit between two batches."""
+    await redis.xreadgroup(GROUP, consumer, {TOPIC: ">"}, count=500)
+
+
+async def test_nothing_is_acknowledged_before_it_is_applied(lookups_redis: Redis, until: Callable[..., Any]) -> None:
+    await lookups_redis.set("{lookups:p}:i:0:1", "not a sorted set")
+    await publish(lookups_redis, TOPIC, event(1), event(2))
+    with structlog.testing.capture_logs() as logs:
+        async with running(lookups_redis) as indexer:
+            await until(lambda: indexer.paused)
+            assert (indexer.applied, await pending(lookups_redis)) == (0, 2)
+            await lookups_redis.delete("{lookups:p}:i:0:1")
+            await until(lambda: _all_done(lookups_redis, 2))
+            await until(lambda: not indexer.paused)
+    assert [entry["event"] for entry in logs] == ["indexer.paused", "indexer.resumed"]
+
+
+async def test_a_cancellation_at_any_moment_ends_it(lookups_port: int) -> None:
+    """Also at the one moment of opening a connection at which redis-py loses it."""
+    for spins in range(20):
+        async with Redis(port=lookups_port) as redis, running(redis):
+            for _ in range(spins):
+                await asyncio.sleep(0)
+
+
+async def test_dead_consumers_go_only_when_nothing_of_theirs_is_pending(
+    lookups_redis: Redis, until: Callable[..., Any]
+) -> None:
+    await publish(lookups_redis, TOPIC, event(1))
+    await lookups_redis.xgroup_create(TOPIC, GROUP, id="0")
+    await lookups_redis.xreadgroup(GROUP, "dead", {TOPIC: ">"})
+    async with running(lookups_redis, claim_after_s=0.05) as indexer:
+        await until(lambda: indexer.claimed == 1)
+        await until(lambda: _consumers(lookups_redis, [b"one"]))
+    assert await visible(lookups_redis) == 1
+
+
+async def _consumers(redis: Redis, names: list[bytes]) -> bool:
+    return [consumer["name"] for consumer in await redis.xinfo_consumers(TOPIC, GROUP)] == names
+
+
+async def test_a_live_workers_entries_are_not_claimed(lookups_redis: Redis) -> None:
+    await publish(lookups_redis, TOPIC, event(1))
+    await lookups_redis.xgroup_create(TOPIC, GROUP, id="0")
+    await lookups_redis.xreadgroup(GROUP, "slow", {TOPIC: ">"})
+    async with running(lookups_redis) as indexer:
+        await asyncio.sleep(0.2)
+        assert indexer.claimed == 0
+    assert await pending(lookups_redis) == 1
+
+
+async def test_two_workers_share_the_streams(
+    lookups_redis: Redis, lookups_port: int, until: Callable[..., Any]
+) -> None:
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(Redis(port=lookups_port))
+        first = await stack.enter_async_context(running(lookups_redis, "one"))
+        second = await stack.enter_async_context(running(other, "two"))
+        for start in range(0, 6000, 500):
+            await publish(lookups_redis, TOPIC, *[event(i) for i in range(start, start + 500)])
+        await until(lambda: first.applied + second.applied == 6000)
+        assert first.applied > 0 < second.applied
+    assert await visible(lookups_redis) == 6000
+
+
+async def test_a_flushed_redis_is_started_anew(lookups_redis: Redis, until: Callable[..., Any]) -> None:
+    async with running(lookups_redis) as indexer:
+        await publish(lookups_redis, TOPIC, event(1))
+        await until(lambda: indexer.applied == 1)
+        await lookups_redis.flushall()
+        await publish(lookups_redis, TOPIC, event(2), event(3))
+        await until(lambda: visible(lookups_redis))
+    assert await visible(lookups_redis) == 2
+
+
+async def test_redis_goes_away_and_comes_back(
+    server: Callable[[int], Any], free_port: int, until: Callable[..., Any]
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with Redis(port=free_port, retry=Retry(NoBackoff(), 0)) as redis:
+            with server(free_port):
+                async with AsyncExitStack() as stack:
+                    indexer = await stack.enter_async_context(running(redis))
+                    await publish(redis, TOPIC, event(1))
+                    await until(lambda: indexer.applied == 1)
+                    away = stack.pop_all()
+            await until(lambda: indexer.paused)
+            await until(lambda: indexer.lag_seconds > 0)
+            with server(free_port):
+                await publish(redis, TOPIC, event(2))
+                await until(lambda: indexer.applied == 2)
+                await until(lambda: not indexer.paused)
+                await away.aclose()
+    assert [entry["event"] for entry in logs] == ["indexer.paused", "indexer.resumed"]
+
+
+async def test_an_entry_trimmed_while_pending_stops_nothing(lookups_redis: Redis, until: Callable[..., Any]) -> None:
+    await publish(lookups_redis, TOPIC, event(1), event(2))
+    await lookups_redis.xgroup_create(TOPIC, GROUP, id="0")
+    await lookups_redis.xreadgroup(GROUP, "one", {TOPIC: ">"})
+    await lookups_redis.xtrim(TOPIC, maxlen=1, approximate=False)
+    async with running(lookups_redis) as indexer:
+        await until(lambda: indexer.applied == 1)
+        await until(lambda: _all_done(lookups_redis, 1))
+
+
+async def test_rebuilding_brings_everything_back_and_tells_how_far_it_is(lookups_redis: Redis) -> None:
+    await publish(lookups_redis, TOPIC, *[event(i) for i in range(2500)], b"broken", event(1, "sms_reply_event"))
+    await publish(lookups_redis, FAILS, event(9000, "sms_fail_event"))
+    progress: list[tuple[int, int]] = []
+    reports = Reports(lookups_redis)
+    for _ in range(2):
+        progress.clear()
+        applied = await rebuild(lookups_redis, reports, [TOPIC, "missing", FAILS], lambda *at: progress.append(at))
+        assert applied == 2501
+        assert await visible(lookups_redis) == 2501
+    assert progress == [(1000, 2503), (2000, 2503), (2502, 2503), (2503, 2503)]

@@ -1,0 +1,230 @@
+"""The service answers as a plain list-and-sort would, whatever comes in whatever order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from itertools import count, permutations
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from receiver.lookups import Messages, Report, ReportQuery, Reports, SentMessage, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+NOW = int(time.time() * 1000) - 3_600_000
+DEFAULT = "default-sign"
+
+ids = st.sampled_from(["a", "B", "b", "5000:1045710669157053657849499619", "ä", " x ", "z" * 128, "0", "00"])
+signs = st.sampled_from([None, "s1", "s2", DEFAULT])
+mobiles = st.sampled_from(["1", "11", "13800138000", "+8613800138000"])
+times = st.integers(NOW, NOW + 4)
+few = st.sampled_from([None, 1, 2])
+names = st.sampled_from([None, "x", "y"])
+
+sent = st.builds(
+    SentMessage,
+    message_id=ids,
+    message=st.just("text"),
+    mobile=mobiles,
+    nation_code=names,
+    sign_id=signs,
+    extend_code=names,
+    submit_time=times,
+    fee_num=few,
+)
+statuses = st.builds(
+    Status,
+    message_id=ids,
+    status=st.sampled_from([1, 2]),
+    deliver_time=times,
+    status_desc=names,
+    sign_id=signs,
+    fee_num=few,
+    extend_code=names,
+    submit_time=st.none() | times,
+    nation_code=names,
+    mobile=st.none() | mobiles,
+)
+queries = st.builds(
+    ReportQuery,
+    sign_id=st.sampled_from(["s1", "s2", DEFAULT, "unknown"]),
+    start_ms=times,
+    end_ms=st.integers(NOW, NOW + 6),
+    message_id=st.none() | ids,
+    mobile=st.none() | mobiles,
+    status=st.sampled_from([None, 0, 1, 2]),
+    offset=st.integers(0, 12),
+    limit=st.integers(1, 12),
+)
+SHARED = ("sign_id", "fee_num", "extend_code", "submit_time", "nation_code", "mobile")
+
+
+@dataclass
+class Model:
+    """What each message was registered with, and every status that came for it."""
+
+    sent: dict[str, dict[str, Any]] = field(default_factory=dict)
+    came: dict[str, list[Status]] = field(default_factory=dict)
+
+    def take(self, step: SentMessage | Status) -> None:
+        if isinstance(step, Status):
+            self.came.setdefault(step.message_id, []).append(step)
+            return
+        known = self.sent.setdefault(step.message_id, {})
+        told = {name: getattr(step, name) for name in SHARED} | {"fee_num": step.fee_num or 1}
+        known.update({name: value for name, value in told.items() if value is not None})
+
+    def report(self, message_id: str) -> Report:
+        values: dict[str, Any] = dict.fromkeys(SHARED)
+        values |= {"status": 0, "status_desc": None, "deliver_time": None}
+        came = self.came.get(message_id, [])
+        if came:
+            best = max(map(_rank, came))
+            equals = [status for status in came if _rank(status) == best]
+            values |= {"status": equals[0].status, "deliver_time": equals[0].deliver_time}
+            values["status_desc"] = equals[0].status_desc
+            for name in SHARED:
+                told = [getattr(status, name) for status in equals if getattr(status, name) is not None]
+                values[name] = max(told, default=None)
+        values |= self.sent.get(message_id, {})
+        return Report(message_id=message_id, **{**values, "sign_id": values["sign_id"] or DEFAULT})
+
+    def find(self, query: ReportQuery) -> list[Report]:
+        every = [self.report(message_id) for message_id in self.sent.keys() | self.came.keys()]
+        fitting = sorted((report for report in every if _fits(report, query)), key=_order, reverse=True)
+        return fitting[query.offset : query.offset + query.limit]
+
+
+def _rank(status: Status) -> tuple[int, int, str]:
+    return status.deliver_time, -status.status, status.status_desc or ""
+
+
+def _time(report: Report) -> int:
+    return (report.deliver_time if report.status else report.submit_time) or 0
+
+
+def _order(report: Report) -> tuple[int, bytes]:
+    return _time(report), report.message_id.encode()
+
+
+def _fits(report: Report, query: ReportQuery) -> bool:
+    return (
+        report.sign_id == query.sign_id
+        and query.start_ms <= _time(report) <= query.end_ms
+        and query.message_id in {None, report.message_id}
+        and query.mobile in {None, report.mobile}
+        and query.status in {None, report.status}
+    )
+
+
+class Service:
+    """The real thing, in a project of its own."""
+
+    numbers = count()
+
+    def __init__(self, redis: Redis) -> None:
+        self.project = f"model{next(self.numbers)}"
+        self.messages, self.reports = Messages(redis), Reports(redis)
+
+    async def take(self, steps: Iterable[SentMessage | Status]) -> None:
+        for step in steps:
+            if isinstance(step, Status):
+                await self.reports.apply(self.project, [step])
+            else:
+                await self.messages.register(self.project, [step])
+
+    async def find(self, query: ReportQuery) -> list[Report]:
+        return await self.reports.find(self.project, query, DEFAULT)
+
+
+quick = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@quick
+@given(steps=st.lists(sent | statuses | queries, max_size=40), last=st.lists(queries, min_size=3, max_size=3))
+def test_answers_are_those_of_a_list(lookups_port: int, steps: list[Any], last: list[ReportQuery]) -> None:
+    async def check() -> None:
+        async with Redis(port=lookups_port) as redis:
+            model, service = Model(), Service(redis)
+            for step in [*steps, *last]:
+                if isinstance(step, ReportQuery):
+                    assert await service.find(step) == model.find(step)
+                else:
+                    model.take(step)
+                    await service.take([step])
+
+    asyncio.run(check())
+
+
+@quick
+@given(
+    registration=sent,
+    came=st.lists(statuses, min_size=1, max_size=3),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_every_order_of_arrival_ends_in_the_same_state(
+    lookups_port: int, snapshot: Callable[..., Any], registration: SentMessage, came: list[Status], shuffle: Any
+) -> None:
+    # One message and one signature, so that even the numbers of signatures must be the same.
+    steps = [registration, *came]
+    steps = [
+        step._replace(message_id="m", sign_id=step.sign_id and "s1")
+        if isinstance(step, Status)
+        else replace(step, message_id="m", sign_id="s1")
+        for step in steps
+    ]
+    orders = list(permutations(steps))
+
+    async def check() -> None:
+        async with Redis(port=lookups_port) as redis:
+            ends = []
+            for order in shuffle.sample(orders, min(4, len(orders))):
+                service = Service(redis)
+                await service.take([*order, *order])
+                ends.append(await snapshot(redis, f"{{lookups:{service.project}}}"))
+            assert all(end == ends[0] for end in ends)
+
+    asyncio.run(check())
+
+
+@settings(quick, max_examples=15)
+@given(
+    data=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2]), st.booleans()), min_size=50, max_size=400),
+    offsets=st.lists(st.integers(0, 420), min_size=5, max_size=5),
+)
+def test_pages_are_exact_among_many_equal_times(
+    lookups_port: int, data: list[tuple[int, int, bool]], offsets: list[int]
+) -> None:
+    """Six windows (three statuses, with and without a signature) are merged by rank."""
+
+    async def check() -> None:
+        async with Redis(port=lookups_port) as redis:
+            model, service = Model(), Service(redis)
+            registered = [
+                SentMessage(
+                    message_id=f"{i:x}",
+                    message="m",
+                    mobile=str(i % 2),
+                    submit_time=NOW + at,
+                    sign_id=DEFAULT if own else None,
+                )
+                for i, (at, _, own) in enumerate(data)
+            ]
+            came = [Status(f"{i:x}", status, NOW + at) for i, (at, status, _) in enumerate(data) if status]
+            for step in [*registered, *came]:
+                model.take(step)
+            await service.reports.apply(service.project, came)
+            await service.messages.register(service.project, registered)
+            query = ReportQuery(sign_id=DEFAULT, start_ms=NOW, end_ms=NOW + 3)
+            for offset in offsets:
+                for mobile in (None, "1"):
+                    page = replace(query, offset=offset, mobile=mobile, limit=7)
+                    assert await service.find(page) == model.find(page)
+
+    asyncio.run(check())

@@ -1,0 +1,194 @@
+"""What every provider keeps to. A provider is tested by its folder of payloads, each with what is expected beside it."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.events import EventType, Sealer
+from receiver.providers import PROVIDERS
+from receiver.providers.base import TooManyItemsError
+
+PAYLOADS = Path(__file__).parents[1] / "payloads"
+CASES = [
+    pytest.param(name, path, id=f"{name}-{path.stem}")
+    for name in PROVIDERS
+    for path in sorted((PAYLOADS / name).iterdir())
+    if not path.name.endswith(".expected.json")
+]
+
+
+def json_of(path):
+    """Return what a payload holds for Python, or None where that is nothing or no JSON."""
+    try:
+        return json.loads(path.read_bytes().decode())
+    except (ValueError, RecursionError):
+        return None
+
+
+def wire(value):
+    """Return a value as a body."""
+    return json.dumps(value).encode()
+
+
+JSON_CASES = [case for case in CASES if json_of(case.values[1])]
+BODIES = [(name, path.read_bytes()) for name, path in (case.values for case in CASES)]
+MOST = 10_000
+
+
+def sealed(provider, event):
+    """Return an event's envelope as it goes into a stream, without the time of receipt."""
+    entry = Sealer(provider, "default").seal(event, "urn:smn:local:default:any", 1)
+    envelope = json.loads(entry.data)
+    assert envelope["id"] == entry.id.hex()
+    assert envelope.pop("receivedtime") == "1970-01-01T00:00:00.001Z"
+    return envelope
+
+
+def outcome(provider, reading):
+    """Return a reading in the form of the files of expectations."""
+    return {
+        "events": [sealed(provider, event) for event in reading.events],
+        "rejections": [
+            {"problems": rejection.problems, "data": json.loads(rejection.event.data)}
+            for rejection in reading.rejections
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_has_payloads(name):
+    """A provider without payloads is not tested, so there is none."""
+    assert list((PAYLOADS / name).glob("*.expected.json"))
+
+
+@pytest.mark.parametrize(("name", "path"), CASES)
+def test_a_payload_gives_what_is_expected_of_it(name, path):
+    """Events in the form of the entry in the stream; rejections with their problems and what the quarantine keeps."""
+    expected = json.loads(path.with_suffix(".expected.json").read_text(encoding="utf-8"))
+    reading = PROVIDERS[name].read(path.read_bytes(), expected.pop("sign_id", None), MOST)
+    assert outcome(name, reading) == expected
+
+
+@pytest.mark.parametrize(("name", "path"), CASES)
+def test_the_id_is_the_hash_of_project_source_and_data(name, path):
+    """Whoever has an event can compute its id again."""
+    for event in PROVIDERS[name].read(path.read_bytes(), None, MOST).events:
+        text = f"default\0/{name}/default\0".encode() + event.data
+        assert sealed(name, event)["id"] == blake2b(text, digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize(("name", "path"), JSON_CASES)
+def test_spaces_and_the_order_of_keys_do_not_change_an_event(name, path):
+    """A retry that is written differently is the same item: it has the same id."""
+    value = json_of(path)
+    events = outcome(name, PROVIDERS[name].read(path.read_bytes(), None, MOST))["events"]
+    for other in (json.dumps(value, indent=3, sort_keys=True).encode(), wire(_reversed(value))):
+        assert outcome(name, PROVIDERS[name].read(other, None, MOST))["events"] == events
+
+
+def _reversed(value):
+    if isinstance(value, dict):
+        return {key: _reversed(inner) for key, inner in reversed(value.items())}
+    return [_reversed(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("name", "path"), JSON_CASES)
+def test_both_ways_of_reading_give_the_same_events(name, path):
+    """A field that the schema does not know sends an item through marshmallow; but for ``extra`` nothing changes."""
+    value = json_of(path)
+    items = value if isinstance(value, list) else [value]
+    good = [item for item in items if isinstance(item, dict) and PROVIDERS[name].read(wire([item]), None, 1).events]
+    fast = PROVIDERS[name].read(wire(good), "s", MOST)
+    slow = PROVIDERS[name].read(wire([{**item, "new_field": [1]} for item in good]), "s", MOST)
+    assert not slow.rejections
+    for one, other in zip(fast.events, slow.events, strict=True):
+        data, known = json.loads(other.data), json.loads(one.data)
+        assert data["extra"].pop("new_field") == [1]
+        assert known | {"extra": known.get("extra", {})} == data
+        assert (one.type, one.time) == (other.type, other.time)
+
+
+@pytest.mark.parametrize(("name", "path"), CASES)
+def test_a_bad_item_harms_no_other(name, path):
+    """Beside an item that is no item at all, the good ones are the same as without it."""
+    body = path.read_bytes().strip()
+    reading = PROVIDERS[name].read(body, None, MOST)
+    if not reading.events or body[:1] != b"[":
+        return
+    with_bad = PROVIDERS[name].read(b'["\\ud800",' + body[1:], None, MOST)
+    assert with_bad.events == reading.events
+    assert len(with_bad.rejections) == len(reading.rejections) + 1
+
+
+@given(st.sampled_from(BODIES), st.data())
+def test_whatever_a_body_holds_reading_it_does_not_fail(case, data):
+    """Bytes are cut out, doubled and changed: there is a reading, and what comes out of it is JSON."""
+    name, body = case
+    at = data.draw(st.integers(0, len(body)))
+    until = data.draw(st.integers(at, min(len(body), at + 40)))
+    mutated = body[:at] + data.draw(st.binary(max_size=8)) + body[until:]
+    reading = PROVIDERS[name].read(mutated, None, MOST)
+    for event in reading.events:
+        assert sealed(name, event)["type"] == event.type != EventType.REJECTED
+    for rejection in reading.rejections:
+        assert rejection.problems
+        assert sealed(name, rejection.event)["type"] == EventType.REJECTED
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("stem", ["doc_status", "doc_reply"])
+def test_a_body_cut_short_anywhere_is_rejected_as_a_whole(name, stem):
+    """No prefix of a callback is a callback, and none of them is a failure."""
+    body = (PAYLOADS / name / f"{stem}.json").read_bytes()
+    for end in range(len(body)):
+        reading = PROVIDERS[name].read(body[:end], None, MOST)
+        assert not reading.events
+        assert len(reading.rejections) == 1
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("depth", [30, 100, 500, *range(960, 1010, 3), 5000, 200_000])
+def test_nesting_of_any_depth_is_no_failure(name, depth):
+    """What cannot be nested that deeply is refused alone, wherever in the stack the reader stands."""
+    good = json.loads((PAYLOADS / name / "doc_status.json").read_bytes())[0]
+    text = json.dumps(good)[:-1]
+    deep = b"[" * depth + b"]" * depth
+    body = b"[%b, %b, %b]" % (json.dumps(good).encode(), text.encode() + b',"new":' + deep + b"}", deep)
+    reading = PROVIDERS[name].read(body, None, MOST)
+    assert (len(reading.events), len(reading.rejections)) == ((2, 1) if depth <= 32 else (1, 2))
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_five_thousand_items_are_read_both_ways(name):
+    """A big batch is no other than a small one; one bad item in it is named by its place."""
+    good = json.loads((PAYLOADS / name / "doc_status.json").read_bytes())[0]
+    items = [{**good, "sid": f"5000:{number}"} for number in range(5000)]
+    fast = PROVIDERS[name].read(wire(items), None, MOST)
+    slow = PROVIDERS[name].read(wire([*items, None]), None, MOST)
+    assert (fast.way, slow.way) == ("fast", "slow")
+    assert len(set(fast.events)) == 5000
+    assert slow.events == fast.events
+    assert slow.rejections[0].problems == ["[5000]: expected an object, got null"]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("more", ["", ",5"])
+def test_more_items_than_allowed_are_refused_on_both_ways(name, more):
+    """The bound is on items, good or bad."""
+    item = json.dumps(json.loads((PAYLOADS / name / "doc_status.json").read_bytes())[0])
+    with pytest.raises(TooManyItemsError, match="RECEIVER_MAX_ITEMS"):
+        PROVIDERS[name].read(f"[{item},{item}{more}]".encode(), None, 1)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_an_answer_differs_between_ack_and_failure(name):
+    """A provider tells an ack from a failure by the body alone."""
+    provider = PROVIDERS[name]
+    assert provider.answer(0, "OK") != provider.answer(503, "OK")
+    assert json.loads(provider.answer(400, 'a "quoted" 原因')) is not None

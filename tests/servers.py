@@ -1,0 +1,161 @@
+"""Real servers for tests: a Redis or Valkey, and the receiver itself, each a child process that is ended by its id."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from redis import Redis
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 20.0
+STATUSES = {1: "SUCCESS", 2: "FAIL"}
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(found: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:  # noqa: ANN401 what the caller looks for
+    """Ask until the answer is true, and return it. The one place where tests wait for another process."""
+    end = time.monotonic() + timeout
+    while True:
+        answer = found()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"{what}: not within {timeout:g} s"
+        time.sleep(0.01)
+
+
+class Child:
+    """A process of ours."""
+
+    def __init__(self, arguments: list[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
+        """Start it; what it prints goes to a file."""
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(arguments, env=environ, stdout=output, stderr=output, cwd=log.parent)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    @property
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it is gone."""
+        if self.alive:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self.signal(signal.SIGKILL)
+        self.process.wait(STOP_TIMEOUT)
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+class RedisServer(Child):
+    """A Redis or Valkey with its data in a folder, fsynced at every write."""
+
+    def __init__(self, binary: Path | str, folder: Path, port: int | None = None, **options: str) -> None:
+        """Start it. Options are those of the configuration file, with ``_`` for ``-``."""
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        settings = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(folder),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            **{name.replace("_", "-"): value for name, value in options.items()},
+        }
+        arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        super().__init__([str(binary), *arguments], folder / "output.log")
+        eventually(self._answers, f"{binary} answers", START_TIMEOUT)
+
+    def _answers(self) -> bool:
+        assert self.alive, f"the server ended: {self.output[-2000:]}"
+        try:
+            with Redis.from_url(self.url) as client:
+                return bool(client.ping())
+        except (RedisConnectionError, BusyLoadingError):
+            return False
+
+
+class Receiver(Child):
+    """``receiver serve`` as a process of its own."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, wait: bool = True) -> None:
+        """Start it with these settings, its data in the folder, and wait until it is ready."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = int(environ.get("PORT", "0")) or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        # The coverage of children is measured when ours is.
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
+        defaults = {"RECEIVER_DATA_DIR": str(folder / "data"), "RECEIVER_STOP_DELAY": "0"}
+        own = {**kept, **defaults, **environ, "PORT": str(self.port)}
+        super().__init__([sys.executable, "-m", "receiver", "serve"], folder / f"receiver-{self.port}.log", own)
+        if wait:
+            eventually(self.ready, "the receiver is ready", START_TIMEOUT)
+
+    def ready(self) -> bool:
+        """Ask ``/readyz``."""
+        assert self.alive, f"the receiver ended: {self.output[-2000:]}"
+        return self.get("/readyz")[0] == 200
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """GET a path: status (0 when nobody answers) and body."""
+        return self._ask(Request(self.url + path))  # noqa: S310 our own URL
+
+    def post(self, body: bytes, path: str = "/sms/callback", **headers: str) -> tuple[int, Any]:
+        """POST a callback: status (0 when nobody answers) and the decoded body."""
+        status, answer = self._ask(Request(self.url + path, body, headers))  # noqa: S310 our own URL
+        return status, json.loads(answer) if answer else None
+
+    def _ask(self, request: Request) -> tuple[int, bytes]:
+        try:
+            with urlopen(request, timeout=10) as response:  # noqa: S310 our own URL
+                return response.status, response.read()
+        except HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (URLError, ConnectionError):
+            return 0, b""

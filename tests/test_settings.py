@@ -1,0 +1,242 @@
+"""Settings: every mistake is found at start, all at once, with its place and the mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import SettingsError
+from receiver.settings import Settings, described, read_settings, unknown_names
+
+PROJECT = "[projects.p1]\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Write a configuration and return the environment that names it."""
+
+    def write(toml, **environ):
+        path = tmp_path / "receiver.toml"
+        path.write_bytes(toml if isinstance(toml, bytes) else toml.encode())
+        return {"RECEIVER_CONFIG": str(path), **environ}
+
+    return write
+
+
+def problems(environ):
+    """Return what is wrong with an environment."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environ)
+    return caught.value.problems
+
+
+def test_without_anything_there_is_one_open_project_on_loopback():
+    """So that it runs with one command."""
+    settings = read_settings({})
+    assert (settings.host, settings.port, settings.redis_url) == ("127.0.0.1", 8080, None)
+    assert [project.id for project in settings.projects.values()] == ["default"]
+    assert settings.projects.default.open
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("PORT", "9000", 9000),
+        ("REDIS_URL", "rediss://u:p@host:6380/3", "rediss://u:p@host:6380/3"),
+        ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("RECEIVER_DATA_DIR", "/var/lib/receiver", Path("/var/lib/receiver")),
+        ("RECEIVER_MAX_BODY", "65536", 65536),
+        ("RECEIVER_MAX_BODY", "64KiB", 65536),
+        ("RECEIVER_MAX_BODY", "64 kb", 65536),
+        ("RECEIVER_SPOOL_MAX_BYTES", "2TiB", 2 << 40),
+        ("RECEIVER_PUBLISH_TIMEOUT", "500ms", 0.5),
+        ("RECEIVER_READ_TIMEOUT", "20", 20.0),
+        ("RECEIVER_RETENTION", "72h", 259200.0),
+        ("RECEIVER_DEDUPE_WINDOW", "7d", 604800.0),
+        ("RECEIVER_ALLOW_OPEN", "1", True),
+        ("RECEIVER_ALLOW_OPEN", "false", False),
+        ("RECEIVER_HOST", "", "127.0.0.1"),
+    ],
+)
+def test_a_setting_is_read_from_its_variable(variable, text, value):
+    """In the units that people write; an empty one is as if it were not there."""
+    name = variable.lower().removeprefix("receiver_")
+    assert getattr(read_settings({variable: text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "mend"),
+    [
+        ("PORT", "0", "greater than or equal to 1"),
+        ("PORT", "http", "integer"),
+        ("REDIS_URL", "localhost:6379", "redis://host:6379/0"),
+        ("RECEIVER_LOG_LEVEL", "verbose", "debug, info, warning, error"),
+        ("RECEIVER_MAX_BODY", "5 apples", "64MiB"),
+        ("RECEIVER_MAX_BODY", "1", "1024"),
+        ("RECEIVER_PUBLISH_TIMEOUT", "fast", "500ms"),
+        ("RECEIVER_PUBLISH_TIMEOUT", "5s", "between 0.01 and 1.2 seconds"),
+        ("RECEIVER_ALLOW_OPEN", "perhaps", "boolean"),
+        ("RECEIVER_TRUSTED_PROXIES", "10.0.0.0/8,proxy.local", "203.0.113.0/24"),
+        ("RECEIVER_TRUSTED_PROXIES", "10.0.0.1/8", "host bits"),
+        ("RECEIVER_CONFIG", "/nowhere/receiver.toml", "No such file"),
+    ],
+)
+def test_a_mistake_names_the_variable_and_the_mend(variable, text, mend):
+    """In one sentence, for whoever has to correct it."""
+    [problem] = problems({variable: text})
+    assert problem.startswith(variable)
+    assert mend in problem
+
+
+def test_all_mistakes_are_told_at_once(config):
+    """Those of the environment and those of the file."""
+    environ = config(
+        """
+        region = "no region"
+        [projects.p1]
+        callback_keys = "not a list"
+        callback_key = ["slip"]
+        allowed_networks = ["203.0.113.0/24", "203.0.113.999"]
+        tokens = ["env:UNSET_TOKEN", ""]
+        [projects."not an id"]
+        """,
+        PORT="70000",
+        RECEIVER_MAX_BODY="big",
+    )
+    found = problems(environ)
+    assert len(found) == 9
+    for part in (
+        "PORT='70000'",
+        "RECEIVER_MAX_BODY='big'",
+        "toml: region: ",
+        "projects.p1.callback_keys: ",
+        "projects.p1.callback_key: Unknown field",
+        "projects.p1.allowed_networks[1]: ",
+        "projects.p1.tokens[0]: the environment variable UNSET_TOKEN is not set",
+        "projects.p1.tokens[1]: ",
+        "projects.not an id: ",
+    ):
+        assert any(part in problem for problem in found), part
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        ("", "projects: Missing data"),
+        ("[projects]", "name at least one project"),
+        ("[projects.p1", "not TOML"),
+        (b"# \xff", "not TOML"),
+        ("projects = 5", "projects: "),
+        (PROJECT + "colour = 'red'", "projects.p1.colour: Unknown field"),
+        (PROJECT + "default = 'yes'", "projects.p1.default: "),
+        (PROJECT + "[projects.p1.routes]\nsms_other_event = 'urn:smn:x:p1:a'", "sms_other_event"),
+        (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'a'", "write urn:smn:{region}:{project_id}:{name}"),
+        (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p2:a'", "stays in its own project, p1"),
+        (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p1:quarantine'", "quarantine"),
+        (PROJECT + "consumer_groups = ['a', 'a']", "twice"),
+        ("[projects.p1]\ndefault=true\n[projects.p2]\ndefault=true", "p1, p2 are all marked default"),
+        (PROJECT + "callback_keys = ['']", "projects.p1.callback_keys[0]: "),
+    ],
+)
+def test_a_mistake_in_the_file_names_its_place(config, toml, problem):
+    """And the file."""
+    environ = config(toml)
+    [found] = problems(environ)
+    assert environ["RECEIVER_CONFIG"] in found
+    assert problem in found
+
+
+def test_a_project_is_read_with_its_secrets_from_the_environment(config):
+    """So that the file can be shown to others."""
+    toml = """
+    region = "cn-north-4"
+    [projects.p1]
+    default = true
+    callback_keys = ["env:NEW_KEY", "old"]
+    allowed_networks = ["203.0.113.0/24", "2001:db8::1"]
+    tokens = ["t"]
+    sign_id = "s"
+    consumer_groups = ["billing"]
+    routes = {sms_reply_event = "urn:smn:x:p1:a"}
+    access_keys = {AK = "env:NEW_KEY"}
+    users = {lookup = "pw"}
+    [projects.p2]
+    region = "eu-1"
+    """
+    projects = read_settings(config(toml, NEW_KEY="secret")).projects
+    project = projects["p1"]
+    assert projects.default is project
+    assert (project.region, projects["p2"].region) == ("cn-north-4", "eu-1")
+    assert project.callback_keys == ("secret", "old")
+    assert [str(network) for network in project.allowed_networks] == ["203.0.113.0/24", "2001:db8::1/128"]
+    assert (project.sign_id, project.consumer_groups, project.access_keys) == ("s", ("billing",), {"AK": "secret"})
+    assert not project.open
+    assert projects["p2"].open
+
+
+def test_secrets_are_in_no_repr(config):
+    """A settings object that is logged by mistake tells nothing."""
+    toml = PROJECT + "callback_keys=['hush1']\ntokens=['hush2']\naccess_keys={a='hush3'}\nusers={u='hush4'}"
+    assert "hush" not in repr(read_settings(config(toml, REDIS_URL="redis://:hush5@h")).projects)
+
+
+def test_a_secret_is_in_no_message(config):
+    """Also not when something else about it is wrong."""
+    found = problems(config(PROJECT + "callback_keys = ['" + "hush" * 200 + "']"))
+    assert "hush" not in str(found)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "receiver.example"])
+def test_an_open_project_on_a_public_address_does_not_start(config, host):
+    """Anybody could post to it; the message says both mends."""
+    [problem] = problems({"RECEIVER_HOST": host})
+    assert "callback_keys" in problem
+    assert "RECEIVER_ALLOW_OPEN=1" in problem
+    two = config("[projects.a]\ncallback_keys=['k']\n[projects.b]", RECEIVER_HOST=host)
+    [problem] = problems(two)
+    assert problem.startswith("project b ")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"RECEIVER_HOST": "127.0.0.5"},
+        {"RECEIVER_HOST": "::1"},
+        {"RECEIVER_HOST": "localhost"},
+        {"RECEIVER_HOST": "0.0.0.0", "RECEIVER_ALLOW_OPEN": "1"},
+    ],
+)
+def test_an_open_project_starts_where_strangers_cannot_reach_it(environ):
+    """Or where the operator says so."""
+    assert read_settings(environ)
+
+
+def test_a_keyed_project_may_listen_on_all_addresses(config):
+    """That is how it is run."""
+    assert read_settings(config(PROJECT + "callback_keys=['k']", RECEIVER_HOST="0.0.0.0"))
+
+
+def test_a_slip_of_the_pen_is_told_with_what_may_have_been_meant():
+    """Variables of others are none of our business."""
+    [sentence] = unknown_names({"RECEIVER_MAXBODY": "1", "PATH": "/", "RECEIVER_MAX_BODY": "1KiB"})
+    assert sentence == "RECEIVER_MAXBODY is not a setting; did you mean RECEIVER_MAX_BODY?"
+
+
+def test_every_setting_is_described_for_the_help():
+    """One line each, with its default."""
+    rows = described()
+    assert len(rows) == sum(1 for field in dataclasses.fields(Settings) if field.metadata)
+    for variable, _, text in rows:
+        assert re.fullmatch(r"PORT|REDIS_URL|RECEIVER_[A-Z_]+", variable)
+        assert text
+
+
+def test_the_example_in_deploy_is_a_good_configuration(config):
+    """With the secrets that it names."""
+    text = (Path(__file__).parents[1] / "deploy" / "receiver.toml").read_text(encoding="utf-8")
+    secrets = dict.fromkeys(re.findall(r"env:([A-Z_]+)", text), "secret")
+    assert secrets
+    assert read_settings(config(text, RECEIVER_HOST="0.0.0.0", **secrets)).projects.default

@@ -1,0 +1,137 @@
+"""Who may post callbacks: keys that can be rotated, and networks that cannot be spoofed into."""
+
+from __future__ import annotations
+
+import pytest
+from http_wire import ask, request
+from messages import OK, body, events, report
+
+TOML = """
+[projects.keyed]
+default = true
+callback_keys = ["new-key", "the-old-one-until-friday", "münze", "a&b=c d"]
+
+[projects.fenced]
+allowed_networks = ["203.0.113.0/24", "2001:db8::/32", "198.51.100.7"]
+
+[projects.both]
+callback_keys = ["k"]
+allowed_networks = ["203.0.113.9"]
+
+[projects.local]
+allowed_networks = ["127.0.0.1", "::1"]
+"""
+TOPIC = "urn:smn:local:{}:sms_success"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Return the path of a configuration with keys and networks."""
+    path = tmp_path / "receiver.toml"
+    path.write_text(TOML, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def gated(serve, config):
+    """Start a receiver behind a trusted proxy."""
+    return serve(RECEIVER_CONFIG=config, RECEIVER_TRUSTED_PROXIES="127.0.0.0/8, ::1, 10.0.0.0/8")
+
+
+async def post(port, path, **headers):
+    """Post a good callback and return the status."""
+    answer = await ask(port, request(body([report()]), path, **headers))
+    if answer.status == 200:
+        assert answer.json == OK
+    else:
+        assert answer.json["result"] == answer.status
+    return answer.status
+
+
+async def test_only_a_key_of_the_project_lets_a_callback_in(gated, redis):
+    """The new key and the old one; spelled as URLs spell; and no part, case or neighbour of them."""
+    good = ["new-key", "the-old-one-until-friday", "m%C3%BCnze", "a%26b%3Dc+d", "a%26b%3Dc%20d", "x&key=new-key"]
+    bad = ["", "new-ke", "new-key2", "NEW-KEY", "k", "new-key%00", "%FF", "m%FCnze", "a&b=c d".replace(" ", "%20")]
+    for path in ("/sms/callback", "/sms/callback/keyed", "/callbacks/tencent/keyed"):
+        assert [await post(gated.port, f"{path}?key={key}") for key in good] == [200] * len(good)
+        assert [await post(gated.port, f"{path}?key={key}") for key in bad] == [401] * len(bad)
+        assert await post(gated.port, path) == 401
+        assert await post(gated.port, path + "?Key=new-key") == 401
+    assert len(await events(redis, TOPIC.format("keyed"))) == 1
+
+
+async def test_wrong_and_missing_keys_get_the_same_answer(gated):
+    """Nothing tells how near a guess was, nor does the answer repeat it."""
+    paths = ("/sms/callback", "/sms/callback?key=new-ke", "/sms/callback?key=x", "/sms/callback?other=new-key")
+    answers = [await ask(gated.port, request(b"[]", path)) for path in paths]
+    assert len({(answer.status, answer.body) for answer in answers}) == 1
+    assert b"new-ke" not in answers[1].body
+
+
+async def test_a_refused_callback_is_not_read_nor_stored(gated, redis):
+    """And a url that was refused stays refused after one was let in."""
+    assert await post(gated.port, "/sms/callback?key=new-key") == 200
+    assert await post(gated.port, "/sms/callback?key=wrong") == 401
+    assert len(await events(redis, TOPIC.format("keyed"))) == 1
+
+
+async def test_only_allowed_networks_get_in(gated):
+    """The nearest address that is no proxy of ours decides, whatever a sender writes before it."""
+    expected = {
+        "203.0.113.5": 200,
+        "203.0.113.5, 10.1.2.3": 200,
+        "6.6.6.6, 203.0.113.5": 200,
+        "198.51.100.7": 200,
+        "2001:db8::1": 200,
+        "::ffff:203.0.113.5": 200,
+        "203.0.114.5": 403,
+        "198.51.100.8": 403,
+        "203.0.113.5, 6.6.6.6": 403,
+        "203.0.113.5, 6.6.6.6, 10.1.2.3": 403,
+        "203.0.113.5, nonsense": 403,
+        "203.0.113.5,": 403,
+        "2001:db9::1": 403,
+        "203.0.113.5:1234": 403,
+        "10.1.2.3": 403,
+        "": 403,
+    }
+    for _ in range(2):  # the long way, then the short one
+        got = {given: await post(gated.port, "/sms/callback/fenced", X_Forwarded_For=given) for given in expected}
+        assert got == expected
+
+
+async def test_several_forwarded_headers_are_read_as_one(gated):
+    """In their order: a sender's own comes first and counts for nothing."""
+    data = request(body([report()]), "/sms/callback/fenced", X_Forwarded_For="203.0.113.5")
+    spoofed = data.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n", 1)
+    assert (await ask(gated.port, spoofed)).status == 403
+
+
+async def test_key_and_network_are_both_asked(gated):
+    """The right key from the wrong place does not get in, nor the other way round."""
+    for _ in range(2):
+        assert await post(gated.port, "/sms/callback/both?key=k", X_Forwarded_For="203.0.113.9") == 200
+        assert await post(gated.port, "/sms/callback/both?key=k", X_Forwarded_For="203.0.113.8") == 403
+        assert await post(gated.port, "/sms/callback/both?key=x", X_Forwarded_For="203.0.113.9") == 401
+
+
+async def test_forwarded_addresses_of_strangers_are_not_believed(serve, config):
+    """Without trusted proxies the peer's address decides."""
+    process = serve(RECEIVER_CONFIG=config)
+    for _ in range(2):
+        assert await post(process.port, "/sms/callback/fenced", X_Forwarded_For="203.0.113.5") == 403
+        assert await post(process.port, "/sms/callback/local", X_Forwarded_For="6.6.6.6") == 200
+
+
+async def test_ipv6_peers_are_known(service):
+    """On a socket of IPv6 the same rules hold."""
+    client = await service(TOML, host="::1")
+    answer = await client.post("/sms/callback/local", data=body([report()]))
+    assert (answer.status, await answer.json()) == (200, OK)
+    assert (await client.post("/sms/callback/fenced", data=b"[]")).status == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_project_is_not_told_from_none_by_its_key(gated, method):
+    """Errors of the path come before those of the key."""
+    assert (await ask(gated.port, request(path="/sms/callback/nobody?key=x", method=method))).status in (404, 405)

@@ -1,0 +1,138 @@
+"""Bounds: size, time, and what is in work. Past each of them a callback is refused in the shape of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from http_wire import ask, request, wire
+from messages import OK, SUCCESS, body, events, report
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture
+def limited(serve):
+    """Start a receiver with small bounds."""
+    return serve(
+        RECEIVER_MAX_BODY="1MiB",
+        RECEIVER_READ_TIMEOUT="300ms",
+        RECEIVER_MAX_INFLIGHT_BYTES="1MiB",
+        RECEIVER_MAX_ITEMS="3",
+    )
+
+
+def peak_memory(pid):
+    """Return the most bytes that a process has ever had in memory."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def bomb(size):
+    """Return gzip of so many zeros, made of one packed part over and over."""
+    packer = zlib.compressobj(9, wbits=31)
+    head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
+    part = packer.compress(b"\0" * (8 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + part * (size // (8 << 20))
+
+
+async def test_a_body_over_the_limit_is_refused_while_it_is_still_sent(limited):
+    """The sender is told at once, not after having sent a gigabyte."""
+    async with wire(limited.port) as connection:
+        await connection.send(request(Content_Length=str(1 << 30)) + b" " * (LIMIT + 100_000))
+        answer = await connection.answer()
+    assert (answer.status, answer.json["result"]) == (413, 413)
+    assert "RECEIVER_MAX_BODY" in answer.json["errmsg"]
+
+
+async def test_a_chunked_body_over_the_limit_is_refused(limited):
+    """Although it does not say its size."""
+    async with wire(limited.port) as connection:
+        await connection.send(request(Content_Length="", Transfer_Encoding="chunked"))
+        for _ in range(17):
+            await connection.send(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        assert (await connection.answer()).status == 413
+
+
+async def test_a_body_of_just_the_limit_is_taken(limited, redis):
+    """And of one byte more is not."""
+    callback = body([report()])
+    for size, status in ((LIMIT, 200), (LIMIT + 1, 413)):
+        answer = await ask(limited.port, request(callback.ljust(size)))
+        assert answer.status == status
+    assert len(await events(redis, SUCCESS)) == 1
+
+
+async def test_a_gzip_bomb_is_refused_within_bounded_memory_and_time(limited):
+    """The limit counts bytes after decompression: 1 GiB of zeros in 1 MB. What is refused is not unpacked any more."""
+    packed = bomb(1 << 30)
+    assert len(packed) < 2 * LIMIT
+    before = peak_memory(limited.pid)
+    for _ in range(2):  # the long way, then on a URL that is known
+        async with wire(limited.port) as connection:
+            await connection.send(request(packed, Content_Encoding="gzip"))
+            assert (await connection.answer()).status == 413
+        assert (await ask(limited.port, request(b"[]"))).json == OK
+    assert peak_memory(limited.pid) - before < 32 << 20
+    asked = time.monotonic()
+    limited.stop()
+    assert time.monotonic() - asked < 5
+
+
+async def test_a_small_bomb_in_one_packet_is_refused(limited):
+    """The same when all of it is there before the handler is called."""
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(b" " * (LIMIT + 1)) + packer.flush()
+    assert len(packed) < 2000
+    for _ in range(2):
+        assert (await ask(limited.port, request(packed, Content_Encoding="gzip"))).status == 413
+        assert (await ask(limited.port, request(b"[]"))).json == OK
+
+
+async def test_a_slow_body_is_408(limited):
+    """A byte now and then does not hold a place."""
+    async with wire(limited.port) as connection:
+        await connection.send(request(Content_Length="1000") + b"[")
+        answer = await connection.answer()
+    assert (answer.status, answer.json["result"]) == (408, 408)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_more_items_than_allowed_are_413(limited, redis):
+    """Nothing of it is stored."""
+    answer = await ask(limited.port, request(body([report(str(number)) for number in range(4)])))
+    assert (answer.status, answer.json["result"]) == (413, 413)
+    assert "RECEIVER_MAX_ITEMS" in answer.json["errmsg"]
+    assert not await redis.exists(SUCCESS)
+
+
+async def test_past_the_bytes_in_work_callbacks_are_503_at_once(limited):
+    """Until there is room again."""
+    async with wire(limited.port) as holder:
+        await holder.send(request(Content_Length=str(LIMIT)) + b"[")
+
+        async def overloaded():
+            answer = await ask(limited.port, request(b"[]"))
+            assert answer.status in (200, 503)
+            return answer if answer.status == 503 else None
+
+        async with asyncio.timeout(10):
+            while not (answer := await overloaded()):
+                pass
+        assert answer.json["result"] == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert (await holder.answer()).status == 408
+    assert (await ask(limited.port, request(b"[]"))).json == OK
+
+
+async def test_refused_callbacks_are_counted_by_their_reason(limited):
+    """So that an operator sees which bound is too small."""
+    await ask(limited.port, request(b" " * (LIMIT + 1)))
+    text = (await ask(limited.port, request(method="GET", path="/metrics"))).body.decode()
+    assert 'receiver_callbacks_total{outcome="too_large",provider="tencent"} 1.0' in text
+    parts = json.loads(limited.get("/readyz")[1])
+    assert parts["ready"]

@@ -1,0 +1,132 @@
+"""The documents are true: the service does what they say, and they say all that it does."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from servers import Receiver
+from signers import PROJECT, TOML
+
+from receiver.app import create_app
+from receiver.settings import read_settings
+from receiver.web import asyncapi, openapi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Client
+    from servers import RedisServer
+
+bounded = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    ignored_auth,
+)
+
+
+@pytest.fixture(scope="module")
+def smn_url(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a service with two projects, in a process of its own."""
+    folder = tmp_path_factory.mktemp("openapi")
+    config = folder / "receiver.toml"
+    config.write_text(TOML, encoding="utf-8")
+    environ = {"REDIS_URL": valkey.url, "RECEIVER_CONFIG": str(config), "RECEIVER_LOG_LEVEL": "warning"}
+    receiver = Receiver(folder, environ)
+    yield receiver.url
+    receiver.stop()
+    assert "Traceback" not in receiver.output
+
+
+document = schemathesis.openapi.from_dict(openapi.document())
+
+
+@document.hook("map_path_parameters")
+def in_our_project(_context: Any, parameters: Any) -> Any:  # noqa: ANN401 schemathesis' types
+    """Ask about a project that there is."""
+    if parameters and "project_id" in parameters:
+        parameters["project_id"] = PROJECT
+    return parameters
+
+
+def call(case: Any, url: str, *checks: Any) -> None:  # noqa: ANN401 schemathesis' types
+    """Call a generated case with good credentials, and check the answer."""
+    headers = {**dict(case.headers or {}), "X-Auth-Token": "static-token"}
+    parameters = {**dict(case.query or {}), **({} if case.path.startswith("/v") else {"key": "callback-key"})}
+    case.call_and_validate(base_url=url, headers=headers, params=parameters, checks=list(checks), timeout=10)
+
+
+@document.parametrize()
+@bounded
+def test_the_service_keeps_to_its_document(case: Any, smn_url: str) -> None:  # noqa: ANN401 schemathesis' case
+    """Whatever is sent, the answer has a status, a type and a shape that the document promises."""
+    call(case, smn_url, *CHECKS)
+
+
+@document.include(operation_id=["UpdateSmsEvent", "CreateToken", "RegisterSmsMessage"]).parametrize()
+@bounded
+def test_what_the_document_forbids_is_refused(case: Any, smn_url: str) -> None:  # noqa: ANN401 schemathesis' case
+    """A body that does not fit the document is not accepted."""
+    call(case, smn_url, negative_data_rejection)
+
+
+def test_every_route_is_documented(tmp_path: Path) -> None:
+    """The application's routes and the document's operations are the same."""
+    app = create_app(read_settings({"RECEIVER_DATA_DIR": str(tmp_path)}), "redis://127.0.0.1:1/0")
+    served = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.method != "HEAD" and route.resource is not None
+    }
+    documented = {
+        (method.upper(), path) for path, operations in openapi.document()["paths"].items() for method in operations
+    }
+    assert documented == served
+
+
+async def test_the_page(client: Client) -> None:
+    """The page shows every operation and schema, and loads nothing from anywhere."""
+    response = await client.get("/docs")
+    page = await response.text()
+    assert response.content_type == "text/html"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|https?://|//[a-z]", page)
+    document = await (await client.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert f'<b class="{method}">{method.upper()}</b> {path}' in page
+            assert f'id="{operation["operationId"]}"' in page
+    for name in document["components"]["schemas"]:
+        assert f'id="schema-{name}"' in page
+    anchors = set(re.findall(r'href="#([^"]+)"', page))
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+
+
+async def test_the_stream_document(client: Client) -> None:
+    """The AsyncAPI document of the service and the one in the repository are the same, and up to date."""
+    served = await (await client.get("/asyncapi.json")).json()
+    assert served == json.loads(asyncapi.FILE.read_text("utf-8")), asyncapi.__doc__
+    assert served["asyncapi"] == "3.0.0"
+    references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(served))
+    for reference in references:
+        node: Any = served
+        for step in reference.split("/"):
+            node = node[step]

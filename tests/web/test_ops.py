@@ -1,0 +1,134 @@
+"""For whoever operates the service: alive, ready, its figures, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import threading
+
+import pytest
+from http_wire import ask, request, wire
+from messages import OK, SUCCESS, body, events, reply, report
+from redis import Redis
+from servers import eventually
+
+
+async def test_livez_says_that_the_event_loop_turns(receiver):
+    """And nothing about Redis: a restart would not help."""
+    answer = await ask(receiver.port, request(method="GET", path="/livez"))
+    assert (answer.status, answer.json) == (200, {"status": "alive"})
+
+
+def test_readyz_tells_the_state_of_each_part(receiver, redis_url):
+    """Ready as long as an event can be made durable."""
+    status, text = receiver.get("/readyz")
+    parts = json.loads(text)
+    assert (status, parts["ready"], parts["stopping"], parts["route"]) == (200, True, False, "redis")
+    assert parts["redis"]["takes_writes"]
+    assert parts["spool"]["writable"]
+
+
+def test_without_redis_it_is_ready_by_its_disk(serve):
+    """A Redis that is away at the start is no reason not to start."""
+    process = serve(REDIS_URL="redis://127.0.0.1:1/0")
+    parts = json.loads(process.get("/readyz")[1])
+    assert (parts["ready"], parts["route"]) == (True, "spool")
+
+
+def test_metrics_please_prometheus_own_linter(receiver, redis_url):
+    """After traffic of every kind, so that every metric has values."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian's package prometheus): the metrics are not linted")
+    for data in (body([report(), report("2", report_status="FAIL"), 5]), body(reply()), b"nonsense"):
+        receiver.post(data)
+    status, text = receiver.get("/metrics")
+    assert status == 200
+    lint = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
+
+
+def figure(process, name):
+    """Return one figure of the metrics, 0 when there is none yet."""
+    lines = process.get("/metrics")[1].decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def test_metrics_count_what_happened(receiver, redis_url):
+    """By outcome, event type and way of reading; duplicates apart."""
+    names = {
+        'receiver_callbacks_total{outcome="ok",provider="tencent"}': 3,
+        'receiver_callbacks_total{outcome="invalid",provider="tencent"}': 1,
+        'receiver_events_total{event_type="sms_success_event",provider="tencent"}': 3,
+        'receiver_events_total{event_type="sms_fail_event",provider="tencent"}': 1,
+        'receiver_events_total{event_type="sms_rejected_event",provider="tencent"}': 1,
+        'receiver_readings_total{provider="tencent",way="fast"}': 2,
+        'receiver_readings_total{provider="tencent",way="slow"}': 1,
+        'receiver_ack_seconds_count{provider="tencent"}': 3,
+        "receiver_stream_entries_added_total": 5,
+        "receiver_duplicate_events_total": 1,
+    }
+    before = {name: figure(receiver, name) for name in names}
+    first = body([report("1"), report("2", report_status="FAIL")])
+    for data in (first, body([report("1")]), body([report("3"), 5]), b"nonsense"):
+        receiver.post(data)
+    assert {name: figure(receiver, name) - value for name, value in before.items()} == names
+
+
+def test_what_callers_send_does_not_become_a_label(receiver, redis_url):
+    """Paths, projects and keys of strangers would fill Prometheus."""
+    receiver.post(b"[]", "/callbacks/stranger/stranger?key=stranger")
+    receiver.post(b"[]", "/sms/callback/stranger")
+    receiver.get("/stranger")
+    assert b"stranger" not in receiver.get("/metrics")[1]
+
+
+def test_on_sigterm_it_is_not_ready_yet_still_serves_and_then_ends_well(serve):
+    """The load balancer has time to notice, and nobody is refused meanwhile."""
+    process = serve(RECEIVER_STOP_DELAY="1s")
+    process.signal(signal.SIGTERM)
+    eventually(lambda: process.get("/readyz")[0] == 503, "not ready")
+    assert process.post(body([report()])) == (200, OK)
+    assert process.process.wait(10) == 0
+
+
+async def test_a_request_in_flight_at_the_stop_is_finished(serve, redis):
+    """Its ack is true: what it held is in Redis."""
+    process = serve(RECEIVER_STOP_DELAY="300ms")
+    async with wire(process.port) as connection:
+        data = request(body([report()]))
+        await connection.send(data[:-10])
+        process.signal(signal.SIGTERM)
+        eventually(lambda: process.get("/readyz")[0] == 503, "not ready")
+        await connection.send(data[-10:])
+        assert (await connection.answer()).json == OK
+    assert process.process.wait(10) == 0
+    assert len(await events(redis, SUCCESS)) == 1
+
+
+def test_every_ack_given_while_it_stops_is_true(serve, redis_url):
+    """Senders post without a pause until nobody answers; each id that was acknowledged is in the stream."""
+    process = serve()
+    acknowledged = set()
+
+    def send(sender):
+        for number in range(100_000):
+            sid = f"{sender}:{number}"
+            status, answer = process.post(body([report(sid)]))
+            if status == 0:
+                return
+            if (status, answer) == (200, OK):
+                acknowledged.add(sid)
+
+    senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+    for sender in senders:
+        sender.start()
+    eventually(lambda: len(acknowledged) > 100, "traffic")
+    assert process.stop() == 0
+    for sender in senders:
+        sender.join()
+    with Redis.from_url(redis_url) as client:
+        stored = {json.loads(fields[b"data"])["data"]["message_id"] for _, fields in client.xrange(SUCCESS)}
+    assert acknowledged <= stored

@@ -1,0 +1,94 @@
+"""Huawei's own Python SDK core, unmodified, with its own signer, against the service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.client import Client as SdkClient
+from huaweicloudsdkcore.client import ClientBuilder
+from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkcore.region.region import Region
+from signers import ACCESS_KEY, OTHER, PROJECT, REGION, SECRET_KEY, SMS, TOML
+
+if TYPE_CHECKING:
+    from conftest import Service
+
+SENT = {"message": "【签名】 你好", "mobile": "13800138000"}
+
+
+class Sdk:
+    """The SDK's client, called in a thread, because it blocks."""
+
+    def __init__(self, url: str, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY) -> None:
+        """Build the client as an application does; it asks the service for its project."""
+        BasicCredentials._CACHE.clear()  # noqa: SLF001 the SDK remembers projects over all tests
+        credentials = BasicCredentials(access_key, secret_key).with_iam_endpoint(url)
+        builder = ClientBuilder(SdkClient).with_http_config(HttpConfig(timeout=10)).with_credentials(credentials)
+        self.client: Any = builder.with_region(Region(REGION, url)).build()
+
+    def call(self, method: str, path: str, query: list[tuple[str, Any]] | None = None, body: Any = None) -> Any:  # noqa: ANN401 any JSON
+        """Call a path, signed; return the decoded answer."""
+        response = self.client.do_http_request(
+            method,
+            path,
+            query_params=query or [],
+            header_params={"Content-Type": "application/json; charset=UTF-8"},
+            body=None if body is None else json.dumps(body),
+            response_type="object",
+        )
+        return json.loads(response.raw_content)
+
+
+@pytest.fixture
+async def url(service: Service) -> str:
+    """Return the URL of a service with two projects."""
+    client = await service(TOML)
+    return str(client.make_url("")).rstrip("/")
+
+
+async def test_every_call(url: str) -> None:
+    """The SDK finds its project and makes every call, with ids and texts that have to be encoded."""
+    sdk = await asyncio.to_thread(Sdk, url)
+    assert sdk.client.get_credentials().project_id == PROJECT
+    now = int(time.time() * 1000)
+    times: list[tuple[str, Any]] = [("start_time", now - 60_000), ("end_time", now + 60_000)]
+
+    def calls() -> None:
+        assert len(sdk.call("GET", f"{SMS}/callback")["callback"]) == 3
+        assert len(sdk.call("GET", f"{SMS}/callback", [("event_type", "sms_reply_event")])["callback"]) == 1
+        route = {"event_type": "sms_reply_event", "topic_urn": f"urn:smn:{REGION}:{PROJECT}:answers"}
+        sdk.call("PUT", f"{SMS}/callback", body={"callback": [route]})
+        assert sdk.call("GET", f"{SMS}/callback", [("event_type", "sms_reply_event")])["callback"] == [route]
+        for message_id in ("5000%3A1045", "a%20b~%C3%A9"):
+            assert sdk.call("PUT", f"{SMS}/message/{message_id}", body=SENT)["created"]
+            assert sdk.call("GET", f"{SMS}/message/{message_id}")["message"] == SENT["message"]
+        batch = [{**SENT, "message_id": f"m{i}", "sign_id": "签名 +%"} for i in range(100)]
+        assert sdk.call("POST", f"{SMS}/message", body=batch)["failed"] == 0
+        query = [*times, ("sign_id", "签名 +%"), ("offset", 90), ("limit", 100), ("status", 0)]
+        assert sdk.call("GET", f"{SMS}/report", query)["count"] == 10
+
+    await asyncio.to_thread(calls)
+
+
+async def test_errors_as_the_sdk_reads_them(url: str) -> None:
+    """The SDK's exceptions carry the status, the code, the text and the request's id of our errors."""
+    sdk = await asyncio.to_thread(Sdk, url)
+
+    def failed(path: str, status: int, code: str, query: list[tuple[str, Any]] | None = None) -> None:
+        with pytest.raises(ClientRequestException) as caught:
+            sdk.call("GET", path, query)
+        assert (caught.value.status_code, caught.value.error_code) == (status, code)
+        assert len(caught.value.request_id) == 32
+        assert caught.value.error_msg
+
+    await asyncio.to_thread(failed, f"{SMS}/message/unknown", 404, "SMN.0102")
+    await asyncio.to_thread(failed, f"{SMS}/callback", 400, "SMN.0100", [("event_type", "x")])
+    await asyncio.to_thread(failed, f"/v2/{OTHER}/notifications/sms/callback", 403, "SMN.0001")
+    sdk.client.get_credentials().sk = "wrong"
+    await asyncio.to_thread(failed, f"{SMS}/callback", 401, "APIG.0301")

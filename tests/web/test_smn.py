@@ -1,0 +1,306 @@
+"""The lookups over HTTP: registrations, texts, reports, routes; good calls and bad ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession
+from signers import PROJECT, TOML
+from yarl import URL
+
+from receiver.lookups.reports import Reports
+from receiver.lookups.reports import Status as StatusEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import redis.asyncio
+    from conftest import Service
+    from servers import Receiver, RedisServer
+
+DEFAULT_SIGN = "6be340e91e5241e4b5d85837e6709104"
+SENT = {"message": "【签名】 hello", "mobile": "13800138000", "nation_code": "86", "extend_code": "01"}
+URN = f"urn:smn:cn-north-4:{PROJECT}:"
+
+
+def now_ms() -> int:
+    """Return the time in ms since the epoch."""
+    return int(time.time() * 1000)
+
+
+def times(**more: Any) -> dict[str, str]:  # noqa: ANN401 any parameter
+    """Return the query for the last hour."""
+    return {
+        "start_time": str(now_ms() - 3600_000),
+        "end_time": str(now_ms() + 60_000),
+        "sign_id": DEFAULT_SIGN,
+        **{name: str(value) for name, value in more.items()},
+    }
+
+
+async def test_register_and_read(smn: Any) -> None:
+    """A registered text is there, with a colon in its id too; registering it again is no error."""
+    for message_id in ("589f2f7343224f8c9597b05a9a0bcsde", "5000:1045710669157053657849499619", "a b%2B+é"):
+        path = f"/message/{message_id.replace('%', '%25')}"
+        assert await smn("PUT", path, json=SENT) == (200, {"message_id": message_id, "created": True})
+        assert await smn("PUT", path, json=SENT) == (200, {"message_id": message_id, "created": False})
+        assert await smn("GET", path) == (200, {"message": SENT["message"]})
+
+
+async def test_unknown_and_expired_messages(smn: Any) -> None:
+    """A text that was never there and one that has gone are told apart."""
+    status, body = await smn("GET", "/message/never")
+    assert (status, body["code"]) == (404, "SMN.0102")
+    assert "never registered" in body["message"]
+    yesterday = now_ms() - 25 * 3600_000
+    assert (await smn("PUT", "/message/old", json={**SENT, "submit_time": yesterday}))[0] == 200
+    status, body = await smn("GET", "/message/old")
+    assert (status, body["code"]) == (404, "SMN.0102")
+    assert "expired" in body["message"]
+
+
+@pytest.mark.parametrize("message_id", ["a%2Fb", "x" * 129, "a%0Ab", "%00"])
+async def test_malformed_message_ids(smn: Any, message_id: str) -> None:
+    """An id that cannot be one is 400, in every call."""
+    headers = {"X-Auth-Token": "static-token"}
+    path = URL(f"/v2/{PROJECT}/notifications/sms/message/{message_id}", encoded=True)
+    for method in ("GET", "PUT"):
+        response = await smn.client.request(method, path, headers=headers, data=json.dumps(SENT))
+        assert (response.status, (await response.json())["code"]) == (400, "SMN.0102")
+
+
+async def test_register_many(smn: Any) -> None:
+    """Each message has its own result; a bad one harms no other."""
+    good = {"message_id": "m1", **SENT, "submit_time": "2026-11-21T08:00:00+08:00", "fee_num": "3"}
+    batch = [good, {"message_id": "m2"}, 5, good, {**SENT, "message_id": "m/3"}, {**good, "message_id": "m4", "x": 1}]
+    status, body = await smn("POST", "/message", json=batch)
+    assert (status, body["count"], body["failed"]) == (200, 6, 3)
+    assert [(r.get("message_id"), r.get("created"), r.get("code")) for r in body["results"]] == [
+        ("m1", True, None),
+        ("m2", None, "SMN.0013"),
+        (None, None, "SMN.0013"),
+        ("m1", False, None),
+        ("m/3", None, "SMN.0102"),
+        ("m4", True, None),
+    ]
+    assert body["results"][1]["message"].startswith("[1].message: ")
+    assert await smn("POST", "/message", json=[]) == (200, {"count": 0, "failed": 0, "results": []})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"message_id":"m"}', "expected an array"),
+        (b'[{"message_id":"m"}]', "[0].message"),
+        (b"[" + b",".join([b"{}"] * 1001) + b"]", "at most 1000"),
+    ],
+)
+async def test_bodies_that_are_none(smn: Any, content: bytes, said: str) -> None:
+    """What cannot be read as a whole is 400, and the message says what is wrong."""
+    status, body = await smn("POST", "/message", data=content)
+    assert (status, body["code"]) == (400, "SMN.0013")
+    assert said in body["message"]
+
+
+async def test_a_body_over_the_limit(service: Service) -> None:
+    """A body over the limit is 413, signed or not."""
+    client = await service(TOML, RECEIVER_MAX_BODY="2KiB")
+    response = await client.post(
+        f"/v2/{PROJECT}/notifications/sms/message", data=b"x" * 4096, headers={"X-Auth-Token": "static-token"}
+    )
+    assert (response.status, (await response.json())["code"]) == (413, "SMN.0013")
+
+
+async def test_reports(smn: Any, redis: redis.asyncio.Redis) -> None:
+    """Reports have SMN's fields, newest first; what was not registered has the default signature."""
+    sent, came = now_ms() - 120_000, now_ms() - 60_000
+    await smn("PUT", "/message/m1", json={**SENT, "submit_time": sent})
+    await Reports(redis).apply(PROJECT, [StatusEvent("m2", 2, came, "REJECTD", mobile="13900139000")])
+    status, body = await smn("GET", "/report", params=times(offset=0, limit=100))
+    assert (status, body["count"]) == (200, 2)
+    second, first = body["data"]
+    assert first == {
+        "message_id": "m1",
+        "status": 0,
+        "sign_id": DEFAULT_SIGN,
+        "status_desc": None,
+        "fee_num": 1,
+        "extend_code": "01",
+        "nation_code": "86",
+        "mobile": "13800138000",
+        "submit_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(sent // 1000)),
+        "deliver_time": None,
+    }
+    assert (second["message_id"], second["status"], second["status_desc"]) == ("m2", 2, "REJECTD")
+    for more, ids in (
+        ({"status": 2}, ["m2"]),
+        ({"mobile": "13800138000"}, ["m1"]),
+        ({"message_id": "m2", "status": 2, "mobile": "13900139000"}, ["m2"]),
+        ({"message_id": "m2", "status": 1}, []),
+        ({"offset": 1}, ["m1"]),
+        ({"limit": 1}, ["m2"]),
+        ({"sign_id": "other"}, []),
+        ({"status": "", "mobile": "", "message_id": ""}, ["m2", "m1"]),
+        ({"unknown": "1"}, ["m2", "m1"]),
+    ):
+        _, body = await smn("GET", "/report", params=times(**more))
+        assert [row["message_id"] for row in body["data"]] == ids, more
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"offset": -1}, "SMN.0015", "Parameter: Offset or limit is invalid."),
+        ({"offset": "x"}, "SMN.0015", "Parameter: Offset or limit is invalid."),
+        ({"limit": 0}, "SMN.0015", "Parameter: Offset or limit is invalid."),
+        ({"limit": 101}, "SMN.0015", "Parameter: Offset or limit is invalid."),
+        ({"limit": "1_0"}, "SMN.0015", "Parameter: Offset or limit is invalid."),
+        ({"status": 3}, "SMN.0077", "Parameter: Status is invalid."),
+        ({"status": "DELIVRD"}, "SMN.0077", "Parameter: Status is invalid."),
+        ({"sign_id": ""}, "SMN.0080", "The signId parameter is invalid."),
+        ({"sign_id": "x" * 129}, "SMN.0080", "The signId parameter is invalid."),
+        ({"message_id": "a/b"}, "SMN.0102", "Parameter: message_id is invalid."),
+        ({"start_time": ""}, "SMN.0103", "The start_time parameter value is invalid."),
+        ({"start_time": "2026-11-21"}, "SMN.0103", "The start_time parameter value is invalid."),
+        ({"end_time": "-1"}, "SMN.0104", "The end_time parameter value is invalid."),
+        ({"end_time": "9" * 400}, "SMN.0104", "The end_time parameter value is invalid."),
+        ({"start_time": 1}, "SMN.0113", "The start time and end time must be within the past 3 months."),
+        ({"end_time": 1}, "SMN.0114", "The end time must be later than the start time."),
+    ],
+)
+async def test_wrong_report_queries(smn: Any, change: dict[str, Any], code: str, message: str) -> None:
+    """Each mistake has SMN's code and SMN's text."""
+    assert await smn("GET", "/report", params=times(**change)) == (400, {"code": code, "message": message})
+
+
+async def test_equal_times(smn: Any) -> None:
+    """Start and end may be the same, as in the document's own example."""
+    at = now_ms() - 1000
+    assert (await smn("GET", "/report", params=times(start_time=at, end_time=at)))[0] == 200
+
+
+async def test_list_routes(smn: Any) -> None:
+    """All three types, or the one that is asked for; a bare question mark and an empty type are no mistake."""
+    for path in ("/callback", "/callback?", "/callback?event_type=", "/callback?offset=0&limit=100"):
+        status, body = await smn("GET", path)
+        kinds = [item["event_type"] for item in body["callback"]]
+        assert (status, kinds) == (200, ["sms_reply_event", "sms_fail_event", "sms_success_event"])
+    assert (await smn("GET", "/callback?event_type=sms_rejected_event")) == (
+        400,
+        {"code": "SMN.0100", "message": "The eventType parameter is invalid."},
+    )
+
+
+def route(kind: str, urn: str) -> dict[str, Any]:
+    """Return the body of an update of one route."""
+    return {"callback": [{"event_type": f"sms_{kind}_event", "topic_urn": urn}]}
+
+
+async def topic(smn: Any, kind: str) -> str:  # noqa: ANN401 the fixture
+    """Return the topic that a type goes to now."""
+    _, body = await smn("GET", f"/callback?event_type=sms_{kind}_event")
+    urn: str = body["callback"][0]["topic_urn"]
+    return urn
+
+
+async def test_update_routes(smn: Any) -> None:
+    """A route that is set is in force at once, leaves the others alone, and can be taken back."""
+    assert await smn("PUT", "/callback", json=route("fail", f"{URN}elsewhere")) == (200, {})
+    assert await smn("PUT", "/callback", json=route("reply", f"{URN}answers")) == (200, {})
+    assert await topic(smn, "fail") == f"{URN}elsewhere"
+    assert await topic(smn, "reply") == f"{URN}answers"
+    assert await topic(smn, "success") == f"{URN}sms_success"
+    assert await smn("PUT", "/callback", json=route("fail", "")) == (200, {})
+    assert await topic(smn, "fail") == f"{URN}sms_fail"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (route("fail", "no-urn"), "SMN.0140"),
+        (route("fail", f"{URN}quarantine"), "SMN.0140"),
+        (route("success", "urn:smn:x:another-project:t"), "SMN.0142"),
+        (route("reply", f"{URN}-dash"), "SMN.0144"),
+        (route("rejected", f"{URN}t"), "SMN.0100"),
+        ({"callback": [{"topic_urn": f"{URN}t"}]}, "SMN.0100"),
+        ({"callback": route("fail", f"{URN}t")["callback"] * 2}, "SMN.0100"),
+        ({"callback": [{"event_type": "sms_fail_event", "topic_urn": 5}]}, "SMN.0005"),
+        ({"callback": []}, "SMN.0013"),
+        ({"callback": 5}, "SMN.0013"),
+        ({}, "SMN.0013"),
+        ([], "SMN.0013"),
+        (None, "SMN.0013"),
+    ],
+)
+async def test_wrong_routes(smn: Any, body: Any, code: str) -> None:
+    """A route that cannot be one is refused with the code of its event type, and nothing changes."""
+    status, answer = await smn("PUT", "/callback", data=json.dumps(body))
+    assert (status, answer["code"]) == (400, code)
+    assert await topic(smn, "fail") == f"{URN}sms_fail"
+
+
+async def test_routes_on_another_replica(service: Service, smn: Any) -> None:
+    """Another replica routes callbacks by the new table within a second, and one that starts later at once."""
+    replica = type(smn)(await service(TOML))
+    await smn("PUT", "/callback", json=route("success", f"{URN}moved"))
+    end = time.monotonic() + 1
+    while await topic(replica, "success") != f"{URN}moved":
+        assert time.monotonic() < end, "the other replica did not see it within a second"
+        await asyncio.sleep(0.02)
+    assert await topic(type(smn)(await service(TOML)), "success") == f"{URN}moved"
+
+
+async def test_routes_that_are_none_in_redis(service: Service, smn: Any, redis: redis.asyncio.Redis) -> None:
+    """What somebody wrote into Redis by hand is used only where it is a route."""
+    hand = {"sms_fail_event": "nonsense", "x": f"{URN}t", "sms_reply_event": f"{URN}fine", b"\xff": b"\xff"}
+    await redis.hset(f"{{lookups:{PROJECT}}}:routes", mapping=hand)
+    replica = type(smn)(await service(TOML))
+    assert await topic(replica, "fail") == f"{URN}sms_fail"
+    assert await topic(replica, "reply") == f"{URN}fine"
+
+
+async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    """A change of routes is in the log: what, where, and who, but no secret."""
+    config = tmp_path / "audited.toml"
+    config.write_text(TOML, encoding="utf-8")
+    receiver = serve(RECEIVER_CONFIG=str(config))
+    url = f"{receiver.url}/v2/{PROJECT}/notifications/sms/callback"
+    async with ClientSession(headers={"X-Auth-Token": "static-token"}) as session:
+        await session.put(url, json=route("fail", f"{URN}elsewhere"))
+    lines = [json.loads(line) for line in receiver.output.splitlines() if "routes.changed" in line]
+    assert len(lines) == 1
+    assert (lines[0]["project"], lines[0]["event_type"]) == (PROJECT, "sms_fail_event")
+    assert lines[0]["topic"] == f"{URN}elsewhere"
+    assert re.fullmatch("token [0-9a-f]{12}", lines[0]["by"])
+    assert "static-token" not in receiver.output
+
+
+async def test_redis_away(service: Service, own_valkey: Callable[..., RedisServer]) -> None:
+    """Without Redis lookups are 500 with SMN.0016; the routes are still known."""
+    server = own_valkey()
+    client = await service(TOML, REDIS_URL=server.url)
+    server.kill()
+    headers = {"X-Auth-Token": "static-token"}
+    base = f"/v2/{PROJECT}/notifications/sms"
+    for method, path, body in (
+        ("GET", "/report", None),
+        ("GET", "/message/m", None),
+        ("PUT", "/message/m", SENT),
+        ("POST", "/message", [{**SENT, "message_id": "m"}]),
+        ("PUT", "/callback", route("fail", f"{URN}t")),
+    ):
+        params = times() if path == "/report" else {}
+        response = await client.request(method, base + path, headers=headers, json=body, params=params)
+        answer = await response.json()
+        assert (response.status, answer["code"], answer["message"]) == (500, "SMN.0016", "Database Exceptions.")
+    assert (await client.get(f"{base}/callback", headers=headers)).status == 200
