@@ -20,7 +20,7 @@ from receiver.web.bodies import reader
 from receiver.web.callbacks import AnyProvider, Callbacks
 from receiver.web.documents import Documents
 from receiver.web.gate import Gate
-from receiver.web.iam import Iam
+from receiver.web.iam import TOKEN_BODY, Iam
 from receiver.web.middleware import ErrorAnswers
 from receiver.web.operations import SMS
 from receiver.web.ops import Ops
@@ -55,7 +55,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     store = RouteStore(redis, routing, logger)
     body = reader(settings.read_timeout, settings.max_body)
     credentials, parser = Credentials(settings.projects, body), SmnParser(body)
-    iam = Iam(settings.projects, credentials, parser)
+    iam = Iam(settings.projects, credentials, SmnParser(reader(settings.read_timeout, TOKEN_BODY)))
     events = SmsEvents(credentials, parser, routing, store)
     messages = SmsMessages(credentials, parser, Messages(redis))
     kept = timedelta(seconds=settings.report_retention)

@@ -82,7 +82,7 @@ class EmbeddedValkey:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self._folder / "owner.lock").open("w")
-            os.set_inheritable(self._lock.fileno(), True)  # a supervisor that we become goes on to own it
+            os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 a supervisor that we become goes on to own it
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmbeddedError(

@@ -54,6 +54,8 @@ class ProjectRoutes:
         self.quarantine = prefix + QUARANTINE
         self.configured = frozenset(configured)
         self.overrides: dict[EventType, str] = {}
+        #: Topics that a change at run time has led to or away from: they may still hold what nobody has read.
+        self.former: frozenset[str] = frozenset()
         self.table: dict[EventType, str] = {}
         self.override({})
 
@@ -87,12 +89,13 @@ class Routing:
         return self.projects[project_id]
 
     def topics(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Return every topic that anything is routed to now, with the consumer groups that it must have.
+        """Return every topic that anything is or was routed to, with the consumer groups that it must have.
 
-        ``groups`` names those of each project; a quarantine has none.
+        ``groups`` names those of each project. Nobody need read a former topic or a quarantine.
         """
         topics: dict[str, tuple[str, ...]] = {}
         for project_id, routes in self.projects.items():
+            topics |= dict.fromkeys(sorted(routes.former), ())
             topics |= dict.fromkeys(routes.routed().values(), groups.get(project_id, ()))
             topics[routes.quarantine] = ()
         return topics

@@ -91,7 +91,7 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 @pytest.fixture
 def service(aiohttp_client: AiohttpClient, redis_url: str, tmp_path: Path) -> Service:
-    """Start the application in this process: ``client = await service(toml, RECEIVER_MAX_BODY="2KiB")``."""
+    """Start applications in this process, each with a ``receiver.toml`` and an environment of its own."""
     number = count()
 
     async def start(toml: str | None = None, host: str = "127.0.0.1", **environ: str) -> Client:
@@ -133,5 +133,3 @@ def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
     yield start
     for process in started:
         process.stop()
-
-

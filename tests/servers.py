@@ -93,22 +93,23 @@ class Child:
 class RedisServer(Child):
     """A Redis or Valkey with its data in a folder, fsynced at every write."""
 
-    def __init__(self, binary: Path | str, folder: Path, port: int | None = None, **options: str) -> None:
-        """Start it. Options are those of the configuration file, with ``_`` for ``-``."""
+    def __init__(
+        self, binary: Path | str, folder: Path, port: int | None = None, *, config: Path | None = None, **options: str
+    ) -> None:
+        """Start it. Options are those of the configuration file, with ``_`` for ``-``; a file takes their place."""
         self.folder = folder
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        durable = {"save": "", "appendonly": "yes", "appendfsync": "always"}
         settings = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "dir": str(folder),
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": "always",
+            **({} if config else durable),
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        super().__init__([str(binary), *arguments], folder / "output.log")
+        super().__init__([str(binary), *([str(config)] if config else []), *arguments], folder / "output.log")
         eventually(self._answers, f"{binary} answers", START_TIMEOUT)
 
     def _answers(self) -> bool:
@@ -130,7 +131,8 @@ class Receiver(Child):
         self.url = f"http://127.0.0.1:{self.port}"
         # The coverage of children is measured when ours is.
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
-        defaults = {"RECEIVER_DATA_DIR": str(folder / "data"), "RECEIVER_STOP_DELAY": "0"}
+        # Without the index, a process more; who tests it asks for it.
+        defaults = {"RECEIVER_DATA_DIR": str(folder / "data"), "RECEIVER_STOP_DELAY": "0", "RECEIVER_INDEX": "0"}
         own = {**kept, **defaults, **environ, "PORT": str(self.port)}
         super().__init__([sys.executable, "-m", "receiver", "serve"], folder / f"receiver-{self.port}.log", own)
         if wait:

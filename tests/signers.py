@@ -7,38 +7,7 @@ import hmac
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-ACCESS_KEY = "AKEXAMPLE"
-SECRET_KEY = "the-secret-of-AKEXAMPLE"
-PROJECT = "f96188c7ccaf4ffba0c9aa149ab2bd57"
-OTHER = "0000000000000000000000000000000b"
-REGION = "cn-north-4"
-SMS = f"/v2/{PROJECT}/notifications/sms"
-
-TOML = f"""
-region = "{REGION}"
-
-[projects.{PROJECT}]
-default = true
-callback_keys = ["callback-key"]
-tokens = ["static-token"]
-sign_id = "6be340e91e5241e4b5d85837e6709104"
-
-[projects.{PROJECT}.access_keys]
-{ACCESS_KEY} = "{SECRET_KEY}"
-
-[projects.{PROJECT}.users]
-lookup = "the-password"
-
-[projects.{OTHER}]
-region = "eu-west-0"
-tokens = ["token-of-the-other"]
-
-[projects.{OTHER}.access_keys]
-AKOTHER = "the-secret-of-AKOTHER"
-
-[projects.{OTHER}.users]
-lookup = "another-password"
-"""
+from smn import ACCESS_KEY, REGION, SECRET_KEY
 
 
 def stamp(seconds: float | None = None) -> str:
@@ -69,12 +38,13 @@ def _canonical(method: str, path: str, query: list[tuple[str, str]], headers: di
     return "\n".join(lines)
 
 
-def plain(
+def plain(  # noqa: PLR0913 all that a signature covers
     method: str,
     path: str,
     query: list[tuple[str, str]],
     headers: dict[str, str],
     body: bytes = b"",
+    *,
     keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
 ) -> dict[str, str]:
     """Return the headers with an ``Authorization: … Access=AK`` added; ``headers`` has X-Sdk-Date."""
@@ -89,12 +59,13 @@ def plain(
     }
 
 
-def derived(
+def derived(  # noqa: PLR0913 all that a signature covers
     method: str,
     path: str,
     query: list[tuple[str, str]],
     headers: dict[str, str],
     body: bytes = b"",
+    *,
     keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
 ) -> dict[str, str]:
     """Return the headers with an ``Authorization: … Credential=AK/day/region/SMN/sdk_request`` added."""

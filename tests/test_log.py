@@ -1,4 +1,4 @@
-"""No secret, phone number or text of a person in logs: the processor by itself, and the service at its most talkative."""
+"""No secret, phone number or text of a person in logs: the processor, and the service at its most talkative."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def test_fields_that_may_carry_something_private_are_masked_by_name(name, value)
     "value",
     [
         "13812345678", "+8613812345678", "to 13812345678, sent", 13812345678, "mobile=13812345678&x=1",
-        "[1].mobile: '13812345678'", b"13812345678", "urn/13812345678/x", "(138)13812345678", "电话13812345678", "86-13812345678", "No.13812345678", "tel_13812345678",
+        "[1].mobile: '13812345678'", b"13812345678", "urn/13812345678/x", "(138)13812345678", "电话13812345678",
+        "86-13812345678", "No.13812345678", "tel_13812345678",
     ],
 )  # fmt: skip
 def test_phone_numbers_are_masked_wherever_they_stand(value):
@@ -97,7 +98,7 @@ def lines():
 def test_exceptions_are_written_with_their_traceback_and_without_the_private(lines):
     """Both of our own logger and of a library's."""
     try:
-        raise ValueError("no such number 13812345678 at redis://:redis-pw-9@host")
+        int("no such number 13812345678 at redis://:redis-pw-9@host")
     except ValueError as error:
         structlog.stdlib.get_logger("receiver").exception("request.failed", error=error)
         logging.getLogger("aiohttp.server").exception("Unhandled exception for %s", "13812345678")
@@ -105,7 +106,8 @@ def test_exceptions_are_written_with_their_traceback_and_without_the_private(lin
     for line in written:
         assert "Traceback" in line["exception"]
         assert not any(private in str(line) for private in PRIVATE.values())
-    assert written[0]["error"] == "ValueError: no such number [redacted] at redis://:[redacted]@host"
+    assert written[0]["error"].startswith("ValueError: ")
+    assert written[0]["error"].endswith("'no such number [redacted] at redis://:[redacted]@host'")
 
 
 def test_lines_of_libraries_go_the_same_way(lines):

@@ -11,6 +11,7 @@ from receiver.cli.in_order import InOrder
 from receiver.cli.index import index
 from receiver.cli.prove import prove
 from receiver.cli.quarantine import quarantine
+from receiver.cli.routes import routes
 from receiver.cli.serve import serve
 from receiver.cli.simulate import simulate
 from receiver.cli.spool import spool
@@ -31,7 +32,7 @@ def receiver() -> None:
     """Receive SMS callbacks and hand them on as events in Redis streams."""
 
 
-for _command in (serve, tail, simulate, check, quarantine, spool, index, prove):
+for _command in (serve, tail, simulate, check, quarantine, spool, routes, index, prove):
     receiver.add_command(_command)
 
 

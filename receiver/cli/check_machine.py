@@ -95,7 +95,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
     if free < settings.spool_max_bytes:
         yield warning(
             "spool",
-            f"{free / _GIB:.1f} GiB of disk are free, but the spool may grow to {settings.spool_max_bytes / _GIB:.1f} GiB.",
+            f"{free / _GIB:.1f} GiB of disk are free, the spool may grow to {settings.spool_max_bytes / _GIB:.1f} GiB.",
             "Free some disk, or lower RECEIVER_SPOOL_MAX_BYTES.",
         )
     else:

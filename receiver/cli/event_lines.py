@@ -80,8 +80,12 @@ def _padded(text: str, width: int) -> str:
 class LinePrinter:
     """Turns the ``data`` of entries into lines whose columns stand below each other."""
 
-    def __init__(self, *, mask: bool, date: bool, project: bool) -> None:
-        """Choose whether to mask what is a person's own, and to show the date and the project."""
+    def __init__(self, *, mask: bool, date: bool, project: bool, narrow: bool) -> None:
+        """Choose whether to mask what is a person's own, and to show the date and the project.
+
+        A ``narrow`` line has no room for what the provider says beside its code.
+        """
+        self._narrow = narrow
         self._mask = mask
         self._date = date
         self._project = project
@@ -111,5 +115,5 @@ class LinePrinter:
             text = _HIDDEN if self._mask else f"“{safe(data.get('reply', ''))}”"
             return [safe(whose), (text, "bold"), f" {safe(data.get('sign', ''))}"]
         status = _padded(safe(data.get("status_desc", "")), 8)
-        about = safe(data.get("description", ""))
-        return [safe(whose), (status, colour), f" {safe(data.get('message_id', ''))} ", (about, "dim")]
+        about = "" if self._narrow else f" {safe(data.get('description', ''))}"
+        return [safe(whose), (status, colour), f" {safe(data.get('message_id', ''))}", (about, "dim")]

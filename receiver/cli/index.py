@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from receiver import log
-from receiver.cli.connections import opened, put_in_force, redis_url, routing_of, run
+from receiver.cli.connections import opened, redis_url, routing_of, run
 from receiver.delivery.publisher import connect
-from receiver.events import EventType
 from receiver.lookups import Indexer, Reports
 from receiver.lookups import rebuild as rebuild_index
 from receiver.lookups.routes import RouteStore
@@ -25,7 +24,6 @@ from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from receiver.log import Logger
-    from receiver.routing import Routing
     from receiver.settings import Settings
 
 #: Seconds between steps that forget reports older than the retention.
@@ -64,7 +62,7 @@ async def _index(settings: Settings, logger: Logger, *, beside: bool) -> None:
     store = RouteStore(client, routing, logger)
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     consumer = f"{socket.gethostname()}-{os.getpid()}"
-    indexer = Indexer(client, reports, topics=lambda: _topics(routing), consumer=consumer, log=logger)
+    indexer = Indexer(client, reports, topics=store.topics, consumer=consumer, log=logger)
     await store.open()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,16 +101,11 @@ async def _rebuild(settings: Settings) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with opened(settings) as client:
         routing = routing_of(settings.projects.values())
-        await put_in_force(client, routing)
+        store = RouteStore(client, routing, log.configure("warning"))
+        await store.refresh()
         reports = Reports(client, timedelta(seconds=settings.report_retention))
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)
             return await rebuild_index(
-                client, reports, _topics(routing), lambda done, of: progress.update(task, completed=done, total=of)
+                client, reports, store.topics(), lambda done, of: progress.update(task, completed=done, total=of)
             )
-
-
-def _topics(routing: Routing) -> list[str]:
-    """Return the topics of status reports, as the routes are now."""
-    kinds = (EventType.SUCCESS, EventType.FAIL)
-    return list(dict.fromkeys(routes.table[kind] for routes in routing.projects.values() for kind in kinds))

@@ -13,13 +13,12 @@ from urllib.parse import quote
 
 import click
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from receiver.cli.connections import run, shown
-from receiver.cli.pushing import ACKNOWLEDGED, Plan, Pusher, Tally
+from receiver.cli.connections import run
+from receiver.cli.push_summary import print_summary, summary
+from receiver.cli.pushing import Plan, Pusher, Tally
 from receiver.cli.traffic import Shares, Traffic
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
@@ -30,14 +29,6 @@ if TYPE_CHECKING:
 _SHARE: Final = click.FloatRange(0, 1)
 #: Seconds between two looks at the progress.
 _LOOK: Final = 0.1
-#: What is most likely behind an outcome that went on to the end.
-_HINTS: Final = {
-    "cannot connect": "Nothing listens at that URL: start `receiver serve`, or correct --url.",
-    "HTTP 401": "The service wants a key: give --url 'http://…/sms/callback?key=…'.",
-    "HTTP 403": "This machine's address is in none of the project's allowed_networks.",
-    "HTTP 404": "There is no such project, or no default one: correct the path in --url.",
-    "HTTP 503": "Neither Redis nor the spool took events, or the service was overloaded: see its log and /readyz.",
-}
 
 
 @click.command(
@@ -139,9 +130,9 @@ def simulate(  # noqa: PLR0913 a parameter for each option
     with ExitStack() as files:
         tally = run(_simulate(plan, traffic, _recorder(record, files)))
     if as_json:
-        click.echo(msgspec.json.encode(_summary(plan, tally)))
+        click.echo(msgspec.json.encode(summary(plan.url, tally)))
     else:
-        _print(plan, tally)
+        print_summary(plan.url, tally)
     if tally.given_up:
         sys.exit(1)
 
@@ -201,55 +192,3 @@ async def _show_progress(plan: Plan, tally: Tally) -> None:
             bad = f"{tally.retries:,} retries" if tally.retries else ""
             progress.update(task, completed=tally.done, rate=tally.done / max(tally.seconds, _LOOK), bad=bad)
             await asyncio.sleep(_LOOK)
-
-
-def _summary(plan: Plan, tally: Tally) -> dict[str, object]:
-    return {
-        "url": shown(plan.url),
-        "seconds": round(tally.seconds, 3),
-        "callbacks": tally.sent,
-        "acknowledged": tally.acknowledged,
-        "given_up": tally.given_up,
-        "retries": tally.retries,
-        "duplicates_sent": tally.duplicates,
-        "events_acknowledged": tally.events,
-        "invalid_items_acknowledged": tally.rejected,
-        "callbacks_per_second": round(tally.acknowledged / tally.seconds, 1),
-        "events_per_second": round(tally.events / tally.seconds, 1),
-        "answers": dict(tally.outcomes.most_common()),
-        "latency_ms": tally.percentiles(),
-    }
-
-
-def _print(plan: Plan, tally: Tally) -> None:
-    console = Console(highlight=False)
-    table = Table("answer", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("times", justify="right")
-    for outcome, times in tally.outcomes.most_common():
-        table.add_row(outcome, f"{times:,}", style="green" if outcome == ACKNOWLEDGED else "red")
-    console.print(shown(plan.url), style="dim", soft_wrap=True)
-    console.print(table)
-    per_second = tally.seconds or 1
-    figures = Table.grid(padding=(0, 3))
-    figures.add_column(style="dim")
-    figures.add_row("callbacks", f"{tally.sent:,} sent, {tally.acknowledged:,} acknowledged, {_red(tally.given_up)}")
-    figures.add_row("sent again", f"{tally.retries:,} retries, {tally.duplicates:,} duplicates")
-    figures.add_row("events", f"{tally.events:,} acknowledged" + _invalid(tally))
-    figures.add_row(
-        "speed", f"{tally.acknowledged / per_second:,.0f} callbacks/s, {tally.events / per_second:,.0f} events/s"
-    )
-    latency = ", ".join(f"{name} {value:,.1f} ms" for name, value in tally.percentiles().items())
-    figures.add_row("latency", latency or "no answer")
-    figures.add_row("time", f"{tally.seconds:,.1f} s")
-    console.print(figures)
-    for outcome in tally.outcomes if tally.given_up else ():
-        if outcome in _HINTS:
-            console.print(f"\n{_HINTS[outcome]}", style="yellow")
-
-
-def _invalid(tally: Tally) -> str:
-    return f", and {tally.rejected:,} invalid items into the quarantine" if tally.rejected else ""
-
-
-def _red(given_up: int) -> str:
-    return f"[red]{given_up:,} given up[/red]" if given_up else "0 given up"

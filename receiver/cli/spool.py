@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -113,19 +114,25 @@ def _new_file(path: Path) -> IO[bytes]:
 
 
 def _print_status(folder: Path, found: list[FileStatus]) -> None:
-    table = Table("file", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("events", "disk"):
-        table.add_column(name, justify="right")
-    for name in ("oldest", "state", "topics"):
-        table.add_column(name, overflow="fold" if name == "topics" else "ellipsis")
+    files = _table("file", "events", "disk", "oldest", "state")
     for one in found:
-        topics = "\n".join(f"{count:,} {topic}" for topic, count in one.topics.items())
         oldest = moment(one.oldest, date=True) if one.oldest else ""
-        table.add_row(one.file, f"{one.events:,}", decimal(one.bytes), oldest, _state(one), Text(topics))
+        files.add_row(one.file, f"{one.events:,}", decimal(one.bytes), oldest, _state(one))
+    topics = _table("topic", "events")
+    for topic, count in sum((Counter(one.topics) for one in found), Counter[str]()).most_common():
+        topics.add_row(Text(topic), f"{count:,}")
     console = Console(highlight=False)
-    console.print(table)
-    total = sum(one.events for one in found)
-    console.print(f"{total:,} events wait in {folder}, {decimal(sum(one.bytes for one in found))}.", soft_wrap=True)
+    console.print(f"{sum(one.events for one in found):,} events wait in {folder}", soft_wrap=True)
+    console.print(files)
+    if topics.rows:
+        console.print(topics)
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in ("events", "disk") else "left", overflow="fold")
+    return table
 
 
 def _state(one: FileStatus) -> Text:
@@ -134,7 +141,7 @@ def _state(one: FileStatus) -> Text:
     if one.in_use:
         return Text("in use by a living process", "green")
     if one.parked:
-        return Text(f"free; {one.parked:,} wait for a topic that does not take them", "red")
+        return Text(f"{one.parked:,} not taken by their topic", "red")
     return Text("free", "yellow" if one.events else "dim")
 
 

@@ -27,6 +27,8 @@ _TYPES: Final = {
     "reply": EventType.REPLY,
     "rejected": EventType.REJECTED,
 }
+#: Columns of a terminal that has room for descriptions.
+_ROOMY: Final = 100
 #: Older than any event.
 _EVER: Final = 1e12
 
@@ -130,8 +132,9 @@ def _show_json(data: bytes) -> None:
 
 def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], None]:
     console = Console(highlight=False)
-    printer = LinePrinter(mask=mask, date=date, project=project)
     person = console.is_terminal
+    narrow = person and console.width < _ROOMY
+    printer = LinePrinter(mask=mask, date=date, project=project, narrow=narrow)
 
     def show(data: bytes) -> None:
         # On a terminal a line is a line; into a file or pipe it goes whole.

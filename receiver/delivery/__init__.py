@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from receiver.routing import Routing
     from receiver.settings import Settings
 
-#: Seconds that a disk may take. With the longest publish time-out (1.2 s) an answer is given within 2 s.
+#: Seconds that a disk may take.
 _SPOOL_TIMEOUT: Final = 0.7
 _ROUTES: Final = ("redis", "spool", "refuse")
 
@@ -54,11 +54,8 @@ class Delivery:
         try:
             await self.spool.open()
         except (OSError, sqlite3.Error) as error:
-            raise SettingsError(
-                [
-                    f"the spool in {self.spool.folder} cannot be written: {error}. Set RECEIVER_DATA_DIR to a folder that can be."
-                ]
-            ) from None
+            problem = f"the spool in {self.spool.folder} cannot be written: {error}; set RECEIVER_DATA_DIR."
+            raise SettingsError([problem]) from None
         self._redis.start()
         self._disk.start()
         try:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
 from receiver.delivery.groups import NotTakenError
-from receiver.delivery.spool import SpoolFile, free_files
+from receiver.delivery.spool import lock_file, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from receiver.delivery.breaker import Breaker
     from receiver.delivery.publisher import Publisher
-    from receiver.delivery.spool import Spool, Spooled
+    from receiver.delivery.spool import Spool, Spooled, SpoolFile
     from receiver.log import Logger
 
 #: Events read from disk and published at a time: two script calls, between which live traffic gets its turn.
@@ -43,6 +43,7 @@ class Drain:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._parked_at = 0.0
+        self._unreadable: set[int] = set()
 
     def start(self) -> None:
         """Begin to drain."""
@@ -61,60 +62,82 @@ class Drain:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            if self._breaker.closed:
-                try:
+            try:
+                if self._breaker.closed:
                     await self._drain_all()
-                except NotTakenError as error:
-                    self._breaker.trip(error)
-                except (OSError, sqlite3.Error) as error:
-                    self._logger.error("spool.unreadable", error=str(error))  # noqa: TRY400 a disk fault needs no traceback
-            await self._spool.measure()
+                await self._spool.measure()
+            except NotTakenError as error:
+                self._breaker.trip(error)
+            except (OSError, sqlite3.Error) as error:
+                self._logger.error("spool.unreadable", error=str(error))  # noqa: TRY400 a disk fault needs no traceback
+            except Exception:  # whatever it is: who ends here leaves acknowledged events on the disk for ever
+                self._logger.exception("spool.drain_failed")
             try:
                 await asyncio.wait_for(self._wake.wait(), _LOOK_AGAIN)
             except TimeoutError:
                 continue
 
     async def _drain_all(self) -> None:
-        await self._drain_file(self._spool.file)
-        await self._retry_parked(self._spool.file)
-        for orphan in await self._spool.run(self._orphans):
+        now = asyncio.get_running_loop().time()
+        parked = now - self._parked_at >= _RETRY_PARKED
+        if parked:
+            self._parked_at = now
+        await self._drain_file(self._spool.file, parked=parked)
+        for number in await self._spool.run(numbers, self._spool.folder):
+            orphan = await self._orphan(number)
+            if orphan is None:
+                continue
             try:
-                await self._drain_file(orphan)
+                await self._drain_file(orphan, parked=parked)
             finally:
                 await self._spool.run(orphan.close)
 
-    def _orphans(self) -> list[SpoolFile]:
-        return list(free_files(self._spool.folder, self._spool.max_bytes))
+    async def _orphan(self, number: int) -> SpoolFile | None:
+        """Take over a file that no living process holds. One that is damaged must not hold up the others."""
+        try:
+            return await self._spool.run(lock_file, self._spool.folder, number, self._spool.max_bytes)
+        except (OSError, sqlite3.Error) as error:
+            if number not in self._unreadable:
+                self._unreadable.add(number)
+                self._logger.error("spool.file_unreadable", file=f"{number:03d}.sqlite", error=str(error))  # noqa: TRY400 as above
+            return None
 
-    async def _drain_file(self, spool_file: SpoolFile) -> None:
+    async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:
         progress = Progress(self._logger, asyncio.get_running_loop().time)
         while batch := await self._spool.run(spool_file.oldest, BATCH):
             blocked = await self._publish(batch)
-            safe = [one for one in batch if one.entry.topic not in blocked]
-            await self._spool.run(spool_file.remove, safe)
-            if len(safe) < len(batch):
+            if blocked:
                 stuck = [one for one in batch if one.entry.topic in blocked]
                 await self._spool.run(spool_file.park, stuck)
                 for error in blocked.values():
                     self._logger.error("spool.topic_blocked", error=str(error))
-            progress.add(len(safe))
-            metrics.DRAINED.inc(len(safe))
-            await self._spool.measure()
+            await self._forget(spool_file, batch, blocked, "entries", progress)
+        if parked:
+            await self._retry_parked(spool_file, progress)
         progress.end()
         await self._spool.run(spool_file.shrink)
 
-    async def _retry_parked(self, spool_file: SpoolFile) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._parked_at < _RETRY_PARKED:
-            return
-        self._parked_at = now
-        while batch := await self._spool.run(spool_file.oldest, BATCH, "parked"):
-            blocked = await self._publish(batch)
-            safe = [one for one in batch if one.entry.topic not in blocked]
-            await self._spool.run(spool_file.remove, safe, "parked")
-            metrics.DRAINED.inc(len(safe))
-            if blocked:
-                return
+    async def _retry_parked(self, spool_file: SpoolFile, progress: Progress) -> None:
+        after = 0
+        while batch := await self._spool.run(spool_file.oldest, BATCH, "parked", after):
+            after = batch[-1].seq
+            await self._forget(spool_file, batch, await self._publish(batch), "parked", progress)
+
+    async def _forget(
+        self,
+        spool_file: SpoolFile,
+        batch: list[Spooled],
+        blocked: Mapping[str, NotTakenError],
+        table: str,
+        progress: Progress,
+    ) -> None:
+        """Remove what was published from the disk."""
+        safe = [one for one in batch if one.entry.topic not in blocked]
+        if safe:
+            await self._spool.run(spool_file.remove, safe, table)
+        progress.add(len(safe))
+        metrics.DRAINED.inc(len(safe))
+        await self._spool.measure()
 
     async def _publish(self, batch: list[Spooled]) -> dict[str, NotTakenError]:
         now = asyncio.get_running_loop().time()

@@ -48,20 +48,21 @@ class GroupCommit:
         """Do nothing yet: ``start`` does."""
         self._write = write
         self._waiting: deque[_Waiter] = deque()
+        self._idle = asyncio.Event()
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to write."""
         self._loop = asyncio.get_running_loop()
+        self._idle.set()
         self._pump = asyncio.create_task(self._run(), name="group commit")
 
     async def close(self) -> None:
         """Finish the writes of all who wait, then stop."""
         if self._pump is None:
             return
-        while self._waiting:
-            await asyncio.wait([self._waiting[-1].done])
+        await self._idle.wait()
         self._pump.cancel()
         await asyncio.wait([self._pump])
 
@@ -69,12 +70,14 @@ class GroupCommit:
         """Queue entries. The future ends when all are safe; it raises NotTakenError. Cancelling it stops no write."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(_Waiter(entries, self._loop.time(), done))
+        self._idle.clear()
         self._wake.set()
         return done
 
     async def _run(self) -> None:
         while True:
             if not self._waiting:
+                self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
             group = self._take()

@@ -19,7 +19,7 @@ from receiver.delivery.groups import NotTakenError
 from receiver.events import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from io import TextIOWrapper
     from pathlib import Path
 
@@ -49,11 +49,9 @@ class SpoolFile:
         self.path = path
         self._lock = lock
         self._max_bytes = max_bytes
-        # Two connections: what is added must be on the disk; what was drained may come back after a power cut, since
-        # publishing it again adds nothing.
-        self._adding = self._connect("FULL")
-        self._adding.executescript(_SCHEMA)
-        self._draining = self._connect("NORMAL")
+        #: Up to this place all is safe elsewhere, although a full disk did not let us remove it.
+        self._passed = 0
+        self._open()
 
     def add(self, entries: list[Entry]) -> None:
         """Append entries; they are on the disk when this returns. Raises sqlite3.Error, and then none is."""
@@ -62,18 +60,29 @@ class SpoolFile:
 
     def probe(self) -> None:
         """Write and sync something of no weight. Raises sqlite3.Error."""
+        if not self._opened:
+            self._open()
         with self._adding as transaction:
             transaction.execute("INSERT INTO probe VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET times = times + 1")
 
-    def oldest(self, limit: int, table: str = "entries") -> list[Spooled]:
-        """Return the oldest entries, in the order in which they were added."""
-        rows = self._draining.execute(f"SELECT seq, topic, id, data FROM {table} ORDER BY seq LIMIT ?", (limit,))  # noqa: S608 our own names
+    def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[Spooled]:
+        """Return the oldest entries behind a place, in the order in which they were added."""
+        query = f"SELECT seq, topic, id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
+        rows = self._draining.execute(query, (max(after, self._done_in(table)), limit))
         return [Spooled(seq, Entry(topic, id_, data)) for seq, topic, id_, data in rows]
 
     def remove(self, spooled: list[Spooled], table: str = "entries") -> None:
-        """Forget entries that are safe elsewhere."""
-        with self._draining as transaction:
-            transaction.executemany(f"DELETE FROM {table} WHERE seq = ?", [(one.seq,) for one in spooled])  # noqa: S608 our own names
+        """Forget entries that are safe elsewhere, and with them all that is in front.
+
+        A full disk has no room for the log of a removal: then the place is kept in mind, and ``shrink`` ends the file.
+        """
+        try:
+            with self._draining as transaction:
+                transaction.executemany(f"DELETE FROM {table} WHERE seq = ?", [(one.seq,) for one in spooled])  # noqa: S608 our own names
+        except sqlite3.OperationalError:
+            if table != "entries":
+                raise
+            self._passed = spooled[-1].seq
 
     def park(self, spooled: list[Spooled]) -> None:
         """Put entries aside that their topic does not take, so that they do not hold up the others."""
@@ -86,14 +95,11 @@ class SpoolFile:
         """Return how many entries there are. Exact but for gaps: rows leave from the front."""
         total = 0
         for table in ("entries", "parked"):
-            first, last = self._draining.execute(f"SELECT min(seq), max(seq) FROM {table}").fetchone()  # noqa: S608 our own names
+            # Two look-ups: SQLite answers min and max together by reading the whole table (8 ms for 100,000 events).
+            query = f"SELECT (SELECT min(seq) FROM {table} WHERE seq > ?), (SELECT max(seq) FROM {table})"  # noqa: S608 our own names
+            first, last = self._draining.execute(query, (self._done_in(table),)).fetchone()
             total += 0 if first is None else last - first + 1
         return total
-
-    def by_topic(self) -> dict[str, int]:
-        """Return how many entries wait for each topic. Reads the whole file."""
-        query = "SELECT topic, count(*) FROM (SELECT topic FROM entries UNION ALL SELECT topic FROM parked) GROUP BY 1"
-        return dict(self._draining.execute(query).fetchall())
 
     def size(self) -> int:
         """Return the bytes on disk, those of the write-ahead log included."""
@@ -101,7 +107,11 @@ class SpoolFile:
 
     def shrink(self) -> None:
         """Give the disk space of an emptied file back."""
-        if self.count() == 0 and self.size() > 1 << 20:
+        if self.count() > 0:
+            return
+        if self._passed:
+            self._begin_anew()
+        elif self.size() > 1 << 20:
             self._draining.execute("VACUUM")
             self._draining.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -110,6 +120,26 @@ class SpoolFile:
         self._adding.close()
         self._draining.close()
         self._lock.close()
+
+    def _open(self) -> None:
+        # Two connections: what is added must be on the disk; what was drained may come back, since it adds nothing.
+        self._adding = self._connect("FULL")
+        self._adding.executescript(_SCHEMA)
+        self._draining = self._connect("NORMAL")
+        self._opened = True
+
+    def _done_in(self, table: str) -> int:
+        return self._passed if table == "entries" else 0
+
+    def _begin_anew(self) -> None:
+        """Replace a file of which nothing is needed any more. The lock is ours throughout."""
+        self._adding.close()
+        self._draining.close()
+        self._opened = False
+        for suffix in ("", "-wal", "-shm"):  # in this order: SQLite discards a log without its file
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._passed = 0
+        self._open()
 
     def _connect(self, synchronous: str) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, check_same_thread=False, timeout=1)
@@ -139,12 +169,9 @@ def lock_file(folder: Path, number: int, max_bytes: int) -> SpoolFile | None:
         raise
 
 
-def free_files(folder: Path, max_bytes: int) -> Iterator[SpoolFile]:
-    """Lock and open, one after the other, the spool files that no living process holds. The caller closes them."""
-    for path in sorted(folder.glob("*.sqlite")):
-        spool_file = lock_file(folder, int(path.stem), max_bytes)
-        if spool_file is not None:
-            yield spool_file
+def numbers(folder: Path) -> list[int]:
+    """Return the numbers of the spool files that there are. Files of other names are nothing to us."""
+    return sorted(int(path.stem) for path in folder.glob("[0-9][0-9][0-9].sqlite"))
 
 
 class Spool:
@@ -160,9 +187,12 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     async def open(self) -> None:
-        """Take a file and probe it. Raises OSError or sqlite3.Error when the folder cannot be written to."""
+        """Take a file and probe it. Raises OSError or sqlite3.Error when there can be none.
+
+        A disk that is full is no reason not to start: Redis may take events, and what is spooled wants to be drained.
+        """
         self._file = await self.run(self._take_file)
-        await self.run(self._file.probe)
+        await self.probe()
         await self.measure()
 
     async def close(self) -> None:
@@ -215,7 +245,12 @@ class Spool:
     def _take_file(self) -> SpoolFile:
         self.folder.mkdir(parents=True, exist_ok=True)
         for number in range(_MOST_FILES):
-            spool_file = lock_file(self.folder, number, self.max_bytes)
+            try:
+                spool_file = lock_file(self.folder, number, self.max_bytes)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                continue  # damaged; the drain says so, and a person has to look
             if spool_file is not None:
                 return spool_file
         raise OSError(f"more than {_MOST_FILES} processes use {self.folder}")

@@ -1,7 +1,8 @@
 """Routes set at run time (UpdateSmsEvent): kept in Redis, seen by every replica within a second.
 
-``{lookups:<project_id>}:routes`` is a hash, event type to topic URN. Where it is silent, the configuration's
-routes hold.
+``{lookups:<project_id>}:routes`` is a hash, event type to topic URN. Where it is silent, the configuration's routes
+hold. ``{lookups:<project_id>}:topics`` is a set: every topic that a change has led to or away from, because events
+that nobody has read yet may still be there.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from receiver.lookups.scripts import project_key
 from receiver.routing import topic_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
 
     from receiver.log import Logger
     from receiver.routing import Routing
@@ -54,22 +56,30 @@ class RouteStore:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
+    def topics(self) -> list[str]:
+        """Return every topic that events are routed to, or were before a change at run time, each once."""
+        routes = self._routing.projects.values()
+        routed = [urn for project in routes for urn in project.routed().values()]
+        return list(dict.fromkeys((*routed, *(urn for project in routes for urn in sorted(project.former)))))
+
     async def change(self, project_id: str, routes: Mapping[EventType, str | None], by: str) -> None:
         """Set routes of a project, or with None take them back to the configured ones; log who did it.
 
         What is not named stays as it is. Raises RedisError or OSError; then it is not known whether it was done.
         """
-        key = _key(project_id)
+        table = self._routing[project_id].table
+        left = [table[kind] for kind in routes]
         async with self._turn:
             async with self._redis.pipeline(transaction=True) as pipe:
                 for kind, urn in routes.items():
                     if urn is None:
-                        pipe.hdel(key, kind)
+                        pipe.hdel(_key(project_id), kind)
                     else:
-                        pipe.hset(key, kind, urn)
-                pipe.hgetall(key)
+                        pipe.hset(_key(project_id), kind, urn)
+                pipe.sadd(_topics_key(project_id), *left, *filter(None, routes.values()))
+                _ask(pipe, project_id)
                 replies = await pipe.execute()
-            self._apply(project_id, replies[-1])
+            self._apply(project_id, *replies[-2:])
         table = self._routing[project_id].table
         for kind, urn in routes.items():
             self._log.warning(
@@ -81,13 +91,14 @@ class RouteStore:
         async with self._turn, asyncio.timeout(_PATIENCE):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for project_id in self._routing.projects:
-                    pipe.hgetall(_key(project_id))
-                replies = await pipe.execute()
-            for project_id, stored in zip(self._routing.projects, replies, strict=True):
-                self._apply(project_id, stored)
+                    _ask(pipe, project_id)
+                replies = iter(await pipe.execute())
+            for project_id in self._routing.projects:
+                self._apply(project_id, next(replies), next(replies))
 
-    def _apply(self, project_id: str, stored: Mapping[bytes, bytes]) -> None:
+    def _apply(self, project_id: str, stored: Mapping[bytes, bytes], topics: Iterable[bytes]) -> None:
         routes = self._routing[project_id]
+        routes.former = frozenset(urn.decode(errors="replace") for urn in topics)
         overrides = _valid(project_id, stored)
         if overrides != routes.overrides:
             routes.override(overrides)
@@ -111,6 +122,15 @@ class RouteStore:
 
 def _key(project_id: str) -> str:
     return f"{project_key(project_id)}:routes"
+
+
+def _topics_key(project_id: str) -> str:
+    return f"{project_key(project_id)}:topics"
+
+
+def _ask(pipe: Pipeline, project_id: str) -> None:
+    pipe.hgetall(_key(project_id))
+    pipe.smembers(_topics_key(project_id))
 
 
 def _valid(project_id: str, stored: Mapping[bytes, bytes]) -> Overrides:

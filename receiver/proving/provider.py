@@ -77,13 +77,19 @@ class Provider:
         if self._session is not None:
             await self._session.close()
 
+    def slow_down(self, rate: float, batch: int) -> None:
+        """Post so many events a second, and so many in a callback, from now on."""
+        self.rate, self.batch = rate, batch
+
     async def _keep_posting(self, session: aiohttp.ClientSession) -> None:
         loop = asyncio.get_running_loop()
-        began, sent = loop.time(), 0
+        last, due = loop.time(), 0.0
         while True:
-            due = int((loop.time() - began) * self.rate / self.batch)
-            while sent < due:
-                sent += 1
+            now = loop.time()
+            due += (now - last) * self.rate / self.batch
+            last = now
+            while due >= 1:
+                due -= 1
                 if len(self._posting) < _MOST_IN_FLIGHT:
                     task = asyncio.create_task(self._push(session))
                     self._posting.add(task)

@@ -32,6 +32,7 @@ class Ack(web.Response):
         self._keep_alive = True
         if request.transport is not None:
             request.transport.write(self._wire)
+            await request.writer.drain()  # one that posts on and on without reading its answers has to wait
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

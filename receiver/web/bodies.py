@@ -20,17 +20,18 @@ def reader(timeout: float, max_body: int) -> Body:
     """Return the function that reads a body: ``timeout`` in seconds, ``max_body`` in bytes after decompression.
 
     It raises ReadTimeoutError (408), TooLargeError (413) and SmnError (400). A body that is read twice comes from
-    the wire once. The bound itself is the application's ``client_max_size``.
+    the wire once, unless its limit is below the application's.
     """
 
     async def read(request: web.Request) -> bytes:
         try:
+            limited = request if max_body >= request.client_max_size else request.clone(client_max_size=max_body)
             async with asyncio.timeout(timeout):
-                return await request.read()
+                return await limited.read()
         except TimeoutError:
             raise ReadTimeoutError(f"the body did not arrive within {timeout:g} s") from None
         except web.HTTPRequestEntityTooLarge:
-            raise TooLargeError(f"the body is larger than {max_body} bytes (RECEIVER_MAX_BODY)") from None
+            raise TooLargeError(f"the body is larger than {max_body} bytes") from None
         except web.RequestPayloadError as error:
             raise MALFORMED.error(f"the body cannot be read: {error}") from None
 

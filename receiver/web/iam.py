@@ -11,7 +11,7 @@ import hmac
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import fields, validate
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from receiver.web.auth import Credentials
     from receiver.web.parsing import SmnParser
 
-_NAME = validate.Length(0, 512)
+#: Largest request for a token, in bytes: anybody may send one.
+TOKEN_BODY: Final = 64 << 10
+_NAME: Final = validate.Length(0, 512)
 
 
 class User(Tolerant):

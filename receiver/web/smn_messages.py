@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import ValidationError
@@ -64,7 +65,8 @@ class SmsMessages:
             raise faults.MALFORMED.error("expected an array of messages")
         if len(items) > MOST_MESSAGES:
             raise faults.MALFORMED.error(f"{len(items)} messages are too many: at most {MOST_MESSAGES} in one request")
-        read = [_read(index, item) for index, item in enumerate(items)]
+        # 1,000 take 20 ms, in which nobody else would be answered.
+        read = await asyncio.to_thread(lambda: [_read(index, item) for index, item in enumerate(items)])
         good = [one for one in read if isinstance(one, SentMessage)]
         if items and not good:
             problems = [str(one["message"]) for one in read if isinstance(one, dict)]

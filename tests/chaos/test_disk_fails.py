@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import pytest
+from chaos.disks import fill, small_disk
 from chaos.guarantees import assert_guarantees, refused
 
 from receiver.proving.faults import FAULTS
 from receiver.proving.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from chaos.guarantees import Survives
@@ -25,21 +22,6 @@ async def test_writes_that_fail_are_refused(survives: Survives) -> None:
     async with survives() as stage:
         await FAULTS["disk-refuses"].run(stage, 1.0)
     assert set(refused(stage)) == {503}
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a file system of that size."""
-    folder.mkdir()
-    mounting = subprocess.run(
-        ["/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounting.returncode != 0:
-        pytest.skip(f"cannot mount a small tmpfs: {mounting.stderr.decode().strip() or 'not root'}")
-    try:
-        yield
-    finally:
-        subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
 async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
@@ -57,13 +39,6 @@ async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
             await stage.quiet()
             assert await stage.settled()
             await assert_guarantees(stage)
-
-
-def fill(folder: Path) -> None:
-    """Take what the spool has left of its disk, to the last byte."""
-    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
-        while True:
-            filler.write(bytes(1 << 12))
 
 
 async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:

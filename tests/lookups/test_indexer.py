@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from receiver.lookups import GROUP, Indexer, ReportQuery, Reports, rebuild
+from receiver.lookups.group import Group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -87,9 +88,9 @@ async def test_events_become_reports_and_the_rest_is_skipped_or_counted(
     )
     await lookups_redis.xadd(FAILS, {"another": "field"})
     async with running(lookups_redis) as indexer:
-        await until(lambda: indexer.undecodable == 6)
-        assert (indexer.applied, indexer.skipped, indexer.claimed) == (3, 2, 0)
+        await until(lambda: (indexer.applied, indexer.skipped, indexer.undecodable) == (3, 2, 6))
         await until(lambda: indexer.lag_seconds == 0)
+        assert indexer.claimed == 0
     assert await visible(lookups_redis) == 2
     assert await pending(lookups_redis) == await pending(lookups_redis, FAILS) == 0
 
@@ -179,6 +180,16 @@ async def test_dead_consumers_go_only_when_nothing_of_theirs_is_pending(
         await until(lambda: indexer.claimed == 1)
         await until(lambda: _consumers(lookups_redis, [b"one"]))
     assert await visible(lookups_redis) == 1
+
+
+async def test_a_consumer_with_pending_entries_is_never_deleted(lookups_redis: Redis) -> None:
+    await publish(lookups_redis, TOPIC, event(1))
+    await lookups_redis.xgroup_create(TOPIC, GROUP, id="0")
+    await lookups_redis.xreadgroup(GROUP, "pending", {TOPIC: ">"})
+    await lookups_redis.xgroup_createconsumer(TOPIC, GROUP, "nothing")
+    await lookups_redis.xgroup_createconsumer(TOPIC, GROUP, "me")
+    assert await Group(lookups_redis, "me").reap(TOPIC, idle_ms=0) == 1
+    assert await _consumers(lookups_redis, [b"me", b"pending"])
 
 
 async def _consumers(redis: Redis, names: list[bytes]) -> bool:

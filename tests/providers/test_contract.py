@@ -1,4 +1,4 @@
-"""What every provider keeps to. A provider is tested by its folder of payloads, each with what is expected beside it."""
+"""What every provider keeps to: tested by its folder of payloads, each with what is expected of it beside it."""
 
 from __future__ import annotations
 

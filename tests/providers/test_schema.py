@@ -65,7 +65,7 @@ class Sum(fields.Integer):
 class Broken(fields.String):
     """A field with a bug."""
 
-    def _deserialize(self, value, attr, data, **kwargs):
+    def _deserialize(self, value, attr, data, **kwargs):  # noqa: ARG002 marshmallow's
         raise KeyError(value)
 
 

@@ -190,7 +190,7 @@ async def test_connection_close_is_answered_and_closed(receiver):
 
 
 async def test_expect_100_continue_is_told_to_go_on(receiver, redis):
-    """curl asks so before bodies of some size."""
+    """So curl asks so before bodies of some size."""
     callback = body([report()])
     async with wire(receiver.port) as connection:
         await connection.send(request(path="/sms/callback", Expect="100-continue", Content_Length=str(len(callback))))

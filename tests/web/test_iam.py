@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from signers import OTHER, PROJECT, REGION, TOML, derived, plain, stamp
+from signers import derived, plain, stamp
+from smn import OTHER, PROJECT, REGION, TOML
 
 from receiver.projects import Project, Projects
 from receiver.web.tokens import LIFETIME, Tokens
@@ -16,8 +17,10 @@ from receiver.web.tokens import LIFETIME, Tokens
 if TYPE_CHECKING:
     from conftest import Client, Service
 
+PASSWORD = "the-password"
 
-def asking(password: str = "the-password", user: str = "lookup", **project: str) -> dict[str, Any]:
+
+def asking(password: str = PASSWORD, user: str = "lookup", **project: str) -> dict[str, Any]:
     """Return the body of a request for a token, as SMN's Java and Go SDKs write it."""
     who = {"name": user, "password": password, "domain": {"name": "domain"}}
     scope = {"project": project or {"name": REGION}}

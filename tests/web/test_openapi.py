@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 from servers import Receiver
-from signers import PROJECT, TOML
+from smn import PROJECT, TOML
 
 from receiver.app import create_app
 from receiver.settings import read_settings

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession
-from signers import PROJECT, TOML
+from smn import PROJECT, TOML, Smn
 from yarl import URL
 
+from receiver.events import EventType
+from receiver.log import configure
 from receiver.lookups.reports import Reports
 from receiver.lookups.reports import Status as StatusEvent
+from receiver.lookups.routes import RouteStore
+from receiver.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +48,7 @@ def times(**more: Any) -> dict[str, str]:  # noqa: ANN401 any parameter
     }
 
 
-async def test_register_and_read(smn: Any) -> None:
+async def test_register_and_read(smn: Smn) -> None:
     """A registered text is there, with a colon in its id too; registering it again is no error."""
     for message_id in ("589f2f7343224f8c9597b05a9a0bcsde", "5000:1045710669157053657849499619", "a b%2B+é"):
         path = f"/message/{message_id.replace('%', '%25')}"
@@ -53,7 +57,7 @@ async def test_register_and_read(smn: Any) -> None:
         assert await smn("GET", path) == (200, {"message": SENT["message"]})
 
 
-async def test_unknown_and_expired_messages(smn: Any) -> None:
+async def test_unknown_and_expired_messages(smn: Smn) -> None:
     """A text that was never there and one that has gone are told apart."""
     status, body = await smn("GET", "/message/never")
     assert (status, body["code"]) == (404, "SMN.0102")
@@ -66,7 +70,7 @@ async def test_unknown_and_expired_messages(smn: Any) -> None:
 
 
 @pytest.mark.parametrize("message_id", ["a%2Fb", "x" * 129, "a%0Ab", "%00"])
-async def test_malformed_message_ids(smn: Any, message_id: str) -> None:
+async def test_malformed_message_ids(smn: Smn, message_id: str) -> None:
     """An id that cannot be one is 400, in every call."""
     headers = {"X-Auth-Token": "static-token"}
     path = URL(f"/v2/{PROJECT}/notifications/sms/message/{message_id}", encoded=True)
@@ -75,7 +79,7 @@ async def test_malformed_message_ids(smn: Any, message_id: str) -> None:
         assert (response.status, (await response.json())["code"]) == (400, "SMN.0102")
 
 
-async def test_register_many(smn: Any) -> None:
+async def test_register_many(smn: Smn) -> None:
     """Each message has its own result; a bad one harms no other."""
     good = {"message_id": "m1", **SENT, "submit_time": "2026-11-21T08:00:00+08:00", "fee_num": "3"}
     batch = [good, {"message_id": "m2"}, 5, good, {**SENT, "message_id": "m/3"}, {**good, "message_id": "m4", "x": 1}]
@@ -99,13 +103,14 @@ async def test_register_many(smn: Any) -> None:
         (b"", "empty"),
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
+        (b'[{"message_id":"m","mobile":"1","message":"\\ud800"}]', "not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"message_id":"m"}', "expected an array"),
         (b'[{"message_id":"m"}]', "[0].message"),
         (b"[" + b",".join([b"{}"] * 1001) + b"]", "at most 1000"),
     ],
 )
-async def test_bodies_that_are_none(smn: Any, content: bytes, said: str) -> None:
+async def test_bodies_that_are_none(smn: Smn, content: bytes, said: str) -> None:
     """What cannot be read as a whole is 400, and the message says what is wrong."""
     status, body = await smn("POST", "/message", data=content)
     assert (status, body["code"]) == (400, "SMN.0013")
@@ -121,7 +126,7 @@ async def test_a_body_over_the_limit(service: Service) -> None:
     assert (response.status, (await response.json())["code"]) == (413, "SMN.0013")
 
 
-async def test_reports(smn: Any, redis: redis.asyncio.Redis) -> None:
+async def test_reports(smn: Smn, redis: redis.asyncio.Redis) -> None:
     """Reports have SMN's fields, newest first; what was not registered has the default signature."""
     sent, came = now_ms() - 120_000, now_ms() - 60_000
     await smn("PUT", "/message/m1", json={**SENT, "submit_time": sent})
@@ -178,18 +183,18 @@ async def test_reports(smn: Any, redis: redis.asyncio.Redis) -> None:
         ({"end_time": 1}, "SMN.0114", "The end time must be later than the start time."),
     ],
 )
-async def test_wrong_report_queries(smn: Any, change: dict[str, Any], code: str, message: str) -> None:
+async def test_wrong_report_queries(smn: Smn, change: dict[str, Any], code: str, message: str) -> None:
     """Each mistake has SMN's code and SMN's text."""
     assert await smn("GET", "/report", params=times(**change)) == (400, {"code": code, "message": message})
 
 
-async def test_equal_times(smn: Any) -> None:
+async def test_equal_times(smn: Smn) -> None:
     """Start and end may be the same, as in the document's own example."""
     at = now_ms() - 1000
     assert (await smn("GET", "/report", params=times(start_time=at, end_time=at)))[0] == 200
 
 
-async def test_list_routes(smn: Any) -> None:
+async def test_list_routes(smn: Smn) -> None:
     """All three types, or the one that is asked for; a bare question mark and an empty type are no mistake."""
     for path in ("/callback", "/callback?", "/callback?event_type=", "/callback?offset=0&limit=100"):
         status, body = await smn("GET", path)
@@ -206,14 +211,14 @@ def route(kind: str, urn: str) -> dict[str, Any]:
     return {"callback": [{"event_type": f"sms_{kind}_event", "topic_urn": urn}]}
 
 
-async def topic(smn: Any, kind: str) -> str:  # noqa: ANN401 the fixture
+async def topic(smn: Smn, kind: str) -> str:
     """Return the topic that a type goes to now."""
     _, body = await smn("GET", f"/callback?event_type=sms_{kind}_event")
     urn: str = body["callback"][0]["topic_urn"]
     return urn
 
 
-async def test_update_routes(smn: Any) -> None:
+async def test_update_routes(smn: Smn) -> None:
     """A route that is set is in force at once, leaves the others alone, and can be taken back."""
     assert await smn("PUT", "/callback", json=route("fail", f"{URN}elsewhere")) == (200, {})
     assert await smn("PUT", "/callback", json=route("reply", f"{URN}answers")) == (200, {})
@@ -242,31 +247,45 @@ async def test_update_routes(smn: Any) -> None:
         (None, "SMN.0013"),
     ],
 )
-async def test_wrong_routes(smn: Any, body: Any, code: str) -> None:
+async def test_wrong_routes(smn: Smn, body: object, code: str) -> None:
     """A route that cannot be one is refused with the code of its event type, and nothing changes."""
     status, answer = await smn("PUT", "/callback", data=json.dumps(body))
     assert (status, answer["code"]) == (400, code)
     assert await topic(smn, "fail") == f"{URN}sms_fail"
 
 
-async def test_routes_on_another_replica(service: Service, smn: Any) -> None:
+async def test_routes_on_another_replica(service: Service, smn: Smn) -> None:
     """Another replica routes callbacks by the new table within a second, and one that starts later at once."""
-    replica = type(smn)(await service(TOML))
+    replica = Smn(await service(TOML))
     await smn("PUT", "/callback", json=route("success", f"{URN}moved"))
     end = time.monotonic() + 1
     while await topic(replica, "success") != f"{URN}moved":
         assert time.monotonic() < end, "the other replica did not see it within a second"
         await asyncio.sleep(0.02)
-    assert await topic(type(smn)(await service(TOML)), "success") == f"{URN}moved"
+    assert await topic(Smn(await service(TOML)), "success") == f"{URN}moved"
 
 
-async def test_routes_that_are_none_in_redis(service: Service, smn: Any, redis: redis.asyncio.Redis) -> None:
+async def test_routes_that_are_none_in_redis(service: Service, redis: redis.asyncio.Redis) -> None:
     """What somebody wrote into Redis by hand is used only where it is a route."""
-    hand = {"sms_fail_event": "nonsense", "x": f"{URN}t", "sms_reply_event": f"{URN}fine", b"\xff": b"\xff"}
-    await redis.hset(f"{{lookups:{PROJECT}}}:routes", mapping=hand)
-    replica = type(smn)(await service(TOML))
+    hand = (("sms_fail_event", "nonsense"), ("x", f"{URN}t"), ("sms_reply_event", f"{URN}fine"), ("\xff", "\xff"))
+    for kind, urn in hand:
+        await redis.hset(f"{{lookups:{PROJECT}}}:routes", kind, urn)
+    replica = Smn(await service(TOML))
     assert await topic(replica, "fail") == f"{URN}sms_fail"
     assert await topic(replica, "reply") == f"{URN}fine"
+
+
+async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
+    """A topic that a change leads away from is still named: what lies there unread must not be forgotten."""
+    routing = Routing([("cn-north-4", PROJECT, {})])
+    store = RouteStore(redis, routing, configure("error"))
+    replica = RouteStore(redis, Routing([("cn-north-4", PROJECT, {})]), configure("error"))
+    await store.change(PROJECT, {EventType.FAIL: f"{URN}b"}, "test")
+    await store.change(PROJECT, {EventType.FAIL: f"{URN}c"}, "test")
+    await replica.refresh()
+    assert store.topics() == replica.topics()
+    assert set(store.topics()) == {URN + name for name in ("sms_success", "sms_reply", "sms_fail", "b", "c")}
+    assert routing[PROJECT].table[EventType.FAIL] == f"{URN}c"
 
 
 async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None:

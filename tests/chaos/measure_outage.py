@@ -1,0 +1,93 @@
+"""Measures what an outage costs. Not a test: ``python tests/chaos/measure_outage.py ack``, or another.
+
+``ack``      the time to an ack while Redis is down, at 500 callbacks a second
+``backlog``  how long 200,000 spooled events take to drain beside live traffic: ``backlog 1000000`` for more
+``memory``   how much the service grows in an outage under as much load as this program can make: ``memory 120``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from receiver.proving.stage import Stage
+
+_MIB = 1 << 20
+
+
+async def ack(folder: Path, seconds: float = 30) -> None:
+    """Print percentiles of the ack, with Redis and without."""
+    async with Stage(folder, rate=5000, batch=10) as stage:
+        await stage.traffic()
+        for name in ("with redis", "redis down"):
+            await asyncio.sleep(2)
+            segment = stage.ledger.enter(name)
+            await asyncio.sleep(seconds)
+            stage.ledger.enter("between")
+            times = ", ".join(
+                f"p{100 * share:g} {1000 * segment.percentile(share):.1f} ms" for share in (0.5, 0.99, 0.999)
+            )
+            _say(
+                f"{name}: {len(segment.acks) / seconds:.0f} callbacks/s, {times}, longest {1000 * segment.longest():.1f} ms"
+            )
+            await stage.valkey.kill()
+
+
+async def backlog(folder: Path, events: float = 200_000) -> None:
+    """Print how long the spool takes to drain, the acks of live traffic beside it, and the memory."""
+    async with Stage(folder, rate=40_000, batch=100) as stage:
+        await stage.valkey.kill()
+        await stage.traffic()
+        await stage.until(lambda: stage.ledger.acknowledged >= events, within=600)
+        stage.provider.slow_down(2500, 10)
+        await asyncio.sleep(1)
+        before, most = stage.service.rss_bytes(), 0
+        spooled = stage.spooled()
+        segment = stage.ledger.enter("drain")
+        await stage.valkey.start()
+        began = time.monotonic()
+        while "spool.drained" not in stage.service.log.read_text():  # counting events on disk would slow the drain down
+            most = max(most, stage.service.rss_bytes())
+            await asyncio.sleep(0.1)
+        took = time.monotonic() - began
+        await stage.quiet()
+        verdict = await stage.verdict()
+        _say(
+            f"{spooled:,} spooled events drained in {took:.1f} s after Redis was back; live acks meanwhile: "
+            f"{len(segment.acks) / took:.0f}/s, p99 {1000 * segment.percentile(0.99):.1f} ms, longest "
+            f"{1000 * segment.longest():.0f} ms; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f} MiB; "
+            f"missing {len(verdict.missing)}, doubled {len(verdict.doubled)}"
+        )
+        _say("\n".join(line for line in stage.service.log.read_text().splitlines() if "spool.drained" in line)[:400])
+
+
+async def memory(folder: Path, seconds: float = 120) -> None:
+    """Print the service's memory while Redis is down, under full load."""
+    async with Stage(folder, rate=60_000, batch=100) as stage:
+        await stage.traffic()
+        await asyncio.sleep(5)
+        before = stage.service.rss_bytes()
+        _say(f"with redis: {before / _MIB:.1f} MiB after {stage.ledger.acknowledged:,} events")
+        await stage.valkey.kill()
+        for part in range(1, 7):
+            await asyncio.sleep(seconds / 6)
+            grown = (stage.service.rss_bytes() - before) / _MIB
+            _say(
+                f"{part * seconds / 6:4.0f} s down: {grown:+.1f} MiB, {stage.ledger.acknowledged:,} events acknowledged"
+            )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    command = {"ack": ack, "backlog": backlog, "memory": memory}[sys.argv[1]]
+    with tempfile.TemporaryDirectory() as folder_, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(command(Path(folder_), *map(float, sys.argv[2:])))

@@ -1,0 +1,29 @@
+"""``receiver --help`` and errors in general."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from receiver.cli import receiver
+
+if TYPE_CHECKING:
+    from cli.conftest import Run
+
+_COMMANDS = ("serve", "tail", "simulate", "check", "quarantine", "spool")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in _COMMANDS)])
+def test_help_fits_a_terminal_and_teaches_with_examples(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(receiver, [*command, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    if command != ("serve",):
+        assert "\n  receiver " in result.output or "\n    receiver " in result.output
+
+
+def test_mistakes_in_the_settings_are_sentences(run: Run) -> None:
+    result = run("tail", PORT="http")
+    assert result.returncode == 2
+    assert result.stderr.startswith("receiver: PORT='http'")

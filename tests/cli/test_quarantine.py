@@ -1,0 +1,114 @@
+"""``receiver quarantine``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from messages import QUARANTINE, REPLY, SUCCESS, body, report
+
+from receiver.events import Event, EventType, Sealer
+from receiver.providers.base import Reason, Rejection
+
+if TYPE_CHECKING:
+    from cli.conftest import Run
+    from redis import Redis
+    from servers import Receiver
+
+_RECEIVED = 1_600_000_000_123
+
+
+def _quarantined(redis: Redis, *items: bytes, provider: str = "tencent") -> list[str]:
+    """Quarantine items as an older version might have, whose schema was stricter."""
+    seal = Sealer(provider, "default").seal
+    events: list[Event] = [Rejection.of("", [Reason("sid", "Too long.")], item).event for item in items]
+    assert all(event.type == EventType.REJECTED for event in events)
+    return [str(redis.xadd(QUARANTINE, {"data": seal(event, QUARANTINE, _RECEIVED).data})) for event in events]
+
+
+def _lines(output: str) -> list[Any]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_list_shows_the_newest_items_and_why_they_were_refused(service: Receiver, run_here: Run) -> None:
+    assert service.post(body([report("good"), report("bad", mobile=None)]))[0] == 200
+    service.post(b"not json")
+    shown = run_here("quarantine", "list", "--limit", "1").stdout
+    assert "tencent" in shown
+    assert "not JSON" in shown
+    assert "1 of 2" in shown
+    listed = _lines(run_here("quarantine", "list", "--json").stdout)
+    assert listed[1]["event"]["data"]["reasons"] == ["mobile: Missing data for required field."]
+
+
+def test_show_has_the_item_whole_and_the_reasons(cli_redis: Redis, run_here: Run) -> None:
+    item = '{"sid":"14:aa","text":"\x9b2J","n":[1,2]}'.encode()
+    strange = b"\xff\xfe \x1b[31m"
+    good, bad = _quarantined(cli_redis, item, strange)
+    shown = run_here("quarantine", "show", good).stdout
+    assert "sid: Too long." in shown
+    assert '"sid": "14:aa"' in shown
+    assert "\\xff\\xfe \\u001b[31m" in run_here("quarantine", "show", bad).stdout
+    assert "\x9b" not in shown
+    assert run_here("quarantine", "show", "1-1").returncode == 2
+
+
+def test_retry_publishes_what_is_good_now_and_keeps_the_rest(cli_redis: Redis, run_here: Run) -> None:
+    good = body(report("14:late", surplus=1))
+    still_bad = body(report("x", mobile=None))
+    batch = body([report("a"), report("b", mobile=None)])
+    ids = _quarantined(cli_redis, good, still_bad, batch, b"\xff")
+    result = run_here("quarantine", "retry", "--all")
+    assert "2 published, 2 still invalid." in result.stdout
+    assert f"{ids[1]} still invalid: mobile: Missing data" in result.stdout
+    assert result.returncode == 1
+    events = [json.loads(fields["data"]) for _, fields in cli_redis.xrange(SUCCESS)]
+    assert [event["data"]["message_id"] for event in events] == ["14:late", "a"]
+    assert events[0]["receivedtime"] == "2020-09-13T12:26:40.123Z"
+    left = [id_ for id_, _ in cli_redis.xrange(QUARANTINE)]
+    assert left[:2] == [ids[1], ids[3]]
+    assert len(left) == 3, "what is wrong with an item of the batch is quarantined by itself"
+
+
+def test_retry_removes_nothing_that_is_not_in_its_stream(cli_redis: Redis, run_here: Run) -> None:
+    cli_redis.set(SUCCESS, "in the way")
+    (id_,) = _quarantined(cli_redis, body(report()))
+    result = run_here("quarantine", "retry", id_, "--json")
+    (verdict,) = _lines(result.stdout)
+    assert verdict["outcome"] == "not published"
+    assert "WRONGTYPE" in verdict["reasons"][0]
+    assert cli_redis.xlen(QUARANTINE) == 1
+
+
+def test_retry_publishes_to_the_route_in_force_and_not_twice(cli_redis: Redis, run_here: Run) -> None:
+    cli_redis.hset("{lookups:default}:routes", "sms_success_event", "urn:smn:local:default:elsewhere")
+    for _ in range(2):
+        _quarantined(cli_redis, body(report("14:once")))
+        assert run_here("quarantine", "retry", "--all").returncode == 0
+    assert cli_redis.xlen("urn:smn:local:default:elsewhere") == 1
+    assert cli_redis.xlen(QUARANTINE) == cli_redis.xlen(SUCCESS) == cli_redis.xlen(REPLY) == 0
+
+
+def test_many_items_are_retried_page_by_page(cli_redis: Redis, run_here: Run) -> None:
+    _quarantined(cli_redis, *(body(report(f"14:{number}")) for number in range(450)))
+    assert "450 published." in run_here("quarantine", "retry", "--all").stdout
+    assert cli_redis.xlen(SUCCESS) == 450
+    assert cli_redis.xlen(QUARANTINE) == 0
+
+
+def test_drop_asks_first_and_names_what_is_not_there(cli_redis: Redis, run_here: Run) -> None:
+    first, _ = _quarantined(cli_redis, b"1", b"2")
+    asked = run_here("quarantine", "drop", "--all", stdin="n\n")
+    assert "Drop 2 items of project default for good?" in asked.stderr
+    assert (asked.returncode, cli_redis.xlen(QUARANTINE)) == (1, 2)
+    result = run_here("quarantine", "drop", first, "1-1", "--yes")
+    assert "1-1 not there" in result.stdout
+    assert (result.returncode, cli_redis.xlen(QUARANTINE)) == (1, 1)
+    assert run_here("quarantine", "drop", "--all", stdin="y\n").returncode == 0
+    assert cli_redis.xlen(QUARANTINE) == 0
+
+
+def test_which_items_has_to_be_said(run_here: Run) -> None:
+    assert "--all" in run_here("quarantine", "retry").stderr
+    assert run_here("quarantine", "drop", "1-1", "--all").returncode == 2
+    assert "choose of: default" in run_here("quarantine", "list", "--project", "nobody").stderr

@@ -1,0 +1,120 @@
+"""``receiver spool``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from messages import FAIL, SUCCESS, report
+from servers import free_port
+
+from receiver.delivery.spool import SpoolFile, lock_file
+from receiver.events import Entry, Event, EventType, Sealer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cli.conftest import Run
+    from redis import Redis
+
+_RECEIVED = 1_600_000_000_123
+
+
+def _entries(topic: str, *sids: str) -> list[Entry]:
+    seal = Sealer("tencent", "default").seal
+    data = [json.dumps({"message_id": sid, **report()}).encode() for sid in sids]
+    return [seal(Event(EventType.SUCCESS, None, one), topic, _RECEIVED) for one in data]
+
+
+def _file(folder: Path, number: int) -> SpoolFile:
+    folder.mkdir(parents=True, exist_ok=True)
+    spool_file = lock_file(folder, number, 1 << 30)
+    assert spool_file is not None
+    return spool_file
+
+
+@pytest.fixture
+def folder(environ: dict[str, str]) -> Path:
+    """Return the folder of a spool: one file of nobody's, with 1,500 events for one topic and one for another."""
+    path = Path(environ["RECEIVER_DATA_DIR"]) / "spool"
+    left_behind = _file(path, 0)
+    left_behind.add(_entries(SUCCESS, *map(str, range(1500))) + _entries(FAIL, "f"))
+    left_behind.close()
+    return path
+
+
+@pytest.fixture
+def living(folder: Path) -> Iterator[SpoolFile]:
+    """Hold a file as a living service does, with an event that was just added."""
+    spool_file = _file(folder, 1)
+    spool_file.add(_entries(SUCCESS, "living"))
+    yield spool_file
+    spool_file.close()
+
+
+@pytest.mark.usefixtures("folder", "living")
+def test_status_tells_what_waits_and_which_files_are_in_use(run_here: Run) -> None:
+    free, held = json.loads(run_here("spool", "status", "--json").stdout)
+    assert (free["events"], free["in_use"], free["topics"]) == (1501, False, {SUCCESS: 1500, FAIL: 1})
+    assert (held["events"], held["in_use"], held["oldest"]) == (1, True, "2020-09-13T12:26:40.123Z")
+    shown = run_here("spool", "status").stdout
+    assert "in use by a living process" in shown
+    assert "1,502 events wait" in shown
+
+
+def test_status_of_nothing_says_so(run_here: Run) -> None:
+    assert "There is no spool" in run_here("spool", "status").stdout
+
+
+def test_drain_publishes_what_nobody_holds_once(cli_redis: Redis, run_here: Run, living: SpoolFile) -> None:
+    result = run_here("spool", "drain")
+    assert "1,501 events published." in result.stdout
+    assert "001.sqlite is in use" in result.stderr
+    assert (cli_redis.xlen(SUCCESS), cli_redis.xlen(FAIL)) == (1500, 1)
+    assert living.count() == 1
+    assert "0 events published." in run_here("spool", "drain").stdout
+
+
+def test_drain_keeps_what_a_topic_does_not_take(cli_redis: Redis, run_here: Run, folder: Path) -> None:
+    cli_redis.set(FAIL, "in the way")
+    result = run_here("spool", "drain")
+    assert result.returncode == 1
+    assert "WRONGTYPE" in result.stderr
+    assert "1 events stay" in result.stderr
+    (one,) = json.loads(run_here("spool", "status", "--json").stdout)
+    assert (one["events"], one["parked"]) == (1, 1)
+    cli_redis.delete(FAIL)
+    assert run_here("spool", "drain").returncode == 0
+    assert cli_redis.xlen(FAIL) == 1
+    assert folder.is_dir()
+
+
+@pytest.mark.usefixtures("folder")
+def test_drain_without_redis_loses_nothing(run_here: Run) -> None:
+    result = run_here("spool", "drain", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert json.loads(run_here("spool", "status", "--json").stdout)[0]["events"] == 1501
+
+
+@pytest.mark.usefixtures("folder", "living")
+def test_export_writes_every_event_and_removes_none(run_here: Run, tmp_path: Path) -> None:
+    result = run_here("spool", "export")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["data"]["message_id"] for event in events] == [*map(str, range(1500)), "f", "living"]
+    assert result.stderr == "1,502 events exported.\n"
+    output = tmp_path / "events.jsonl"
+    assert run_here("spool", "export", "-o", str(output)).returncode == 0
+    assert output.read_text() == result.stdout
+    again = run_here("spool", "export", "-o", str(output))
+    assert (again.returncode, "name another file" in again.stderr) == (2, True)
+
+
+def test_a_damaged_file_harms_no_other(cli_redis: Redis, run_here: Run, folder: Path) -> None:
+    (folder / "002.sqlite").write_bytes(b"this is no database, but it is long enough to look like one" * 100)
+    assert run_here("spool", "status").returncode == 1
+    result = run_here("spool", "drain")
+    assert result.returncode == 1
+    assert "002.sqlite cannot be drained" in result.stderr
+    assert cli_redis.xlen(SUCCESS) == 1500

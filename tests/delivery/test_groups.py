@@ -1,0 +1,157 @@
+"""Group commit: what waits goes together, in order, and everyone learns what became of his own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from receiver.delivery.groups import MOST_EVENTS, GroupCommit, NotTakenError
+from receiver.events import Entry
+
+
+def entries(*numbers, topic="t"):
+    """Return entries by number."""
+    return [Entry(topic, number.to_bytes(16, "big"), b"%d" % number) for number in numbers]
+
+
+class Store:
+    """Something that takes writes: each waits until it is let go, and may be told to fail."""
+
+    def __init__(self):
+        """Begin with nothing written."""
+        self.writes = []
+        self.started = asyncio.Queue()
+        self.results = asyncio.Queue()
+
+    async def write(self, batch, _since):
+        """Write when told to."""
+        self.writes.append([int(entry.data) for entry in batch])
+        self.started.put_nowait(None)
+        result = await self.results.get()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+@pytest.fixture
+async def store():
+    """Return a store that tells when a write begins."""
+    return Store()
+
+
+@pytest.fixture
+async def group(store):
+    """Return a group commit into the store."""
+    commit = GroupCommit(store.write)
+    commit.start()
+    yield commit
+    store.results.put_nowait({})
+    async with asyncio.timeout(5):
+        await commit.close()
+
+
+async def test_what_comes_during_a_write_goes_into_the_next_one_together(store, group):
+    """In the order in which it came, and one write at a time."""
+    first = group.commit(entries(1))
+    await store.started.get()
+    others = [group.commit(entries(number)) for number in (2, 3, 4)]
+    assert not first.done()
+    store.results.put_nowait({})
+    await first
+    await store.started.get()
+    assert not any(other.done() for other in others)
+    store.results.put_nowait({})
+    await asyncio.gather(*others)
+    assert store.writes == [[1], [2, 3, 4]]
+
+
+async def test_a_write_is_bounded_and_a_callers_entries_stay_together(store, group):
+    """Also those of one caller that are more than the bound by themselves."""
+    big = group.commit(entries(*range(MOST_EVENTS + 1)))
+    more = [group.commit(entries(*range(MOST_EVENTS - 1))), group.commit(entries(1)), group.commit(entries(2))]
+    for _ in range(3):
+        store.results.put_nowait({})
+    await asyncio.gather(big, *more)
+    assert [len(write) for write in store.writes] == [MOST_EVENTS + 1, MOST_EVENTS, 1]
+
+
+async def test_a_failed_write_is_told_to_all_who_wait(store, group):
+    """Those in the queue need not wait for a time-out of their own; those who come later have a new chance."""
+    first = group.commit(entries(1))
+    await store.started.get()
+    queued = group.commit(entries(2))
+    store.results.put_nowait(NotTakenError("timeout", "no reply"))
+    for future in (first, queued):
+        with pytest.raises(NotTakenError, match="no reply"):
+            await future
+    later = group.commit(entries(3))
+    store.results.put_nowait({})
+    await later
+    assert store.writes == [[1], [3]]
+
+
+async def test_a_topic_that_fails_is_told_to_those_who_write_to_it(store, group):
+    """The others are safe."""
+    good, bad = group.commit(entries(1)), group.commit(entries(2, topic="bad"))
+    both = group.commit(entries(3) + entries(4, topic="bad"))
+    store.results.put_nowait({"bad": NotTakenError("WRONGTYPE", "no stream", "bad")})
+    await good
+    for future in (bad, both):
+        with pytest.raises(NotTakenError, match="no stream") as caught:
+            await future
+        assert caught.value.topic == "bad"
+
+
+async def test_a_failure_that_nobody_thought_of_does_not_end_the_writes(store, group):
+    """It is a failure of that write alone."""
+    first = group.commit(entries(1))
+    store.results.put_nowait(ZeroDivisionError("a bug"))
+    with pytest.raises(NotTakenError, match="a bug"):
+        await first
+    second = group.commit(entries(2))
+    store.results.put_nowait({})
+    await second
+
+
+async def test_a_caller_that_goes_away_does_not_stop_the_write_of_others(store, group):
+    """Nor its own: it is in the queue already."""
+    gone, other = group.commit(entries(1)), group.commit(entries(2))
+    gone.cancel()
+    store.results.put_nowait({})
+    await other
+    assert store.writes == [[1, 2]]
+
+
+async def test_closing_waits_for_the_write_under_way_and_for_those_that_wait(store):
+    """What was handed in becomes safe before the connection is let go."""
+    group = GroupCommit(store.write)
+    group.start()
+    first = group.commit(entries(1))
+    await store.started.get()
+    second = group.commit(entries(2))
+    closing = asyncio.create_task(group.close())
+    store.results.put_nowait({})
+    store.results.put_nowait({})
+    async with asyncio.timeout(5):
+        await closing
+        await asyncio.gather(first, second)
+
+
+async def test_closing_waits_for_a_write_under_way_when_nobody_else_waits(store):
+    """The last callback before the stop is no less safe than the others."""
+    group = GroupCommit(store.write)
+    group.start()
+    last = group.commit(entries(1))
+    await store.started.get()
+    closing = asyncio.create_task(group.close())
+    await asyncio.wait([closing], timeout=0.05)
+    store.results.put_nowait({})
+    async with asyncio.timeout(5):
+        await closing
+        await last
+
+
+async def test_closing_what_was_never_started_is_nothing(store):
+    """A start that failed is cleaned up all the same."""
+    await GroupCommit(store.write).close()

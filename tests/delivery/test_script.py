@@ -1,0 +1,156 @@
+"""publish.lua on Valkey and on Redis 7: once in the stream, and what is not in the stream is not marked as seen."""
+
+from __future__ import annotations
+
+import pytest
+import redis.asyncio
+from redis.crc import key_slot
+from redis.exceptions import ResponseError
+
+from receiver.delivery.publisher import SCRIPT
+
+TOPIC = "urn:smn:local:default:sms_success"
+WINDOW = 86400
+LAST = 2**64 - 1
+
+
+@pytest.fixture(params=["valkey", "redis7"])
+async def server(request):
+    """Return a client of an empty server of each kind."""
+    async with redis.asyncio.from_url(request.getfixturevalue(request.param).url) as client:
+        await client.flushall()
+        yield client
+        await client.config_set("maxmemory", 0)
+
+
+@pytest.fixture
+def publish(server):
+    """Call the script with the numbers of events; an event's id is 16 bytes."""
+    script = server.register_script(SCRIPT)
+
+    async def call(*numbers, topic=TOPIC):
+        events = [part for number in numbers for part in (number.to_bytes(16, "big"), b"data %d" % number)]
+        return await script(keys=[topic], args=[WINDOW, *events])
+
+    return call
+
+
+async def stored(server, topic=TOPIC):
+    """Return the numbers in the stream."""
+    entries = await server.xrange(topic)
+    assert all(set(fields) == {b"data"} for _, fields in entries)
+    return [int(fields[b"data"].split()[1]) for _, fields in entries]
+
+
+async def bucket(server):
+    """Return the number of the current window by the server's clock."""
+    return (await server.time())[0] // WINDOW
+
+
+def seen(number, topic=TOPIC):
+    """Return the name of the set of ids seen in a window."""
+    return f"{{{topic}}}:seen:{number}"
+
+
+async def test_new_events_are_added_in_their_order(server, publish):
+    """And the reply says how many."""
+    assert await publish(3, 1, 2) == 3
+    assert await stored(server) == [3, 1, 2]
+
+
+async def test_an_event_is_added_once_within_a_call_and_across_calls(server, publish):
+    """The first of a kind is."""
+    assert await publish(1, 1, 2, 1) == 2
+    assert await publish(2, 3, 2) == 1
+    assert await publish(1, 2, 3) == 0
+    assert await stored(server) == [1, 2, 3]
+
+
+async def test_topics_do_not_share_what_they_have_seen(server, publish):
+    """After a change of routes an event may be in both."""
+    other = "urn:smn:local:default:other"
+    assert await publish(1) == await publish(1, topic=other) == 1
+    assert await stored(server, other) == [1]
+
+
+async def test_an_event_is_known_in_the_next_window_and_forgotten_in_the_one_after(server, publish):
+    """So it is known for one to two windows, whenever it came."""
+    await publish(1)
+    now = await bucket(server)
+    await server.rename(seen(now), seen(now - 1))
+    assert await publish(1, 2) == 1
+    assert await server.smembers(seen(now)) == {(2).to_bytes(16, "big")}
+    await server.rename(seen(now - 1), seen(now - 2))
+    assert await publish(1, 2) == 1
+    assert await stored(server) == [1, 2, 1]
+
+
+async def test_what_was_seen_expires_with_the_end_of_the_next_window(server, publish):
+    """Nothing is left behind by a topic that falls silent."""
+    await publish(1)
+    now = await bucket(server)
+    assert await server.expiretime(seen(now)) == (now + 2) * WINDOW
+    await publish(2)
+    assert await server.expiretime(seen(now)) == (now + 2) * WINDOW
+
+
+async def test_all_keys_are_in_the_cluster_slot_of_the_stream(server, publish):
+    """The topic stands in braces in the names of the sets, so a cluster runs the script."""
+    await publish(1)
+    names = await server.keys()
+    assert len(names) == 2
+    assert {key_slot(name) for name in names} == {key_slot(TOPIC.encode())}
+
+
+async def test_an_add_that_fails_half_way_marks_only_what_was_added(server, publish):
+    """A stream whose last id is two below the greatest takes two more: the third is not lost when it comes again."""
+    await server.xadd(TOPIC, {"data": "data 0"}, id=f"{LAST}-{LAST - 2}")
+    with pytest.raises(ResponseError, match=r"exhausted|equal or smaller"):
+        await publish(1, 2, 3, 4)
+    assert await stored(server) == [0, 1, 2]
+    await server.delete(TOPIC)
+    assert await publish(1, 2, 3, 4) == 2
+    assert await stored(server) == [3, 4]
+
+
+async def test_a_key_that_is_no_stream_takes_nothing_and_nothing_is_marked(server, publish):
+    """The error says so."""
+    await server.set(TOPIC, "a text")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await publish(1)
+    assert await server.keys("*seen*") == []
+    await server.delete(TOPIC)
+    assert await publish(1) == 1
+
+
+async def test_a_set_of_the_wrong_type_is_an_error_before_anything_is_added(server, publish):
+    """Adding without being able to mark would double the next time."""
+    await server.set(seen(await bucket(server)), "a text")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await publish(1)
+    assert not await server.exists(TOPIC)
+
+
+async def test_without_memory_nothing_is_added_and_nothing_is_marked(server, publish):
+    """With memory again, everything is."""
+    await publish(1)
+    await server.config_set("maxmemory", 1)
+    with pytest.raises(ResponseError, match=r"OOM|maxmemory"):
+        await publish(2, 3)
+    await server.config_set("maxmemory", 0)
+    assert await publish(1, 2, 3) == 2
+    assert await stored(server) == [1, 2, 3]
+
+
+async def test_five_hundred_events_fit_into_one_call(server, publish):
+    """The bound that the publisher keeps to; Lua's own is some thousand."""
+    assert await publish(*range(500)) == 500
+    assert await publish(*range(250, 750)) == 250
+    assert await stored(server) == list(range(750))
+
+
+async def test_ids_are_bytes_and_not_text(server, publish):
+    """Nulls, line ends and bytes that are no UTF-8 tell ids apart."""
+    numbers = [0, 10, 13, 255 << 120, (255 << 120) + 10, 2**128 - 1]
+    assert await publish(*numbers) == len(numbers)
+    assert await publish(*numbers) == 0

