@@ -146,7 +146,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each ``RECEIVER_…`` variable that is no setting: most likely a slip of the pen."""
-    known = [env_name(f.name) for f in dataclasses.fields(Settings)]
+    known = [env_name(f.name) for f in dataclasses.fields(Settings) if f.metadata]
     found = []
     for name in environ:
         if name.startswith("RECEIVER_") and name not in known:

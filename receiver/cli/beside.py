@@ -48,7 +48,14 @@ async def _keep(settings: Settings, environ: dict[str, str], logger: Logger) -> 
         environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         while True:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "receiver", "index", "--beside", env=environ, start_new_session=True
+                sys.executable,
+                "-m",
+                "receiver",
+                "index",
+                "--beside",
+                str(os.getpid()),
+                env=environ,
+                start_new_session=True,
             )
             try:
                 code = await child.wait()

@@ -34,19 +34,19 @@ _NICE: Final = 10
 
 
 @click.group(invoke_without_command=True)
-@click.option("--beside", is_flag=True, help="Give way to other processes: what `receiver serve` starts.")
+@click.option("--beside", type=int, metavar="PID", help="Give way to this process, and end with it.")
 @click.pass_context
-def index(context: click.Context, *, beside: bool) -> None:
+def index(context: click.Context, beside: int | None) -> None:
     """Keep the report index that ListSmsMsgReport answers from.
 
     `receiver serve` runs one beside itself. Run it on its own (any number, they share the work) and set
     RECEIVER_INDEX=0 for `receiver serve` to scale them apart.
     """
     if context.invoked_subcommand is None:
-        if beside:
+        if beside is not None:
             os.nice(_NICE)
         settings = read_settings(os.environ)
-        run(_index(settings, log.configure(settings.log_level), beside=beside))
+        run(_index(settings, log.configure(settings.log_level), beside))
 
 
 @index.command()
@@ -56,7 +56,7 @@ def rebuild() -> None:
     click.echo(f"{applied:,} status events applied")
 
 
-async def _index(settings: Settings, logger: Logger, *, beside: bool) -> None:
+async def _index(settings: Settings, logger: Logger, beside: int | None) -> None:
     client = connect(redis_url(settings))
     routing = routing_of(settings.projects.values())
     store = RouteStore(client, routing, logger)
@@ -68,8 +68,8 @@ async def _index(settings: Settings, logger: Logger, *, beside: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = [asyncio.create_task(indexer.run()), asyncio.create_task(_expire(reports, logger))]
-    if beside:
-        working.append(asyncio.create_task(_end_with(os.getppid(), stop)))
+    if beside is not None:
+        working.append(asyncio.create_task(_end_with(beside, stop)))
     logger.info("indexer.started", consumer=consumer)
     await stop.wait()
     for task in working:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a disk may take.
 _SPOOL_TIMEOUT: Final = 0.7
+#: Connections that drain the spool.
+_DRAINERS: Final = 4
 _ROUTES: Final = ("redis", "spool", "refuse")
 
 
@@ -37,13 +39,16 @@ class Delivery:
         self.room = Room(settings.max_inflight_bytes, settings.max_inflight_events)
         self._client = connect(redis_url)
         self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
-        self._drainer = Publisher(self._client, max(5.0, settings.publish_timeout), settings.dedupe_window)
+        self._drainers = [
+            Publisher(self._client, max(5.0, settings.publish_timeout), settings.dedupe_window)
+            for _ in range(_DRAINERS)
+        ]
         self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
         self._redis = GroupCommit(self._publisher.write)
         self.breaker = Breaker(self._prober.probe, self._changed, logger)
         self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers)
         self._disk = GroupCommit(self.spool.write)
-        self._drain = Drain(self.spool, self._drainer, self.breaker, logger)
+        self._drain = Drain(self.spool, self._drainers, self.breaker, logger)
         self._retention = Retention(
             self._client, lambda: routing.topics(groups), settings.retention, settings.max_entries, logger
         )
@@ -77,7 +82,7 @@ class Delivery:
         await self._retention.close()
         await self._drain.close()
         await self.breaker.close()
-        for publisher in (self._publisher, self._drainer, self._prober):
+        for publisher in (self._publisher, *self._drainers, self._prober):
             await publisher.close()
         await self._client.aclose()
         await self.spool.close()

@@ -67,7 +67,7 @@ class GroupCommit:
         await asyncio.wait([self._pump])
 
     def commit(self, entries: list[Entry]) -> asyncio.Future[None]:
-        """Queue entries. The future ends when all are safe; it raises NotTakenError. Cancelling it stops no write."""
+        """Queue entries. The future ends when all are safe; it raises NotTakenError. Cancelling it gives up waiting."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(_Waiter(entries, self._loop.time(), done))
         self._idle.clear()
@@ -81,6 +81,8 @@ class GroupCommit:
                 self._wake.clear()
                 await self._wake.wait()
             group = self._take()
+            if not group:
+                continue
             try:
                 failed = await self._write([entry for waiter in group for entry in waiter.entries], group[0].since)
             except NotTakenError as error:
@@ -96,18 +98,22 @@ class GroupCommit:
                 _finish(group, failed)
 
     def _take(self) -> list[_Waiter]:
-        group = [self._waiting.popleft()]
-        events = len(group[0].entries)
-        while self._waiting and events + len(self._waiting[0].entries) <= MOST_EVENTS:
-            group.append(self._waiting.popleft())
-            events += len(group[-1].entries)
+        """Take the longest waiting. Who gave up was refused, and would pile up behind a slow disk."""
+        group: list[_Waiter] = []
+        events = 0
+        while self._waiting and (not group or events + len(self._waiting[0].entries) <= MOST_EVENTS):
+            waiter = self._waiting.popleft()
+            if not waiter.done.done():
+                group.append(waiter)
+                events += len(waiter.entries)
         return group
 
 
 def _fail(waiters: list[_Waiter], error: NotTakenError) -> None:
     for waiter in waiters:
         if not waiter.done.done():
-            waiter.done.set_exception(error)
+            # An exception of its own: raised by many, one would collect the frames of all of them.
+            waiter.done.set_exception(NotTakenError(error.reason, str(error), error.topic))
 
 
 def _finish(group: list[_Waiter], failed: Mapping[str, NotTakenError]) -> None:

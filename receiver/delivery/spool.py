@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from receiver import metrics
@@ -19,7 +20,7 @@ from receiver.delivery.groups import NotTakenError
 from receiver.events import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from io import TextIOWrapper
     from pathlib import Path
 
@@ -78,7 +79,8 @@ class SpoolFile:
         """
         try:
             with self._draining as transaction:
-                transaction.executemany(f"DELETE FROM {table} WHERE seq = ?", [(one.seq,) for one in spooled])  # noqa: S608 our own names
+                query = f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?"  # noqa: S608 our own names
+                transaction.executemany(query, _runs([one.seq for one in spooled]))
         except sqlite3.OperationalError:
             if table != "entries":
                 raise
@@ -147,6 +149,13 @@ class SpoolFile:
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // _PAGE)}")
         return connection
+
+
+def _runs(places: list[int]) -> Iterator[tuple[int, int]]:
+    """Return the first and the last of each run without a gap: as a rule there is one, and one statement deletes it."""
+    for _, run in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
+        found = [place for _, place in run]
+        yield found[0], found[-1]
 
 
 def _row(entry: Entry) -> tuple[str, bytes, bytes]:

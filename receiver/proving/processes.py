@@ -108,6 +108,11 @@ class Child:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used (Linux)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def _gone(self) -> int:
         end = time.monotonic() + _STOP_TIMEOUT
         while self.alive and time.monotonic() < end:  # noqa: ASYNC110 nobody tells when a process ends

@@ -51,16 +51,18 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
         segment = stage.ledger.enter("drain")
         await stage.valkey.start()
         began = time.monotonic()
+        cpu = stage.service.cpu_seconds()
         while "spool.drained" not in stage.service.log.read_text():  # counting events on disk would slow the drain down
             most = max(most, stage.service.rss_bytes())
             await asyncio.sleep(0.1)
         took = time.monotonic() - began
+        cpu = stage.service.cpu_seconds() - cpu
         await stage.quiet()
         verdict = await stage.verdict()
         _say(
             f"{spooled:,} spooled events drained in {took:.1f} s after Redis was back; live acks meanwhile: "
             f"{len(segment.acks) / took:.0f}/s, p99 {1000 * segment.percentile(0.99):.1f} ms, longest "
-            f"{1000 * segment.longest():.0f} ms; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f} MiB; "
+            f"{1000 * segment.longest():.0f} ms; processor: service {cpu:.1f} s, Valkey {stage.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f} MiB; "
             f"missing {len(verdict.missing)}, doubled {len(verdict.doubled)}"
         )
         _say("\n".join(line for line in stage.service.log.read_text().splitlines() if "spool.drained" in line)[:400])

@@ -47,7 +47,7 @@ async def publisher(redis_url):
 async def drain(spool, publisher):
     """Return a drain that is not started, and its breaker."""
     breaker = Breaker(publisher.probe, lambda: None, LOGGER)
-    made = Drain(spool, publisher, breaker, LOGGER)
+    made = Drain(spool, [publisher], breaker, LOGGER)
     yield made
     await made.close()
     await breaker.close()
@@ -71,6 +71,24 @@ async def test_what_waits_on_disk_goes_to_redis_oldest_first(spool, drain, redis
     drain.start()
     await until(lambda: _empty(spool))
     assert await stored(redis) == list(range(2 * BATCH + 5))
+
+
+async def test_several_connections_drain_side_by_side(spool, drain, publisher, redis, redis_url):
+    """Everything arrives once; the order holds within a connection's share."""
+    client = connect(redis_url)
+    more = [Publisher(client, 2, 86400) for _ in range(3)]
+    wide = Drain(spool, [publisher, *more], drain._breaker, LOGGER)  # noqa: SLF001 the same Redis
+    await spool.write(entries(*range(5 * BATCH)), 0)
+    wide.start()
+    await until(lambda: _empty(spool))
+    await wide.close()
+    for one in more:
+        await one.close()
+    await client.aclose()
+    found = await stored(redis)
+    assert sorted(found) == list(range(5 * BATCH))
+    shares = [[number for number in found if number // BATCH == share] for share in range(5)]
+    assert all(share == sorted(share) for share in shares)
 
 
 async def _empty(spool):
@@ -190,7 +208,7 @@ async def test_a_publish_that_fails_trips_the_breaker_and_removes_nothing(spool,
     client = connect("redis://127.0.0.1:1/0")
     publisher = Publisher(client, 0.2, 86400)
     breaker = Breaker(publisher.probe, lambda: None, LOGGER)
-    drain = Drain(spool, publisher, breaker, LOGGER)
+    drain = Drain(spool, [publisher], breaker, LOGGER)
     await spool.write(entries(1), 0)
     with pytest.raises(NotTakenError):
         await publisher.probe()

@@ -114,13 +114,29 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_the_writes(store, g
     await second
 
 
-async def test_a_caller_that_goes_away_does_not_stop_the_write_of_others(store, group):
-    """Nor its own: it is in the queue already."""
-    gone, other = group.commit(entries(1)), group.commit(entries(2))
+async def test_a_caller_that_gives_up_while_it_waits_is_not_written_and_harms_no_other(store, group):
+    """It was refused. Written all the same, those who give up would pile up behind a slow disk."""
+    first = group.commit(entries(1))
+    await store.started.get()
+    gone, other = group.commit(entries(2)), group.commit(entries(3))
     gone.cancel()
     store.results.put_nowait({})
+    store.results.put_nowait({})
+    await first
     await other
-    assert store.writes == [[1, 2]]
+    assert store.writes == [[1], [3]]
+
+
+async def test_a_caller_that_gives_up_does_not_stop_a_write_under_way(store, group):
+    """Others may be in it."""
+    gone = group.commit(entries(1))
+    await store.started.get()
+    gone.cancel()
+    store.results.put_nowait({})
+    second = group.commit(entries(2))
+    store.results.put_nowait({})
+    await second
+    assert store.writes == [[1], [2]]
 
 
 async def test_closing_waits_for_the_write_under_way_and_for_those_that_wait(store):

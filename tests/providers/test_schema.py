@@ -200,7 +200,7 @@ objects = st.dictionaries(keys, values, max_size=4)
 
 
 @pytest.mark.parametrize("name", ZOO)
-@settings(max_examples=settings().max_examples // 2)  # there are many schemas
+@settings(max_examples=settings().max_examples // 4)  # there are many schemas
 @given(objects | values)
 def test_what_the_struct_accepts_the_schema_loads_with_the_same_values(name, value):
     """For any JSON and every feature of marshmallow that schemas may use."""
