@@ -1,6 +1,6 @@
-"""How fast is the receiver, between its floor (bare aiohttp) and its ceiling (XADD alone), in one run?
+"""The receiver between its floor (bare aiohttp) and its ceiling (XADD alone), in one run.
 
-    .venv/bin/python tests/bench/callbacks.py            # about two minutes; needs Debian's packages wrk and redis-tools
+    .venv/bin/python tests/bench/callbacks.py            # two minutes; needs Debian's wrk and redis-tools
 
 Servers are pinned to processor 0 and the load and Redis to processor 1 where there are two. Absolute figures differ
 from machine to machine; the ratios are what to look at.
@@ -155,7 +155,9 @@ def table(rows: list[Row]) -> Table:
         ratio = f"{rate / floors[row['batch']]:.2f}" if row["batch"] in floors else ""
         cells = [f"{row[key]:.2f}" if key in row else "" for key in ("p50_ms", "p99_ms", "server_us_per_event")]
         rest = [f"{row[key]:.1f}" if key in row else "" for key in ("redis_us_per_event", "megabytes_under_load")]
-        shown.add_row(row["server"], str(row["batch"]), f"{rate:,.0f}", f"{rate * row['batch']:,.0f}", ratio, *cells, *rest)
+        shown.add_row(
+            row["server"], str(row["batch"]), f"{rate:,.0f}", f"{rate * row['batch']:,.0f}", ratio, *cells, *rest
+        )
     return shown
 
 
