@@ -21,7 +21,7 @@ class Answer(NamedTuple):
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 any JSON
+    def json(self) -> Any:
         """The body, decoded."""
         return json.loads(self.body)
 

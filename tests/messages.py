@@ -15,7 +15,7 @@ QUARANTINE = "urn:smn:local:default:quarantine"
 OK = {"result": 0, "errmsg": "OK"}
 
 
-def report(sid: str = "5000:1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 any JSON
+def report(sid: str = "5000:1", **changes: Any) -> dict[str, Any]:
     """Return a status report; a change to None leaves the field out."""
     fields: dict[str, Any] = {
         "user_receive_time": "2015-10-17 08:03:04",
@@ -30,7 +30,7 @@ def report(sid: str = "5000:1", **changes: Any) -> dict[str, Any]:  # noqa: ANN4
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def reply(text: str = "TD", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 any JSON
+def reply(text: str = "TD", **changes: Any) -> dict[str, Any]:
     """Return a reply; a change to None leaves the field out."""
     fields: dict[str, Any] = {
         "extend": "01",
@@ -44,7 +44,7 @@ def reply(text: str = "TD", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 a
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def body(value: Any) -> bytes:  # noqa: ANN401 any JSON
+def body(value: Any) -> bytes:
     """Return a value as the body of a callback."""
     return json.dumps(value, ensure_ascii=False).encode()
 

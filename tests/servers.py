@@ -34,7 +34,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(found: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:  # noqa: ANN401 what the caller looks for
+def eventually(found: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
     """Ask until the answer is true, and return it. The one place where tests wait for another process."""
     end = time.monotonic() + timeout
     while True:

@@ -48,7 +48,7 @@ class Smn:
         """Keep the client."""
         self.client = client
 
-    async def __call__(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 aiohttp's
+    async def __call__(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
         """Return the status and the body of an answer, without its ``request_id``."""
         headers = {"X-Auth-Token": "static-token", "Content-Type": "application/json; charset=UTF-8"}
         response = await self.client.request(method, SMS + path, headers=headers, **options)

@@ -22,7 +22,7 @@ def survives(tmp_path: Path) -> Survives:
     """Give a scene under load to break; when the block ends, everything that was promised has to be there, once."""
 
     @asynccontextmanager
-    async def scene(**arguments: Any) -> AsyncIterator[Stage]:  # noqa: ANN401 what a Stage takes
+    async def scene(**arguments: Any) -> AsyncIterator[Stage]:
         async with Stage(tmp_path, **arguments) as stage:
             await stage.traffic()
             yield stage

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Survives(Protocol):
     """What the fixture ``survives`` gives."""
 
-    def __call__(self, **scene: Any) -> AbstractAsyncContextManager[Stage]:  # noqa: ANN401 what a Stage takes
+    def __call__(self, **scene: Any) -> AbstractAsyncContextManager[Stage]:
         """Set the scene, let it be broken, and check the guarantees."""
 
 

@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, *_arguments: Any) -> None:  # noqa: ANN401 the library's
+    def log_message(self, *_arguments: Any) -> None:
         """Say nothing."""
 
 

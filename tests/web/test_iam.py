@@ -91,7 +91,7 @@ async def test_malformed_requests(smn_client: Client) -> None:
 
 
 @pytest.mark.parametrize("sign", [plain, derived])
-async def test_the_project_of_a_key(smn_client: Client, sign: Any) -> None:  # noqa: ANN401 a signer
+async def test_the_project_of_a_key(smn_client: Client, sign: Any) -> None:
     """A signed question for the project's id is answered with the projects that the key opens."""
     for name, found in ((REGION, [{"id": PROJECT, "name": REGION}]), ("eu-west-0", [])):
         headers = sign("GET", "/v3/projects", [("name", name)], {"X-Sdk-Date": stamp()})

@@ -60,14 +60,14 @@ document = schemathesis.openapi.from_dict(openapi.document())
 
 
 @document.hook("map_path_parameters")
-def in_our_project(_context: Any, parameters: Any) -> Any:  # noqa: ANN401 schemathesis' types
+def in_our_project(_context: Any, parameters: Any) -> Any:
     """Ask about a project that there is."""
     if parameters and "project_id" in parameters:
         parameters["project_id"] = PROJECT
     return parameters
 
 
-def call(case: Any, url: str, *checks: Any) -> None:  # noqa: ANN401 schemathesis' types
+def call(case: Any, url: str, *checks: Any) -> None:
     """Call a generated case with good credentials, and check the answer."""
     headers = {**dict(case.headers or {}), "X-Auth-Token": "static-token"}
     parameters = {**dict(case.query or {}), **({} if case.path.startswith("/v") else {"key": "callback-key"})}
@@ -76,14 +76,14 @@ def call(case: Any, url: str, *checks: Any) -> None:  # noqa: ANN401 schemathesi
 
 @document.parametrize()
 @bounded
-def test_the_service_keeps_to_its_document(case: Any, smn_url: str) -> None:  # noqa: ANN401 schemathesis' case
+def test_the_service_keeps_to_its_document(case: Any, smn_url: str) -> None:
     """Whatever is sent, the answer has a status, a type and a shape that the document promises."""
     call(case, smn_url, *CHECKS)
 
 
 @document.include(operation_id=["UpdateSmsEvent", "CreateToken", "RegisterSmsMessage"]).parametrize()
 @bounded
-def test_what_the_document_forbids_is_refused(case: Any, smn_url: str) -> None:  # noqa: ANN401 schemathesis' case
+def test_what_the_document_forbids_is_refused(case: Any, smn_url: str) -> None:
     """A body that does not fit the document is not accepted."""
     call(case, smn_url, negative_data_rejection)
 

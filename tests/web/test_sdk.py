@@ -47,7 +47,7 @@ class Sdk:
         self.client: Any = builder.with_region(Region(REGION, url)).build()
         self.client.model_package = SimpleNamespace(Answer=Answer)
 
-    def call(self, method: str, path: str, query: list[tuple[str, Any]] | None = None, body: Any = None) -> Any:  # noqa: ANN401 any JSON
+    def call(self, method: str, path: str, query: list[tuple[str, Any]] | None = None, body: Any = None) -> Any:
         """Call a path, signed; return the decoded answer."""
         response = self.client.do_http_request(
             method,

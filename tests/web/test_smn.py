@@ -38,7 +38,7 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def times(**more: Any) -> dict[str, str]:  # noqa: ANN401 any parameter
+def times(**more: Any) -> dict[str, str]:
     """Return the query for the last hour."""
     return {
         "start_time": str(now_ms() - 3600_000),
