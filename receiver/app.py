@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
+#: Set when somebody looks reports up: the report index is of use.
+INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 SHORTCUT: Final = web.AppKey("shortcut", Shortcut)
 #: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
 KEEPALIVE: Final = 75.0
@@ -57,14 +59,16 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     credentials, parser = Credentials(settings.projects, body), SmnParser(body)
     iam = Iam(settings.projects, credentials, SmnParser(reader(settings.read_timeout, TOKEN_BODY)))
     events = SmsEvents(credentials, parser, routing, store)
-    messages = SmsMessages(credentials, parser, Messages(redis))
+    wanted = asyncio.Event()
+    messages = SmsMessages(credentials, parser, Messages(redis), wanted)
     kept = timedelta(seconds=settings.report_retention)
-    reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention)
+    reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention, wanted)
 
     documents = Documents()
     errors = ErrorAnswers(logger)
     app = web.Application(middlewares=[errors], client_max_size=settings.max_body)
     app[OPS] = ops
+    app[INDEX_WANTED] = wanted
     app[SHORTCUT] = Shortcut(gate, callbacks, errors)
     app.add_routes(
         [

@@ -82,8 +82,10 @@ class EmbeddedValkey:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self._folder / "owner.lock").open("w")
-            os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 a supervisor that we become goes on to own it
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A lock of the process, not of the open file: a supervisor that we become goes on to own it, and our
+            # children, which may outlive us when we are killed, do not.
+            os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 its name is the function's
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmbeddedError(
                 f"another receiver runs with its Valkey in {self._folder}. Give this one a RECEIVER_DATA_DIR and a "

@@ -103,7 +103,11 @@ class Settings:
     spool_max_bytes: int = _setting(10 << 30, Size(validate=validate.Range(1 << 20)), "disk that the spool may use")
     retention: float = _setting(72 * 3600.0, _seconds(1, 3650 * 86400), "age at which stream entries may be trimmed")
     max_entries: int = _setting(10_000_000, _count(1), "hard cap of entries a topic, read or not")
-    index: bool = _setting(True, fields.Boolean(), "0: no report index beside the service; run `receiver index`")  # noqa: FBT003
+    index: str = _setting(
+        "auto",
+        fields.String(validate=validate.OneOf(("auto", "1", "0"))),
+        "report index beside the service: 1 from the start, 0 never, auto once somebody looks reports up",
+    )
     report_retention: float = _setting(7 * 86400.0, _seconds(60, 92 * 86400), "time that reports can be looked up")
 
     projects: Projects = dataclasses.field(default_factory=Projects)

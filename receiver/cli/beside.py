@@ -1,7 +1,8 @@
 """The report index beside the service: a child process, so that it takes nothing from the callbacks' event loop.
 
-It runs at a lower priority. Of several services that share a data folder one runs the child; when that one ends,
-another takes over within seconds.
+It runs at a lower priority, and only for those who look reports up: from the start when a project is configured for
+it or has ever done so, else from the first look-up on. The index then catches up from the beginning of the streams. Of
+several services that share a data folder one runs the child; when that one ends, another takes over within seconds.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from receiver.app import INDEX_WANTED
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from io import TextIOWrapper
+    from pathlib import Path
 
     from aiohttp import web
 
     from receiver.log import Logger
+    from receiver.projects import Project
     from receiver.settings import Settings
 
 #: Seconds until a child that ended is started again, and between tries to take over from another service.
@@ -30,18 +35,31 @@ _STOP_TIMEOUT: Final = 5.0
 def add_index(app: web.Application, settings: Settings, redis_url: str, logger: Logger) -> None:
     """Keep a ``receiver index`` running while the application runs, unless the settings say not to."""
 
-    async def index_beside(_app: web.Application) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(_keep(settings, dict(os.environ, REDIS_URL=redis_url), logger))
+    async def index_beside(app: web.Application) -> AsyncIterator[None]:
+        if settings.index == "1" or _lock_of(settings).exists() or any(map(_looks_up, settings.projects.values())):
+            app[INDEX_WANTED].set()
+        environ = dict(os.environ, REDIS_URL=redis_url)
+        keeping = asyncio.create_task(_keep(settings, app[INDEX_WANTED], environ, logger))
         yield
         keeping.cancel()
         await asyncio.wait([keeping])
 
-    if settings.index:
+    if settings.index != "0":
         app.cleanup_ctx.append(index_beside)
 
 
-async def _keep(settings: Settings, environ: dict[str, str], logger: Logger) -> None:
-    with (settings.data_dir / "index.lock").open("w") as lock:
+def _lock_of(settings: Settings) -> Path:
+    """Return the file that the service holds which runs the index; that it is there tells that one has run."""
+    return settings.data_dir / "index.lock"
+
+
+def _looks_up(project: Project) -> bool:
+    return bool(project.sign_id or project.tokens or project.access_keys or project.users)
+
+
+async def _keep(settings: Settings, wanted: asyncio.Event, environ: dict[str, str], logger: Logger) -> None:
+    await wanted.wait()
+    with _lock_of(settings).open("w") as lock:
         while not _locked(lock):  # noqa: ASYNC110 another process lets go of it, and says so to nobody
             await asyncio.sleep(_AGAIN)
         # Files of counts are for the workers alone.

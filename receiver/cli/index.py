@@ -39,8 +39,8 @@ _NICE: Final = 10
 def index(context: click.Context, beside: int | None) -> None:
     """Keep the report index that ListSmsMsgReport answers from.
 
-    `receiver serve` runs one beside itself. Run it on its own (any number, they share the work) and set
-    RECEIVER_INDEX=0 for `receiver serve` to scale them apart.
+    `receiver serve` runs one beside itself as soon as somebody looks reports up. Run it on its own (any number,
+    they share the work) and set RECEIVER_INDEX=0 for `receiver serve` to scale them apart.
     """
     if context.invoked_subcommand is None:
         if beside is not None:

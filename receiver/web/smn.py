@@ -20,7 +20,7 @@ from receiver.web.smn_answers import ReportRow
 from receiver.web.smn_schemas import EventQuery, ReportQueryArgs, Routes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
     from typing import TypeVar
 
     from aiohttp import web
@@ -95,18 +95,22 @@ class SmsReports:
         parser: SmnParser,
         reports: Reports,
         retention: float,
-        clock: Callable[[], float] = time.time,
+        wanted: asyncio.Event,
     ) -> None:
-        """Hand the collaborators over; ``retention`` in seconds, the clock in seconds since the epoch."""
+        """Hand the collaborators over; ``retention`` in seconds.
+
+        ``wanted`` is set by the first look-up: somebody needs the index.
+        """
         self._credentials = credentials
         self._parser = parser
         self._reports = reports
         self._retention_ms = int(retention * 1000)
-        self._clock = clock
+        self._wanted = wanted
 
     async def list(self, request: web.Request) -> web.Response:
         """ListSmsMsgReport: ``GET …/sms/report``, newest first. Raises SmnError."""
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        self._wanted.set()
         arguments: Any = await self._parser.parse(ReportQueryArgs(), request, location="query")
         query = ReportQuery(**arguments)
         self._check_times(query)
@@ -116,5 +120,5 @@ class SmsReports:
     def _check_times(self, query: ReportQuery) -> None:
         if query.end_ms < query.start_ms:
             raise faults.REVERSED.error()
-        if query.start_ms < self._clock() * 1000 - self._retention_ms:
+        if query.start_ms < time.time() * 1000 - self._retention_ms:
             raise faults.TOO_OLD.error()

@@ -31,11 +31,12 @@ _batch_schema = SentInBatch()
 class SmsMessages:
     """Registers messages, and returns their texts for a day."""
 
-    def __init__(self, credentials: Credentials, parser: SmnParser, messages: Messages) -> None:
-        """Hand the collaborators over."""
+    def __init__(self, credentials: Credentials, parser: SmnParser, messages: Messages, wanted: asyncio.Event) -> None:
+        """Hand the collaborators over. ``wanted`` is set by the first registration: somebody needs the index."""
         self._credentials = credentials
         self._parser = parser
         self._messages = messages
+        self._wanted = wanted
 
     async def get(self, request: web.Request) -> web.Response:
         """GetSmsMessage: ``GET …/sms/message/{message_id}``. Raises SmnError: 404 says whether unknown or expired."""
@@ -48,6 +49,7 @@ class SmsMessages:
     async def register(self, request: web.Request) -> web.Response:
         """Register one message: ``PUT …/sms/message/{message_id}``. Idempotent. Raises SmnError."""
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        self._wanted.set()
         message_id = _message_id(request)
         fields: Any = await self._parser.parse(Sent(), request, location="json")
         sent = SentMessage(message_id=message_id, **fields)
@@ -60,6 +62,7 @@ class SmsMessages:
         A bad one harms no other: the answer tells for each what became of it. Raises SmnError when none is good.
         """
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        self._wanted.set()
         items = await self._parser.json(request)
         if not isinstance(items, list):
             raise faults.MALFORMED.error("expected an array of messages")
