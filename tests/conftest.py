@@ -115,7 +115,9 @@ async def client(service: Service) -> Client:
 @pytest.fixture(scope="session")
 def receiver(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     """One ``receiver serve`` without any configuration, for the tests that do not stop or change it."""
-    process = Receiver(tmp_path_factory.mktemp("receiver"), {"REDIS_URL": valkey.url})
+    # On a busy machine half a second may pass without a reply; what is on disk then is not in the stream at once.
+    environ = {"REDIS_URL": valkey.url, "RECEIVER_PUBLISH_TIMEOUT": "1.2s"}
+    process = Receiver(tmp_path_factory.mktemp("receiver"), environ)
     yield process
     assert process.stop() == 0
 

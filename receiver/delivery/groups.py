@@ -80,6 +80,8 @@ class GroupCommit:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
+            # One turn of the loop: those whose bodies have arrived with the first one's go with it.
+            await asyncio.sleep(0)
             group = self._take()
             if not group:
                 continue

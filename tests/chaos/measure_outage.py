@@ -32,9 +32,8 @@ async def ack(folder: Path, seconds: float = 30) -> None:
             times = ", ".join(
                 f"p{100 * share:g} {1000 * segment.percentile(share):.1f} ms" for share in (0.5, 0.99, 0.999)
             )
-            _say(
-                f"{name}: {len(segment.acks) / seconds:.0f} callbacks/s, {times}, longest {1000 * segment.longest():.1f} ms"
-            )
+            longest = 1000 * segment.longest()
+            _say(f"{name}: {len(segment.acks) / seconds:.0f} callbacks/s, {times}, longest {longest:.1f} ms")
             await stage.valkey.kill()
 
 
@@ -60,9 +59,10 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
         await stage.quiet()
         verdict = await stage.verdict()
         _say(
-            f"{spooled:,} spooled events drained in {took:.1f} s after Redis was back; live acks meanwhile: "
+            f"{spooled:,} spooled events drained in {took:.1f} s from Redis' start; live acks meanwhile: "
             f"{len(segment.acks) / took:.0f}/s, p99 {1000 * segment.percentile(0.99):.1f} ms, longest "
-            f"{1000 * segment.longest():.0f} ms; processor: service {cpu:.1f} s, Valkey {stage.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f} MiB; "
+            f"{1000 * segment.longest():.0f} ms; processor: service {cpu:.1f} s, "
+            f"Valkey {stage.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f} MiB; "
             f"missing {len(verdict.missing)}, doubled {len(verdict.doubled)}"
         )
         _say("\n".join(line for line in stage.service.log.read_text().splitlines() if "spool.drained" in line)[:400])

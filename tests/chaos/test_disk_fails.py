@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chaos.disks import fill, small_disk
 from chaos.guarantees import assert_guarantees, refused
+from chaos.tracing import traced
 
 from receiver.proving.faults import FAULTS
 from receiver.proving.stage import Stage
@@ -48,3 +49,26 @@ async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:
         await stage.until(lambda: 503 in refused(stage))
         await asyncio.sleep(0.3)
         await stage.valkey.start()
+
+
+async def test_a_disk_that_stalls_is_not_waited_for(survives: Survives, tmp_path: Path) -> None:
+    """Each sync takes a second, Redis is away: refused in time, and what reached the disk after all is there once."""
+    async with survives() as stage:
+        await stage.valkey.kill()
+        await asyncio.sleep(0.3)
+        async with traced(stage.service, tmp_path, sync_takes=1.0):
+            await asyncio.sleep(3)
+        await asyncio.sleep(0.3)
+        await stage.valkey.start()
+    assert refused(stage)[503] > 0
+
+
+async def test_a_slow_disk_is_waited_for(survives: Survives, tmp_path: Path) -> None:
+    """Each sync takes 0.2 s: one serves all who came during the last, so acks go on, and nobody is refused."""
+    async with survives() as stage:
+        await stage.valkey.kill()
+        await asyncio.sleep(0.3)
+        async with traced(stage.service, tmp_path, sync_takes=0.2):
+            await asyncio.sleep(2)
+        await stage.valkey.start()
+    assert refused(stage) == {}

@@ -70,6 +70,7 @@ def test_metrics_count_what_happened(receiver, redis_url):
         "receiver_stream_entries_added_total": 5,
         "receiver_duplicate_events_total": 1,
     }
+    eventually(lambda: json.loads(receiver.get("/readyz")[1])["spool"]["events"] == 0, "nothing is left of others")
     before = {name: figure(receiver, name) for name in names}
     first = body([report("1"), report("2", report_status="FAIL")])
     for data in (first, body([report("1")]), body([report("3"), 5]), b"nonsense"):
