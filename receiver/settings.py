@@ -29,6 +29,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+) *([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
+_SECONDS: Final = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DECIMAL: Final = re.compile(r"(\d+\.\d+) *(ms|[smhdw]?)")
+
 
 class Size(fields.Integer):
     """A number of bytes: ``4194304``, ``4MiB``, ``10GiB``. K, M, G and T count in powers of 1024."""
@@ -41,9 +44,12 @@ class Size(fields.Integer):
 
 
 class Seconds(TimeDelta):
-    """A duration in seconds: ``500ms``, ``2s``, ``72h``, ``7d``; a bare number counts seconds."""
+    """A duration in seconds: ``500ms``, ``1.2s``, ``72h``, ``7d``; a bare number counts seconds."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:  # type: ignore[override]  # noqa: ANN401 marshmallow's
+        decimal = _DECIMAL.fullmatch(str(value).strip())
+        if decimal is not None:  # environs takes whole numbers alone
+            return float(decimal[1]) * _SECONDS[decimal[2]]
         try:
             duration: timedelta = super()._deserialize(value, attr, data, **kwargs)
         except ValidationError:

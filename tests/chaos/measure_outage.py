@@ -62,7 +62,7 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
             f"{spooled:,} spooled events drained in {took:.1f} s from Redis' start; live acks meanwhile: "
             f"{len(segment.acks) / took:.0f}/s, p99 {1000 * segment.percentile(0.99):.1f} ms, longest "
             f"{1000 * segment.longest():.0f} ms; processor: service {cpu:.1f} s, "
-            f"Valkey {stage.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f} MiB; "
+            f"Valkey {stage.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f}; "
             f"missing {len(verdict.missing)}, doubled {len(verdict.doubled)}"
         )
         _say("\n".join(line for line in stage.service.log.read_text().splitlines() if "spool.drained" in line)[:400])

@@ -59,3 +59,12 @@ async def test_a_service_that_starts_without_redis_takes_events(survives: Surviv
         await asyncio.sleep(1)
         assert stage.ledger.acknowledged > before
         await stage.valkey.start()
+
+
+async def test_a_user_who_may_write_to_topics_alone_is_enough(survives: Survives) -> None:
+    """Redis lets us write to no key but topics: after a fault the service finds back all the same."""
+    async with survives() as stage:
+        with stage.valkey.client() as client:
+            client.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, keys=["urn:*", "{urn:*"])
+        stage.proxy.cut()
+        await asyncio.sleep(0.5)

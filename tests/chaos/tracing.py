@@ -1,0 +1,38 @@
+"""Watches, and slows down, what a service asks of its disk: strace on a living process."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from receiver.proving.processes import Child
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from receiver.proving.processes import Service
+
+
+@asynccontextmanager
+async def traced(service: Service, folder: Path, *, sync_takes: float = 0.0) -> AsyncIterator[Path]:
+    """Write the service's syncs to a file, and make each so many seconds longer. Skips where that is not allowed."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed: nobody can see whether the service syncs")
+    trace, watcher = folder / "trace", Child(folder / "strace.log")
+    options = ["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(trace)]
+    if sync_takes:
+        options += ["-e", f"inject=fsync,fdatasync:delay_exit={int(1e6 * sync_takes)}"]
+    watcher.spawn([strace, *options, "-p", str(service.pid)])
+    await asyncio.sleep(0.5)
+    if not watcher.alive:
+        pytest.skip(f"strace may not watch: {watcher.log.read_text().strip()}")
+    try:
+        yield trace
+    finally:
+        await watcher.stop()
