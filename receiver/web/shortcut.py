@@ -6,7 +6,8 @@ URL whose body has arrived goes straight to ``Callbacks.take``. Everything else 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from receiver.web.callbacks import Callbacks
     from receiver.web.gate import Gate
     from receiver.web.middleware import ErrorAnswers
+
+
+#: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer. aiohttp's own
+#: 10 s would go on unpacking a body that was refused because it unpacks to too much.
+_LINGERING: Final = 1.0
+#: Seconds between closing the port and closing connections: those just accepted get their request in, and its answer.
+_LAST_CALL: Final = 0.25
 
 
 class Shortcut:
@@ -49,7 +57,13 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application, shortcut: Shortcut, *, shutdown_timeout: float, keepalive: float) -> None:
         """Take times in seconds: for requests in flight at the end, and for idle connections."""
-        super().__init__(app, access_log=None, shutdown_timeout=shutdown_timeout, keepalive_timeout=keepalive)
+        super().__init__(
+            app,
+            access_log=None,
+            shutdown_timeout=shutdown_timeout,
+            keepalive_timeout=keepalive,
+            lingering_time=_LINGERING,
+        )
         self._shortcut = shortcut
 
     async def setup(self) -> None:
@@ -57,3 +71,10 @@ class Runner(web.AppRunner):
         await super().setup()
         if self.server is not None:
             self._shortcut.install(self.server)
+
+    async def cleanup(self) -> None:
+        """Stop listening, serve whom we have accepted, then end."""
+        for site in list(self.sites):
+            await site.stop()
+        await asyncio.sleep(_LAST_CALL)
+        await super().cleanup()
