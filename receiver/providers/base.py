@@ -8,14 +8,14 @@ item, where marshmallow says what is wrong and the good items go on.
 from __future__ import annotations
 
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 
 import msgspec
 from marshmallow import Schema, ValidationError
 
 from receiver.events import Event, EventType, RejectedData, encode
 from receiver.providers.items import NotJsonError, bound_nesting, decode_item, split
-from receiver.providers.schema import deserialize, struct_of
+from receiver.providers.schema import InexpressibleError, deserialize, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,6 +82,23 @@ class TooManyItemsError(ValueError):
     """The callback has more items than one callback may have."""
 
 
+class Decoder(Protocol):
+    """What msgspec's decoders have in common."""
+
+    def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 whatever it was made for
+        """Return the value, or raise one of UNFIT."""
+
+
+class _NoWay:
+    """Stands for the fast way where there is none."""
+
+    def decode(self, _body: bytes, /) -> NoReturn:
+        raise ValueError("the schema cannot be expressed as a struct")
+
+
+_NO_WAY: Final = _NoWay()
+
+
 class Kind:
     """One kind of item: its schema, the fields that tell it from other kinds, and what it becomes."""
 
@@ -98,11 +115,16 @@ class Kind:
         self.schema = schema()
         self.marks = frozenset(marks)
         self.normalise = normalise
-        self.struct: Any = struct_of(schema)
-        self.one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.struct, dec_hook=deserialize)
-        many = GenericAlias(list, self.struct)
-        self.many: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(many, dec_hook=deserialize)
         self._known = {field.attribute or name for name, field in self.schema.fields.items()}
+        self.one: Decoder = _NO_WAY
+        self.many: Decoder = _NO_WAY
+        try:
+            self.struct: Any = struct_of(schema)
+        except InexpressibleError:  # then marshmallow reads all, and the struct only holds what it has read
+            self.struct = msgspec.defstruct(schema.__name__, [(name, Any, msgspec.UNSET) for name in self._known])
+        else:
+            self.one = msgspec.json.Decoder(self.struct, dec_hook=deserialize)
+            self.many = msgspec.json.Decoder(GenericAlias(list, self.struct), dec_hook=deserialize)
 
     def load(self, item: dict[str, Any], sign_id: str | None) -> Event:
         """Load an item with marshmallow. Raises marshmallow.ValidationError."""
@@ -135,7 +157,7 @@ class SchemaReader:
         normalise = kind.normalise
         return Reading([normalise(item, None, sign_id) for item in items], [], "fast")
 
-    def _likely(self, body: bytes) -> tuple[Kind, msgspec.json.Decoder[Any]]:
+    def _likely(self, body: bytes) -> tuple[Kind, Decoder]:
         """Guess the kind from the first byte: batches are arrays of the first kind, single items of the last."""
         if body[:1] == b"{":
             return self._kinds[-1], self._kinds[-1].one
