@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from receiver.delivery.spool import Spool, Spooled, SpoolFile
     from receiver.log import Logger
 
-#: Events that one connection publishes at a time: two script calls, between which live traffic gets its turn.
+#: Events that one connection publishes at a time: ten script calls, between which live traffic gets its turn.
 BATCH: Final = 1000
 #: Seconds between looks at the folder when there is nothing to do.
 _LOOK_AGAIN: Final = 1.0
