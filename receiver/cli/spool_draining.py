@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from receiver.cli.spool_files import status
 from receiver.delivery.drain import BATCH
-from receiver.delivery.spool import lock_file
+from receiver.delivery.spool_file import lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from receiver.delivery.groups import NotTakenError
     from receiver.delivery.publisher import Publisher
-    from receiver.delivery.spool import Spooled, SpoolFile
+    from receiver.delivery.spool_file import Spooled, SpoolFile
 
 
 class Draining:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
 from receiver.delivery.groups import NotTakenError
-from receiver.delivery.spool import lock_file, numbers
+from receiver.delivery.spool_file import lock_file, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from receiver.delivery.breaker import Breaker
     from receiver.delivery.publisher import Publisher
-    from receiver.delivery.spool import Spool, Spooled, SpoolFile
+    from receiver.delivery.spool import Spool
+    from receiver.delivery.spool_file import Spooled, SpoolFile
     from receiver.log import Logger
 
 #: Events that one connection publishes at a time: ten script calls, between which live traffic gets its turn.

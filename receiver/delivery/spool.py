@@ -1,186 +1,28 @@
 """The spool: events on local disk that Redis has not taken yet.
 
-SQLite in WAL mode with ``synchronous=FULL``: a commit that has returned is on the disk
-(https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous). All its work is done in one
-thread, so the event loop never waits for a disk. Each process writes to a file of its own and holds a lock on it;
-a file whose lock is free belongs to nobody any more, and whoever finds it drains it.
+All its work is done in one thread, so the event loop never waits for a disk. Each process writes to a file of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from receiver import metrics
 from receiver.delivery.groups import NotTakenError
-from receiver.events import Entry
+from receiver.delivery.spool_file import SpoolFile, lock_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from io import TextIOWrapper
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from receiver.events import Entry
+
 T = TypeVar("T")
-_PAGE: Final = 4096
 #: More processes than this cannot share a folder.
 _MOST_FILES: Final = 256
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, topic TEXT, id BLOB, data BLOB);
-CREATE TABLE IF NOT EXISTS parked (seq INTEGER PRIMARY KEY, topic TEXT, id BLOB, data BLOB);
-CREATE TABLE IF NOT EXISTS probe (one INTEGER PRIMARY KEY, times INTEGER);
-"""
-
-
-class Spooled(NamedTuple):
-    """An entry with its place in the file."""
-
-    seq: int
-    entry: Entry
-
-
-class SpoolFile:
-    """One SQLite file, locked. Blocking: use it in a thread."""
-
-    def __init__(self, path: Path, lock: TextIOWrapper, max_bytes: int) -> None:
-        """Open or create the file. Raises sqlite3.Error."""
-        self.path = path
-        self._lock = lock
-        self._max_bytes = max_bytes
-        #: Up to this place all is safe elsewhere, although a full disk did not let us remove it.
-        self._passed = 0
-        self._open()
-
-    def add(self, entries: list[Entry]) -> None:
-        """Append entries; they are on the disk when this returns. Raises sqlite3.Error, and then none is."""
-        with self._adding as transaction:
-            transaction.executemany("INSERT INTO entries (topic, id, data) VALUES (?, ?, ?)", map(_row, entries))
-
-    def probe(self) -> None:
-        """Write and sync something of no weight. Raises sqlite3.Error."""
-        if not self._opened:
-            self._open()
-        with self._adding as transaction:
-            transaction.execute("INSERT INTO probe VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET times = times + 1")
-
-    def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[Spooled]:
-        """Return the oldest entries behind a place, in the order in which they were added."""
-        query = f"SELECT seq, topic, id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
-        rows = self._draining.execute(query, (max(after, self._done_in(table)), limit))
-        return [Spooled(seq, Entry(topic, id_, data)) for seq, topic, id_, data in rows]
-
-    def remove(self, spooled: list[Spooled], table: str = "entries") -> None:
-        """Forget entries that are safe elsewhere, and with them all that is in front.
-
-        A full disk has no room for the log of a removal: then the place is kept in mind, and ``shrink`` ends the file.
-        """
-        try:
-            with self._draining as transaction:
-                query = f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?"  # noqa: S608 our own names
-                transaction.executemany(query, _runs([one.seq for one in spooled]))
-        except sqlite3.OperationalError:
-            if table != "entries":
-                raise
-            self._passed = spooled[-1].seq
-
-    def park(self, spooled: list[Spooled]) -> None:
-        """Put entries aside that their topic does not take, so that they do not hold up the others."""
-        with self._draining as transaction:
-            rows = [_row(one.entry) for one in spooled]
-            transaction.executemany("INSERT INTO parked (topic, id, data) VALUES (?, ?, ?)", rows)
-            transaction.executemany("DELETE FROM entries WHERE seq = ?", [(one.seq,) for one in spooled])
-
-    def count(self) -> int:
-        """Return how many entries there are. Exact but for gaps: rows leave from the front."""
-        total = 0
-        for table in ("entries", "parked"):
-            # Two look-ups: SQLite answers min and max together by reading the whole table (8 ms for 100,000 events).
-            query = f"SELECT (SELECT min(seq) FROM {table} WHERE seq > ?), (SELECT max(seq) FROM {table})"  # noqa: S608 our own names
-            first, last = self._draining.execute(query, (self._done_in(table),)).fetchone()
-            total += 0 if first is None else last - first + 1
-        return total
-
-    def size(self) -> int:
-        """Return the bytes on disk, those of the write-ahead log included."""
-        return sum(path.stat().st_size for path in self.path.parent.glob(self.path.name + "*"))
-
-    def shrink(self) -> None:
-        """Give the disk space of an emptied file back."""
-        if self.count() > 0:
-            return
-        if self._passed:
-            self._begin_anew()
-        elif self.size() > 1 << 20:
-            self._draining.execute("VACUUM")
-            self._draining.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def close(self) -> None:
-        """Close, and let others have the file."""
-        self._adding.close()
-        self._draining.close()
-        self._lock.close()
-
-    def _open(self) -> None:
-        # Two connections: what is added must be on the disk; what was drained may come back, since it adds nothing.
-        self._adding = self._connect("FULL")
-        self._adding.executescript(_SCHEMA)
-        self._draining = self._connect("NORMAL")
-        self._opened = True
-
-    def _done_in(self, table: str) -> int:
-        return self._passed if table == "entries" else 0
-
-    def _begin_anew(self) -> None:
-        """Replace a file of which nothing is needed any more. The lock is ours throughout."""
-        self._adding.close()
-        self._draining.close()
-        self._opened = False
-        for suffix in ("", "-wal", "-shm"):  # in this order: SQLite discards a log without its file
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        self._passed = 0
-        self._open()
-
-    def _connect(self, synchronous: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, check_same_thread=False, timeout=1)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={synchronous}")
-        connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // _PAGE)}")
-        return connection
-
-
-def _runs(places: list[int]) -> Iterator[tuple[int, int]]:
-    """Return the first and the last of each run without a gap: as a rule there is one, and one statement deletes it."""
-    for _, run in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
-        found = [place for _, place in run]
-        yield found[0], found[-1]
-
-
-def _row(entry: Entry) -> tuple[str, bytes, bytes]:
-    return entry.topic, entry.id, entry.data
-
-
-def lock_file(folder: Path, number: int, max_bytes: int) -> SpoolFile | None:
-    """Open the spool file of this number if no living process holds it. Raises OSError and sqlite3.Error."""
-    path = folder / f"{number:03d}.sqlite"
-    lock = path.with_suffix(".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    try:
-        return SpoolFile(path, lock, max_bytes)
-    except sqlite3.Error:
-        lock.close()
-        raise
-
-
-def numbers(folder: Path) -> list[int]:
-    """Return the numbers of the spool files that there are. Files of other names are nothing to us."""
-    return sorted(int(path.stem) for path in folder.glob("[0-9][0-9][0-9].sqlite"))
 
 
 class Spool:

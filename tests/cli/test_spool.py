@@ -10,7 +10,7 @@ import pytest
 from messages import FAIL, SUCCESS, report
 from servers import free_port
 
-from receiver.delivery.spool import SpoolFile, lock_file
+from receiver.delivery.spool_file import SpoolFile, lock_file
 from receiver.events import Entry, Event, EventType, Sealer
 
 if TYPE_CHECKING:

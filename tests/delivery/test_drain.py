@@ -11,7 +11,8 @@ from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import BATCH, Drain
 from receiver.delivery.groups import NotTakenError
 from receiver.delivery.publisher import Publisher, connect
-from receiver.delivery.spool import Spool, lock_file
+from receiver.delivery.spool import Spool
+from receiver.delivery.spool_file import lock_file
 from receiver.events import Entry
 
 GOOD, BLOCKED = "urn:smn:local:p:good", "urn:smn:local:p:blocked"

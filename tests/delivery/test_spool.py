@@ -8,7 +8,8 @@ import sqlite3
 import pytest
 
 from receiver.delivery.groups import NotTakenError
-from receiver.delivery.spool import Spool, lock_file
+from receiver.delivery.spool import Spool
+from receiver.delivery.spool_file import lock_file
 from receiver.events import Entry
 
 MOST = 1 << 30
