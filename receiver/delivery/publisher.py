@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 SCRIPT: Final = files("receiver.delivery").joinpath("publish.lua").read_bytes()
 SHA: Final = sha1(SCRIPT).hexdigest().encode()  # noqa: S324 it is the script's name in Redis, not a protection
-#: Bounds of one script call. Redis does nothing else while a script runs (100 events: 0.3 ms), and a larger call makes
-#: its Lua heap grow and shrink each time: with 500 events Redis needs 4.4 us an event, with 100 it needs 3.1.
+#: Bounds of one script call: Redis does nothing else while a script runs. 100 events take 0.3 ms, and 500 at a time
+#: would cost Redis as much an event.
 CALL_EVENTS: Final = 100
 CALL_BYTES: Final = 1 << 20
 #: Seconds after which a callback must know whether Redis has it, time in the queue included: with the time that the

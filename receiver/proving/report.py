@@ -72,9 +72,9 @@ class Report:
 
     def table(self) -> Table:
         """Return the table."""
-        table = Table(caption=self._sentence(), caption_justify="left", show_footer=True)
+        table = Table(caption=self._sentence(), caption_justify="left", show_footer=True, box=None, pad_edge=False)
         rows, verdict = self.rows, self.outcome.verdict
-        table.add_column("fault", "together")
+        table.add_column("fault", "together", no_wrap=True, min_width=25)
         for title, footer in (
             ("times", sum(row.injected for row in rows)),
             ("acknowledged", self.outcome.ledger.acknowledged),
