@@ -72,17 +72,24 @@ class Report:
 
     def table(self) -> Table:
         """Return the table."""
-        table = Table(caption=self._sentence(), caption_justify="left", show_footer=True, box=None, pad_edge=False)
+        table = Table(
+            caption=self._sentence(),
+            caption_justify="left",
+            show_footer=True,
+            box=None,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         rows, verdict = self.rows, self.outcome.verdict
         table.add_column("fault", "together", no_wrap=True, min_width=25)
         for title, footer in (
             ("times", sum(row.injected for row in rows)),
-            ("acknowledged", self.outcome.ledger.acknowledged),
-            ("missing", len(verdict.missing)),
-            ("doubled", len(verdict.doubled)),
-            ("longest ack (ms)", round(max(row.longest_ms for row in rows))),
-            ("p99 ack (ms)", ""),
-            ("refused", sum(row.refused for row in rows)),
+            ("events acked", self.outcome.ledger.acknowledged),
+            ("lost", len(verdict.missing)),
+            ("twice", len(verdict.doubled)),
+            ("longest ack, ms", round(max(row.longest_ms for row in rows))),
+            ("p99, ms", ""),
+            ("503s", sum(row.refused for row in rows)),
             ("cut off", sum(row.broken for row in rows)),
         ):
             table.add_column(title, f"{footer:,}" if isinstance(footer, int) else footer, justify="right")

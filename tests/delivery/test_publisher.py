@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from receiver.delivery.groups import NotTakenError
-from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.publisher import CALL_EVENTS, Publisher, _calls, connect
 from receiver.events import Entry
 
 ONE, OTHER = "urn:smn:local:p:one", "urn:smn:local:p:other"
@@ -56,14 +56,14 @@ async def test_a_flushed_script_is_loaded_again(redis, publish):
 
 async def test_a_call_of_the_script_is_bounded_by_events_and_bytes(redis, publish):
     """Redis answers others in between."""
-    await publish(entries(0))
-    await redis.config_resetstat()
-    await publish(entries(*range(1, 1202)))
-    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 13
-    await publish(entries(*range(2000, 2008), size=300_000))
-    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 16
-    await publish(entries(3000, size=5_000_000))
-    assert await stored(redis) == [*range(1202), *range(2000, 2008), 3000]
+    many = entries(*range(1201))
+    assert [len(arguments) // 2 for _, arguments in _calls(many)] == [*[CALL_EVENTS] * 12, 1]
+    large = entries(*range(2000, 2008), size=300_000)
+    assert [len(arguments) // 2 for _, arguments in _calls(large)] == [3, 3, 2]
+    huge = entries(3000, size=5_000_000)
+    for batch in (many, large, huge):
+        await publish(batch)
+    assert await stored(redis) == [*range(1201), *range(2000, 2008), 3000]
 
 
 @pytest.mark.parametrize("broken", ["no stream", "exhausted"])
