@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +45,13 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in listed.split()]
 
 
+def accepted(pid: int, ports: set[int]) -> int:
+    """Return how many connections that come from these ports a process holds, from /proc."""
+    links = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(int(row[2].split(":")[1], 16) in ports and f"socket:[{row[9]}]" in links for row in rows)
+
+
 def acknowledged(service: Receiver) -> int:
     """Return the acknowledged callbacks of all workers, as ``/metrics`` tells."""
     text = service.get("/metrics")[1].decode()
@@ -63,6 +73,38 @@ def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(two_workers: Re
     eventually(lambda: len(children(two_workers.pid)) == 2 and before[0] not in children(two_workers.pid), "replaced")
     eventually(lambda: two_workers.post(one(sid="after"))[0] == 200, "the service answers")
     eventually(lambda: acknowledged(two_workers) == 2, "both acks are counted")
+
+
+def test_connections_that_stay_are_spread_over_the_workers(two_workers: Receiver) -> None:
+    connections = [socket.create_connection(("127.0.0.1", two_workers.port)) for _ in range(64)]
+    ours = {connection.getsockname()[1] for connection in connections}
+    workers = children(two_workers.pid)
+    try:
+        taken = eventually(
+            lambda: sum(found := [accepted(worker, ours) for worker in workers]) == 64 and found, "all are accepted"
+        )
+    finally:
+        for connection in connections:
+            connection.close()
+    assert min(taken) >= 10  # evenly, at random: fewer than 10 of 64 once in ten million runs
+
+
+def test_fewer_workers_than_sockets_are_refused(two_workers: Receiver) -> None:
+    two_workers.signal(signal.SIGTTOU)
+    for number in range(20):
+        assert two_workers.post(one(sid=f"ttou-{number}"))[0] == 200
+    assert len(children(two_workers.pid)) == 2
+
+
+def test_a_port_that_others_have_is_refused_at_once(two_workers: Receiver, tmp_path: Path) -> None:
+    environ = dict(os.environ, PORT=str(two_workers.port), REDIS_URL="redis://127.0.0.1:1", RECEIVER_DATA_DIR="other")
+    second = subprocess.run(
+        [sys.executable, "-m", "receiver", "serve", "--workers", "2"],
+        env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert second.returncode == 2
+    assert "cannot listen on 127.0.0.1" in second.stderr
+    assert "Traceback" not in second.stderr
 
 
 def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver) -> None:

@@ -15,9 +15,9 @@ from aiohttp import web
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
 from receiver.cli.beside import add_index
+from receiver.cli.listening import BACKLOG, cannot_listen
 from receiver.cli.workers import become_supervisor
 from receiver.embedded import EmbeddedValkey
-from receiver.errors import ReceiverError
 from receiver.settings import described, read_settings, unknown_names
 
 if TYPE_CHECKING:
@@ -88,8 +88,6 @@ async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+        await web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG).start()
     except OSError as error:
-        raise ReceiverError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. Set PORT or RECEIVER_HOST."
-        ) from None
+        raise cannot_listen(settings, error) from None

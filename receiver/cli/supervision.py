@@ -7,6 +7,7 @@ stops them in peace. https://gunicorn.org/reference/settings/.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web  # noqa: TC002 the annotation of a class attribute that gunicorn's machinery inspects
@@ -17,7 +18,7 @@ from prometheus_client import multiprocess
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
 from receiver.cli.beside import add_index
-from receiver.cli.workers import EMBEDDED_URL
+from receiver.cli.workers import EMBEDDED_URL, LISTENERS
 from receiver.embedded import EmbeddedValkey
 from receiver.settings import read_settings
 
@@ -62,16 +63,34 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 
 # gunicorn reads these names; their meaning is in its documentation.
-bind = f"{_settings.host}:{_settings.port}"
+bind = [f"fd://{number}" for number in os.environ[LISTENERS].split(",")]
 workers = _settings.workers
 worker_class = "receiver.cli.supervision.Worker"
 logger_class = ServiceLogger
-backlog = 1024
 timeout = 60  # a worker whose event loop stands still for so long is replaced
 graceful_timeout = int(_settings.stop_delay + _settings.stop_timeout) + _MARGIN
 loglevel = _settings.log_level
 proc_name = "receiver"
 control_socket_disable = True
+
+
+def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Give a worker a socket of its own; while workers are replaced, its predecessor's."""
+    taken = Counter(other.sockets[0] for other in server.WORKERS.values())
+    worker.sockets = [min(server.LISTENERS, key=taken.__getitem__)]
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Let go of the other workers' sockets: held here, they would go on collecting connections when theirs end."""
+    for listener in server.LISTENERS:
+        if listener not in worker.sockets:
+            listener.close()
+
+
+def nworkers_changed(server: Any, number: int, _before: int | None) -> None:  # noqa: ANN401 gunicorn has no types
+    """Refuse to have fewer workers than sockets (SIGTTOU): connections to the one without would wait for ever."""
+    if number < workers:
+        server.num_workers = workers
 
 
 def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
