@@ -134,3 +134,16 @@ class GatewayError(ReceiverError):
     def __init__(self, reason: str) -> None:
         """Take what was wrong with the credentials, for the caller."""
         super().__init__(f"Incorrect IAM authentication information: {reason}")
+
+
+class NotTakenError(Exception):
+    """A write did not take (all of) the entries. Whether some are stored is not known: write them again elsewhere.
+
+    No answer to a caller: delivery finds another place, or raises UnavailableError.
+    """
+
+    def __init__(self, reason: str, message: str, topic: str | None = None) -> None:
+        """Take the reason, a metric label, a message for the log, and the topic if it is about that one alone."""
+        super().__init__(message)
+        self.reason = reason
+        self.topic = topic

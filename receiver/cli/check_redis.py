@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import secrets
 import time
@@ -15,8 +14,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from receiver.cli.connections import RedisAwayError, RedisRefusedError, opened, redis_url, said, shown
 from receiver.cli.findings import Finding, error, note, ok, warning
-from receiver.delivery.groups import NotTakenError
 from receiver.delivery.publisher import Publisher
+from receiver.errors import NotTakenError
 from receiver.events import Entry
 
 if TYPE_CHECKING:
@@ -195,10 +194,9 @@ async def _script(client: Redis) -> Finding:
     publisher = Publisher(client, 5.0, _WINDOW)
     entries = [Entry(topic, secrets.token_bytes(16), b"{}")]
     try:
-        now = asyncio.get_running_loop().time()
-        refused = [await publisher.write(entries, now) for _ in range(2)]
-        if any(refused):
-            return _does_not_publish(next(iter(refused[0].values())))
+        refused = await publisher.write(entries) or await publisher.write(entries)
+        if refused:
+            return _does_not_publish(refused[topic])
         length = await client.xlen(topic)
     except NotTakenError as problem:
         return _does_not_publish(problem)

@@ -25,9 +25,8 @@ from redis.exceptions import (
 )
 
 from receiver import log
-from receiver.delivery.groups import NotTakenError
 from receiver.delivery.publisher import connect
-from receiver.errors import ReceiverError
+from receiver.errors import NotTakenError, ReceiverError
 from receiver.lookups.routes import RouteStore
 from receiver.routing import Routing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 from datetime import datetime
@@ -146,7 +145,7 @@ class Retry:
     async def _publish(self, entries: list[Entry]) -> dict[str, str]:
         if not entries:
             return {}
-        failed = await self._publisher.write(entries, asyncio.get_running_loop().time())
+        failed = await self._publisher.write(entries)
         return {topic: str(error) for topic, error in failed.items()}
 
     def _read(self, item: Item) -> tuple[list[Entry], list[str]]:

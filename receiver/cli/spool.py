@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,10 +22,11 @@ from rich.text import Text
 from receiver.cli.connections import PATIENCE, opened, run
 from receiver.cli.event_lines import moment
 from receiver.cli.in_order import InOrder
-from receiver.cli.spool_draining import Draining
-from receiver.cli.spool_files import FileStatus, events, spool_files, status
 from receiver.cli.verdicts import bar
+from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.publisher import Publisher
+from receiver.delivery.spool_file import lock_file
+from receiver.delivery.spool_status import FileStatus, events, spool_files, status
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
 
@@ -69,11 +71,11 @@ def drain() -> None:
     Nothing leaves the disk before Redis has it, and what Redis has already is not added again.
     """
     settings = read_settings(os.environ)
-    result = run(_drain(settings))
-    for problem in result.problems:
+    published, problems = run(_drain(settings))
+    for problem in problems:
         click.echo(f"receiver: {problem}", err=True)
-    click.echo(f"{result.published:,} events published.")
-    if result.problems:
+    click.echo(f"{published:,} events published.")
+    if problems:
         sys.exit(1)
 
 
@@ -145,14 +147,37 @@ def _state(one: FileStatus) -> Text:
     return Text("free", "yellow" if one.events else "dim")
 
 
-async def _drain(settings: Settings) -> Draining:
+async def _drain(settings: Settings) -> tuple[int, list[str]]:
+    """Return how many events were published, and what stands in the way of others."""
+    problems: list[str] = []
     async with opened(settings) as client:
         publisher = Publisher(client, PATIENCE, settings.dedupe_window)
         with bar(Console(stderr=True)) as progress:
-            draining = Draining(publisher, settings.spool_max_bytes, progress)
+            paths = spool_files(_folder(settings))
+            task = progress.add_task("draining", total=sum(status(path).events for path in paths))
+
+            async def told(events: int) -> None:
+                progress.advance(task, events)
+
+            files = FileDrain([publisher], asyncio.to_thread, told)
             try:
-                for path in spool_files(_folder(settings)):
-                    await draining.drain(path)
+                for path in paths:
+                    progress.update(task, description=path.name)
+                    problems += await _drain_file(files, path, settings.spool_max_bytes)
             finally:
                 await publisher.close()
-    return draining
+        return int(progress.tasks[0].completed), problems
+
+
+async def _drain_file(files: FileDrain, path: Path, max_bytes: int) -> list[str]:
+    try:
+        spool_file = lock_file(path.parent, int(path.stem), max_bytes)
+        if spool_file is None:
+            return [f"{path.name} is in use by a living process, which drains it itself."]
+        with closing(spool_file):
+            blocked = await files.drain(spool_file, parked=True)
+            left = spool_file.count()
+    except (OSError, sqlite3.Error) as error:
+        return [f"{path.name} cannot be drained: {error}."]
+    problems = [str(error) for error in blocked.values()]
+    return [*problems, f"{path.name}: {left:,} events stay, for their topics do not take them."] if left else problems

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from receiver import metrics
 from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
-from receiver.delivery.groups import GroupCommit, NotTakenError
+from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
 from receiver.delivery.spool import Spool
-from receiver.errors import SettingsError, UnavailableError
+from receiver.errors import NotTakenError, SettingsError, UnavailableError
 
 if TYPE_CHECKING:
     from receiver.events import Entry
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a disk may take.
 _SPOOL_TIMEOUT: Final = 0.7
+#: Seconds that Redis may take for a batch from the spool: nobody waits for it.
+_DRAIN_TIMEOUT: Final = 5.0
 #: Connections that drain the spool.
 _DRAINERS: Final = 4
 _ROUTES: Final = ("redis", "spool", "refuse")
@@ -39,10 +41,8 @@ class Delivery:
         self.room = Room(settings.max_inflight_bytes, settings.max_inflight_events)
         self._client = connect(redis_url)
         self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
-        self._drainers = [
-            Publisher(self._client, max(5.0, settings.publish_timeout), settings.dedupe_window)
-            for _ in range(_DRAINERS)
-        ]
+        patience = max(_DRAIN_TIMEOUT, settings.publish_timeout)
+        self._drainers = [Publisher(self._client, patience, settings.dedupe_window) for _ in range(_DRAINERS)]
         self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
         self._redis = GroupCommit(self._publisher.write)
         self.breaker = Breaker(self._prober.probe, self._changed, logger)
@@ -87,15 +87,17 @@ class Delivery:
         await self._client.aclose()
         await self.spool.close()
 
-    async def keep(self, entries: list[Entry]) -> None:
+    async def keep(self, entries: list[Entry], size: int) -> None:
         """Return when every entry is safe: Redis has replied, or the disk has it. The ack follows from nothing else.
+
+        They come from a callback of so many bytes.
 
         Raises UnavailableError when neither takes them. What Redis may have stored all the same (a time-out says
         nothing) is recognised when it comes again, from the spool or from the provider.
         """
         if self.breaker.closed:
             try:
-                await self._redis.commit(entries)
+                await self._redis.commit(entries, size)
             except NotTakenError as error:
                 if error.topic is None:
                     self.breaker.trip(error)
@@ -103,7 +105,7 @@ class Delivery:
                 return
         try:
             async with asyncio.timeout(_SPOOL_TIMEOUT):
-                await self._disk.commit(entries)
+                await self._disk.commit(entries, size)
         except (NotTakenError, TimeoutError) as error:
             self._changed()
             raise UnavailableError("neither Redis nor the spool can take events now; send again later") from error
@@ -123,9 +125,14 @@ class Delivery:
 
     async def _heal(self) -> None:
         """Find out when a disk that did not take writes takes them again."""
+        said = False
         while True:
             await asyncio.sleep(1)
-            if not self.spool.writable:
-                await self.spool.probe()
-                self._changed()
-                self._logger.warning("spool.writable" if self.spool.writable else "spool.not_writable")
+            if self.spool.writable:
+                continue
+            if not said:
+                self._logger.error("spool.not_writable", folder=str(self.spool.folder))
+            said = not await self.spool.probe()
+            if self.spool.writable:
+                self._logger.warning("spool.writable", folder=str(self.spool.folder))
+            self._changed()

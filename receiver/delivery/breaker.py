@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from receiver.delivery.groups import NotTakenError
+from receiver.errors import NotTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1,7 +1,6 @@
-"""From the spool back to Redis: oldest first, in batches, beside the live traffic and through the same script.
+"""When the spool goes back to Redis: whenever Redis takes writes, beside the live traffic.
 
-Nothing leaves the disk before Redis has it; what is published twice is added once. Files of processes that are no
-longer there are drained as well.
+Files of processes that are no longer there are drained as well.
 """
 
 from __future__ import annotations
@@ -11,20 +10,19 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
-from receiver.delivery.groups import NotTakenError
+from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.spool_file import lock_file, numbers
+from receiver.errors import NotTakenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from receiver.delivery.breaker import Breaker
     from receiver.delivery.publisher import Publisher
     from receiver.delivery.spool import Spool
-    from receiver.delivery.spool_file import Spooled, SpoolFile
+    from receiver.delivery.spool_file import SpoolFile
     from receiver.log import Logger
 
-#: Events that one connection publishes at a time: ten script calls, between which live traffic gets its turn.
-BATCH: Final = 1000
 #: Seconds between looks at the folder when there is nothing to do.
 _LOOK_AGAIN: Final = 1.0
 #: Seconds after which entries that their topic did not take are tried again.
@@ -36,14 +34,9 @@ class Drain:
     """Empties the spool whenever Redis takes writes."""
 
     def __init__(self, spool: Spool, publishers: Sequence[Publisher], breaker: Breaker, logger: Logger) -> None:
-        """Take publishers of its own, so that live traffic does not queue behind old events.
-
-        Several, because Redis reads 16 kB of a connection at a time, and fsyncs in between what others have written:
-        beside live traffic one connection gets 20,000 events a second through, on a disk that takes 4 ms to sync.
-        """
+        """Take publishers of its own, so that live traffic does not queue behind old events."""
         self._spool = spool
         self._publishers = publishers
-        self._batch = BATCH * len(publishers)
         self._breaker = breaker
         self._logger = logger
         self._wake = asyncio.Event()
@@ -60,7 +53,7 @@ class Drain:
         self._wake.set()
 
     async def close(self) -> None:
-        """Stop after the batch in hand."""
+        """Stop at once. What was published and is not removed yet is published again, and recognised."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -110,52 +103,16 @@ class Drain:
 
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:
         progress = Progress(self._logger, asyncio.get_running_loop().time)
-        while batch := await self._spool.run(spool_file.oldest, self._batch):
-            blocked = await self._publish(batch)
-            if blocked:
-                stuck = [one for one in batch if one.entry.topic in blocked]
-                await self._spool.run(spool_file.park, stuck)
-                for error in blocked.values():
-                    self._logger.error("spool.topic_blocked", error=str(error))
-            await self._forget(spool_file, batch, blocked, "entries", progress)
-        if parked:
-            await self._retry_parked(spool_file, progress)
+
+        async def told(events: int) -> None:
+            progress.add(events)
+            metrics.DRAINED.inc(events)
+            await self._spool.measure()
+
+        blocked = await FileDrain(self._publishers, self._spool.run, told).drain(spool_file, parked=parked)
+        for error in blocked.values():
+            self._logger.error("spool.topic_blocked", error=str(error))
         progress.end()
-        await self._spool.run(spool_file.shrink)
-
-    async def _retry_parked(self, spool_file: SpoolFile, progress: Progress) -> None:
-        after = 0
-        while batch := await self._spool.run(spool_file.oldest, self._batch, "parked", after):
-            after = batch[-1].seq
-            await self._forget(spool_file, batch, await self._publish(batch), "parked", progress)
-
-    async def _forget(
-        self,
-        spool_file: SpoolFile,
-        batch: list[Spooled],
-        blocked: Mapping[str, NotTakenError],
-        table: str,
-        progress: Progress,
-    ) -> None:
-        """Remove what was published from the disk."""
-        safe = [one for one in batch if one.entry.topic not in blocked]
-        if safe:
-            await self._spool.run(spool_file.remove, safe, table)
-        progress.add(len(safe))
-        metrics.DRAINED.inc(len(safe))
-        await self._spool.measure()
-
-    async def _publish(self, batch: list[Spooled]) -> dict[str, NotTakenError]:
-        """Publish side by side; return the topics that do not take events. Raises NotTakenError when one part fails."""
-        now = asyncio.get_running_loop().time()
-        parts = [[one.entry for one in batch[at : at + BATCH]] for at in range(0, len(batch), BATCH)]
-        writes = (publisher.write(part, now) for publisher, part in zip(self._publishers, parts, strict=False))
-        blocked: dict[str, NotTakenError] = {}
-        for result in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-            blocked.update(result)
-        return blocked
 
 
 class Progress:

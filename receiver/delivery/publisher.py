@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from receiver import metrics
-from receiver.delivery.groups import NotTakenError
+from receiver.errors import NotTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +38,8 @@ CALL_BYTES: Final = 1 << 20
 #: spool may take, an answer is given within 2 s. A write with less time left than the least is not begun.
 _DEADLINE: Final = 1.25
 _LEAST_TIME: Final = 0.05
-#: Errors that are about one key. The others say that Redis as a whole cannot take writes.
-_OF_A_TOPIC: Final = ("WRONGTYPE", "NOPERM", "exhausted the last possible ID", "The ID specified in XADD")
+#: Errors that are about one key, as a key that an ACL forbids is. The others: Redis as a whole cannot take writes.
+_OF_A_TOPIC: Final = ("WRONGTYPE", "exhausted the last possible ID", "The ID specified in XADD")
 
 
 def connect(url: str) -> Redis:
@@ -63,16 +63,17 @@ class Publisher:
         self._window = str(int(window)).encode()
         self._connection: AbstractConnection | None = None
 
-    async def write(self, entries: list[Entry], since: float) -> Mapping[str, NotTakenError]:
+    async def write(self, entries: list[Entry], since: float | None = None) -> Mapping[str, NotTakenError]:
         """Add entries to their streams; return the topics that cannot be written to.
 
-        ``since`` is when the oldest entry was handed in. Raises NotTakenError when Redis did not take them, or did
-        not say so in time: then it is unknown what is stored, and the script may be given the same entries again.
+        ``since`` is when the oldest entry was handed in, if a callback waits for its ack. Raises NotTakenError when
+        Redis did not take them, or did not say so in time: then it is unknown what is stored, and the script may be
+        given the same entries again.
         """
         loop = asyncio.get_running_loop()
         start = loop.time()
-        waited = start - since
-        limit = min(self._timeout, _DEADLINE - waited)
+        waited = 0.0 if since is None else start - since
+        limit = self._timeout if since is None else min(self._timeout, _DEADLINE - waited)
         if limit < _LEAST_TIME:  # many writes were in front, each within its time: Redis is slower than the traffic
             metrics.PUBLISH_FAILURES.labels("timeout").inc()
             raise NotTakenError("timeout", f"no turn within {waited * 1000:.0f} ms")
@@ -135,6 +136,7 @@ class Publisher:
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            _abort(connection)
             with contextlib.suppress(Exception):  # it is of no use any more, whatever it says to that
                 await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
@@ -143,6 +145,13 @@ class Publisher:
         metrics.PUBLISH_FAILURES.labels(reason).inc()
         await self._drop()
         return NotTakenError(reason, message)
+
+
+def _abort(connection: AbstractConnection) -> None:
+    """Drop what is not sent yet: closing alone would keep it in memory until Redis reads it, which may be never."""
+    writer = connection._writer  # noqa: SLF001 redis-py has no other way
+    if writer is not None:
+        writer.transport.abort()
 
 
 def _pack(*arguments: bytes) -> bytes:
@@ -180,7 +189,7 @@ def _outcome(calls: list[_Call], replies: list[Any]) -> dict[str, NotTakenError]
             continue
         reason = _reason(reply)
         metrics.PUBLISH_FAILURES.labels(reason).inc()
-        if not any(sign in str(reply) for sign in _OF_A_TOPIC):
+        if not (isinstance(reply, NoPermissionError) or any(sign in str(reply) for sign in _OF_A_TOPIC)):
             raise NotTakenError(reason, str(reply))
         urn = topic.decode()
         failed[urn] = NotTakenError(reason, f"{urn}: {reply}", urn)

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from receiver import metrics
-from receiver.delivery.groups import NotTakenError
 from receiver.delivery.spool_file import SpoolFile, lock_file
+from receiver.errors import NotTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PAGE: Final = 4096
+#: Bytes of the entries that are read at a time, unless one alone has more.
+_MOST_BYTES: Final = 8 << 20
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, topic TEXT, id BLOB, data BLOB);
 CREATE TABLE IF NOT EXISTS parked (seq INTEGER PRIMARY KEY, topic TEXT, id BLOB, data BLOB);
@@ -59,10 +62,17 @@ class SpoolFile:
             transaction.execute("INSERT INTO probe VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET times = times + 1")
 
     def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[Spooled]:
-        """Return the oldest entries behind a place, in the order in which they were added."""
+        """Return the oldest entries behind a place, in the order in which they were added, as many as memory allows."""
         query = f"SELECT seq, topic, id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
-        rows = self._draining.execute(query, (max(after, self._done_in(table)), limit))
-        return [Spooled(seq, Entry(topic, id_, data)) for seq, topic, id_, data in rows]
+        found: list[Spooled] = []
+        room = _MOST_BYTES
+        with closing(self._draining.execute(query, (max(after, self._done_in(table)), limit))) as rows:
+            for seq, topic, id_, data in rows:
+                room -= len(data)
+                if found and room < 0:
+                    break
+                found.append(Spooled(seq, Entry(topic, id_, data)))
+        return found
 
     def remove(self, spooled: list[Spooled], table: str = "entries") -> None:
         """Forget entries that are safe elsewhere, and with them all that is in front.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+
+from receiver.delivery.spool_status import spool_files, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,12 +55,7 @@ def check(client: Redis, ledger: Ledger) -> Verdict:
 
 def spooled(data_dir: Path) -> int:
     """Count the events in all spool files of a folder, those of dead processes included."""
-    total = 0
-    for path in sorted((data_dir / "spool").glob("*.sqlite")):
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
-            for table in ("entries", "parked"):
-                total += connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 our own names
-    return total
+    return sum(status(path).events for path in spool_files(data_dir / "spool"))
 
 
 def _entries(client: Redis) -> Iterator[bytes]:

@@ -64,7 +64,7 @@ class Callbacks:
             room.add(len(entries))
             try:
                 if entries:
-                    await self._delivery.keep(entries)
+                    await self._delivery.keep(entries, len(body))
             finally:
                 room.remove(len(entries))
         finally:

@@ -8,11 +8,12 @@ import pytest
 import structlog
 
 from receiver.delivery.breaker import Breaker
-from receiver.delivery.drain import BATCH, Drain
-from receiver.delivery.groups import NotTakenError
+from receiver.delivery.drain import Drain
+from receiver.delivery.file_drain import BATCH
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import lock_file
+from receiver.errors import NotTakenError
 from receiver.events import Entry
 
 GOOD, BLOCKED = "urn:smn:local:p:good", "urn:smn:local:p:blocked"
@@ -98,7 +99,7 @@ async def _empty(spool):
 
 async def test_what_redis_has_already_is_not_added_again(spool, drain, publisher, redis):
     """A time-out had said nothing about it."""
-    await publisher.write(entries(1, 2), asyncio.get_running_loop().time())
+    await publisher.write(entries(1, 2))
     await spool.write(entries(1, 2, 3), 0)
     drain.start()
     await until(lambda: _empty(spool))

@@ -8,8 +8,8 @@ import contextlib
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from receiver.delivery.groups import NotTakenError
 from receiver.delivery.publisher import CALL_EVENTS, Publisher, _calls, connect
+from receiver.errors import NotTakenError
 from receiver.events import Entry
 
 ONE, OTHER = "urn:smn:local:p:one", "urn:smn:local:p:other"
@@ -28,7 +28,7 @@ async def publish(redis_url):
     publisher = Publisher(client, 0.3, 86400)
 
     async def write(batch):
-        return await publisher.write(batch, asyncio.get_running_loop().time())
+        return await publisher.write(batch)
 
     yield write
     await publisher.close()
@@ -76,6 +76,21 @@ async def test_a_topic_that_takes_nothing_does_not_harm_the_others(redis, publis
     failed = await publish(entries(1) + entries(2, topic=OTHER) + entries(3))
     assert list(failed) == [OTHER]
     assert failed[OTHER].topic == OTHER
+    assert await stored(redis) == [1, 3]
+
+
+async def test_a_topic_that_the_access_list_forbids_does_not_harm_the_others(redis, redis_url):
+    """An operator's mistake in one project's rights is no reason to call Redis away."""
+    await redis.acl_setuser("half", True, reset=True, nopass=True, categories=["+@all"], keys=[ONE, f"{{{ONE}}}*"])  # noqa: FBT003 redis-py's
+    client = connect(redis_url.replace("redis://", "redis://half:x@"))
+    publisher = Publisher(client, 2, 86400)
+    try:
+        failed = await publisher.write(entries(1) + entries(2, topic=OTHER) + entries(3))
+    finally:
+        await publisher.close()
+        await client.aclose()
+        await redis.acl_deluser("half")
+    assert list(failed) == [OTHER]
     assert await stored(redis) == [1, 3]
 
 
@@ -146,15 +161,14 @@ async def test_a_redis_that_was_killed_and_started_again_has_what_was_acknowledg
     server = own_valkey()
     client = connect(server.url)
     publisher = Publisher(client, 0.3, 86400)
-    loop = asyncio.get_running_loop()
-    await publisher.write(entries(*range(100)), loop.time())
+    await publisher.write(entries(*range(100)))
     server.kill()
     with pytest.raises(NotTakenError):
-        await publisher.write(entries(100), loop.time())
+        await publisher.write(entries(100))
     with pytest.raises(RedisConnectionError):
         await client.ping()
     own_valkey(port=server.port)
-    await publisher.write(entries(*range(101)), loop.time())
+    await publisher.write(entries(*range(101)))
     assert await stored(client) == list(range(101))
     await publisher.close()
     await client.aclose()

@@ -7,9 +7,9 @@ import sqlite3
 
 import pytest
 
-from receiver.delivery.groups import NotTakenError
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import lock_file
+from receiver.errors import NotTakenError
 from receiver.events import Entry
 
 MOST = 1 << 30
@@ -112,6 +112,14 @@ async def test_a_full_spool_takes_none_of_a_batch_and_keeps_what_it_has(tmp_path
     await spool.write(entries(1), 0)
     assert spool.writable
     await spool.close()
+
+
+async def test_a_batch_of_large_entries_is_bounded_in_bytes(spool):
+    """A back-log of bodies that were no JSON must not take all memory; one that is larger than the bound goes alone."""
+    await spool.write(entries(1, size=9 << 20) + entries(2, 3, 4, size=3 << 20), 0)
+    first = spool.file.oldest(1000)
+    second = spool.file.oldest(1000, after=first[-1].seq)
+    assert [len(batch) for batch in (first, second)] == [1, 2]
 
 
 async def test_an_emptied_spool_gives_its_disk_back(spool):

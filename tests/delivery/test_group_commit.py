@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from receiver.delivery.groups import MOST_EVENTS, GroupCommit, NotTakenError
+from receiver.delivery.group_commit import MOST_BYTES, MOST_EVENTS, GroupCommit
+from receiver.errors import NotTakenError
 from receiver.events import Entry
 
 
@@ -53,9 +54,9 @@ async def group(store):
 
 async def test_what_comes_during_a_write_goes_into_the_next_one_together(store, group):
     """In the order in which it came, and one write at a time."""
-    first = group.commit(entries(1))
+    first = group.commit(entries(1), 100)
     await store.started.get()
-    others = [group.commit(entries(number)) for number in (2, 3, 4)]
+    others = [group.commit(entries(number), 100) for number in (2, 3, 4)]
     assert not first.done()
     store.results.put_nowait({})
     await first
@@ -68,24 +69,34 @@ async def test_what_comes_during_a_write_goes_into_the_next_one_together(store, 
 
 async def test_a_write_is_bounded_and_a_callers_entries_stay_together(store, group):
     """Also those of one caller that are more than the bound by themselves."""
-    big = group.commit(entries(*range(MOST_EVENTS + 1)))
-    more = [group.commit(entries(*range(MOST_EVENTS - 1))), group.commit(entries(1)), group.commit(entries(2))]
+    big = group.commit(entries(*range(MOST_EVENTS + 1)), 100)
+    more = [group.commit(entries(*range(MOST_EVENTS - 1)), 100)]
+    more += [group.commit(entries(number), 100) for number in (1, 2)]
     for _ in range(3):
         store.results.put_nowait({})
     await asyncio.gather(big, *more)
     assert [len(write) for write in store.writes] == [MOST_EVENTS + 1, MOST_EVENTS, 1]
 
 
+async def test_a_write_is_bounded_in_bytes_too(store, group):
+    """A few large callbacks go one after the other; one that is larger than the bound goes alone."""
+    waiting = [group.commit(entries(number), size) for number, size in enumerate([MOST_BYTES + 1, MOST_BYTES, 1, 1])]
+    for _ in range(3):
+        store.results.put_nowait({})
+    await asyncio.gather(*waiting)
+    assert store.writes == [[0], [1], [2, 3]]
+
+
 async def test_a_failed_write_is_told_to_all_who_wait(store, group):
     """Those in the queue need not wait for a time-out of their own; those who come later have a new chance."""
-    first = group.commit(entries(1))
+    first = group.commit(entries(1), 100)
     await store.started.get()
-    queued = group.commit(entries(2))
+    queued = group.commit(entries(2), 100)
     store.results.put_nowait(NotTakenError("timeout", "no reply"))
     for future in (first, queued):
         with pytest.raises(NotTakenError, match="no reply"):
             await future
-    later = group.commit(entries(3))
+    later = group.commit(entries(3), 100)
     store.results.put_nowait({})
     await later
     assert store.writes == [[1], [3]]
@@ -93,8 +104,8 @@ async def test_a_failed_write_is_told_to_all_who_wait(store, group):
 
 async def test_a_topic_that_fails_is_told_to_those_who_write_to_it(store, group):
     """The others are safe."""
-    good, bad = group.commit(entries(1)), group.commit(entries(2, topic="bad"))
-    both = group.commit(entries(3) + entries(4, topic="bad"))
+    good, bad = group.commit(entries(1), 100), group.commit(entries(2, topic="bad"), 100)
+    both = group.commit(entries(3) + entries(4, topic="bad"), 100)
     store.results.put_nowait({"bad": NotTakenError("WRONGTYPE", "no stream", "bad")})
     await good
     for future in (bad, both):
@@ -105,20 +116,20 @@ async def test_a_topic_that_fails_is_told_to_those_who_write_to_it(store, group)
 
 async def test_a_failure_that_nobody_thought_of_does_not_end_the_writes(store, group):
     """It is a failure of that write alone."""
-    first = group.commit(entries(1))
+    first = group.commit(entries(1), 100)
     store.results.put_nowait(ZeroDivisionError("a bug"))
     with pytest.raises(NotTakenError, match="a bug"):
         await first
-    second = group.commit(entries(2))
+    second = group.commit(entries(2), 100)
     store.results.put_nowait({})
     await second
 
 
 async def test_a_caller_that_gives_up_while_it_waits_is_not_written_and_harms_no_other(store, group):
     """It was refused. Written all the same, those who give up would pile up behind a slow disk."""
-    first = group.commit(entries(1))
+    first = group.commit(entries(1), 100)
     await store.started.get()
-    gone, other = group.commit(entries(2)), group.commit(entries(3))
+    gone, other = group.commit(entries(2), 100), group.commit(entries(3), 100)
     gone.cancel()
     store.results.put_nowait({})
     store.results.put_nowait({})
@@ -129,11 +140,11 @@ async def test_a_caller_that_gives_up_while_it_waits_is_not_written_and_harms_no
 
 async def test_a_caller_that_gives_up_does_not_stop_a_write_under_way(store, group):
     """Others may be in it."""
-    gone = group.commit(entries(1))
+    gone = group.commit(entries(1), 100)
     await store.started.get()
     gone.cancel()
     store.results.put_nowait({})
-    second = group.commit(entries(2))
+    second = group.commit(entries(2), 100)
     store.results.put_nowait({})
     await second
     assert store.writes == [[1], [2]]
@@ -143,9 +154,9 @@ async def test_closing_waits_for_the_write_under_way_and_for_those_that_wait(sto
     """What was handed in becomes safe before the connection is let go."""
     group = GroupCommit(store.write)
     group.start()
-    first = group.commit(entries(1))
+    first = group.commit(entries(1), 100)
     await store.started.get()
-    second = group.commit(entries(2))
+    second = group.commit(entries(2), 100)
     closing = asyncio.create_task(group.close())
     store.results.put_nowait({})
     store.results.put_nowait({})
@@ -158,7 +169,7 @@ async def test_closing_waits_for_a_write_under_way_when_nobody_else_waits(store)
     """The last callback before the stop is no less safe than the others."""
     group = GroupCommit(store.write)
     group.start()
-    last = group.commit(entries(1))
+    last = group.commit(entries(1), 100)
     await store.started.get()
     closing = asyncio.create_task(group.close())
     await asyncio.wait([closing], timeout=0.05)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from receiver.errors import NotTakenError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -19,20 +21,13 @@ if TYPE_CHECKING:
 
 #: Events that go into one write. More would make one write hold up the next for long.
 MOST_EVENTS: Final = 4000
-
-
-class NotTakenError(Exception):
-    """A write did not take (all of) the entries. Whether some are stored is not known: write them again elsewhere."""
-
-    def __init__(self, reason: str, message: str, topic: str | None = None) -> None:
-        """Take the reason, a metric label, a message for the log, and the topic if it is about that one alone."""
-        super().__init__(message)
-        self.reason = reason
-        self.topic = topic
+#: Bytes of callbacks that go into one write, unless a single one is larger: what a slow network or disk can do in time.
+MOST_BYTES: Final = 8 << 20
 
 
 class _Waiter(msgspec.Struct, frozen=True):
     entries: list[Entry]
+    size: int
     since: float
     done: asyncio.Future[None]
 
@@ -66,10 +61,13 @@ class GroupCommit:
         self._pump.cancel()
         await asyncio.wait([self._pump])
 
-    def commit(self, entries: list[Entry]) -> asyncio.Future[None]:
-        """Queue entries. The future ends when all are safe; it raises NotTakenError. Cancelling it gives up waiting."""
+    def commit(self, entries: list[Entry], size: int) -> asyncio.Future[None]:
+        """Queue the entries of a callback of so many bytes.
+
+        The future ends when all are safe; it raises NotTakenError. Cancelling it gives up waiting.
+        """
         done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(_Waiter(entries, self._loop.time(), done))
+        self._waiting.append(_Waiter(entries, size, self._loop.time(), done))
         self._idle.clear()
         self._wake.set()
         return done
@@ -102,12 +100,16 @@ class GroupCommit:
     def _take(self) -> list[_Waiter]:
         """Take the longest waiting. Who gave up was refused, and would pile up behind a slow disk."""
         group: list[_Waiter] = []
-        events = 0
-        while self._waiting and (not group or events + len(self._waiting[0].entries) <= MOST_EVENTS):
-            waiter = self._waiting.popleft()
+        events = size = 0
+        while self._waiting:
+            waiter = self._waiting[0]
             if not waiter.done.done():
-                group.append(waiter)
                 events += len(waiter.entries)
+                size += waiter.size
+                if group and (events > MOST_EVENTS or size > MOST_BYTES):
+                    break
+                group.append(waiter)
+            self._waiting.popleft()
         return group
 
 
