@@ -11,7 +11,7 @@ from receiver.cli.connections import routing_of
 from receiver.cli.event_lines import Envelope, decoded
 from receiver.events import Sealer
 from receiver.providers import PROVIDERS
-from receiver.providers.base import TooManyItemsError
+from receiver.providers.items import TooManyItemsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

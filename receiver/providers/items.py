@@ -26,24 +26,44 @@ _CLOSERS: Final = {b"[": b"]", b"{": b"}"}
 _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+#: Commas for each item that may be, from which on an array is not decoded before its items are counted: the objects
+#: for two million numbers would take 400 MB. A report has seven commas.
+_COMMAS_AN_ITEM: Final = 20
+
+
+class TooManyItemsError(ValueError):
+    """The callback has more items than one callback may have."""
+
+
 class NotJsonError(ValueError):
     """The body as a whole is not JSON, or neither an array nor an object. The message says what and where."""
 
 
-def split(body: bytes) -> list[tuple[str, bytes]]:
+def bound(count: int, max_items: int) -> None:
+    """Raise TooManyItemsError for more items than there may be."""
+    if count > max_items:
+        raise TooManyItemsError(f"more than {max_items} items in one callback (RECEIVER_MAX_ITEMS)")
+
+
+def split(body: bytes, max_items: int) -> list[tuple[str, bytes]]:
     """Return the place (``[3]``, or nothing for a single object) and the text of every item.
 
-    What is wrong inside an item is left to ``decode_item``. Raises NotJsonError when the items cannot be told apart.
+    What is wrong inside an item is left to ``decode_item``. Raises NotJsonError when the items cannot be told apart,
+    and TooManyItemsError.
     """
     text = body.removeprefix(_BYTE_ORDER_MARK).strip(_SPACE)
     if text[:1] == b"{":
         return [("", text)]
     if text[:1] != b"[":
         raise NotJsonError(_neither(text))
-    try:
-        items = [bytes(raw) for raw in _texts.decode(text)]
-    except (msgspec.MsgspecError, RecursionError):
-        items = _cut(text)
+    if text.count(b",") > _COMMAS_AN_ITEM * max_items:
+        items = _cut(text, max_items)
+    else:
+        try:
+            items = [bytes(raw) for raw in _texts.decode(text)]
+        except (msgspec.MsgspecError, RecursionError):
+            items = _cut(text, max_items)
+    bound(len(items), max_items)
     return [(f"[{index}]", item) for index, item in enumerate(items)]
 
 
@@ -82,7 +102,7 @@ def _neither(text: bytes) -> str:
     return "expected an array of status reports or one reply object"
 
 
-def _cut(text: bytes) -> list[bytes]:
+def _cut(text: bytes, max_items: int) -> list[bytes]:
     """Cut an array at the commas that are in no string, array or object, whatever its items hold.
 
     The decoder gives up an array as a whole when one item holds half of a surrogate pair, a line break in a text, NaN,
@@ -97,6 +117,7 @@ def _cut(text: bytes) -> list[bytes]:
             closers.append(_CLOSERS[mark])
         elif mark == b"," and len(closers) == 1:
             items.append(text[begin:at].strip(_SPACE))
+            bound(len(items), max_items)
             begin = at + 1
         elif mark == b'"':
             raise NotJsonError(f"not JSON: the string at offset {at} has no end")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: validators of which the same holds.
 _PURE: Final = (fields.DateTime, fields.NaiveDateTime, fields.AwareDateTime, fields.Date, fields.Time)
 _PURE_VALIDATORS: Final = (validate.Range, validate.OneOf, validate.NoneOf, validate.Equal)
+#: Characters of a text whose value is remembered; a cache of longer ones would be as large as callers like.
+_MOST_REMEMBERED: Final = 64
 #: What of a schema may be of its own; the rest of ``Schema`` decides how fields are loaded.
 _LOADING: Final = ("load", "_do_load", "_deserialize", "_call_and_store", "dict_class")
 
@@ -75,6 +77,8 @@ def struct_of(schema: type[Schema]) -> type[msgspec.Struct]:
 def deserialize(kind: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in, whatever the field makes of it out
     """Load a value with the field that ``kind`` stands for: msgspec's ``dec_hook``."""
     load: Callable[[Any], Any] = kind.load
+    if type(value) is str and len(value) > _MOST_REMEMBERED:
+        load = kind.load_anew
     try:
         return load(value)
     except Exception as error:  # noqa: BLE001 whatever a field of others raises: the schema shall say
@@ -148,7 +152,8 @@ _UNSEEN: Final[Any] = _Unseen()
 def _deferred(field: fields.Field[Any], key: str) -> type[Any]:
     """Return a type that msgspec does not know, so that it hands the decoded value to ``deserialize``."""
     load: Callable[[Any], Any] = partial(field.deserialize, attr=key, data=_UNSEEN)
+    load_anew = staticmethod(load)
     pure = type(field) in _PURE and all(type(validator) in _PURE_VALIDATORS for validator in field.validators)
     if pure and not field.pre_load and not field.post_load:
         load = lru_cache(maxsize=8192, typed=True)(load)
-    return _Deferred(type(field).__name__, (), {"load": staticmethod(load)})
+    return _Deferred(type(field).__name__, (), {"load": staticmethod(load), "load_anew": load_anew})

@@ -31,6 +31,7 @@ BEIJING: Final = timezone(timedelta(hours=8))
 #: 9999-12-31T23:59:59Z, the last moment that has four digits of a year.
 _LAST_SECOND: Final = 253402300799
 
+NATION_CODE: Final = validate.Regexp(r"[0-9]{1,4}\Z", error="Not a country code: 1 to 4 digits, such as 86.")
 STATUS: Final = {
     "SUCCESS": (EventType.SUCCESS, DELIVERED),
     "FAIL": (EventType.FAIL, FAILED),
@@ -62,8 +63,9 @@ class StatusReport(Schema):
         format="%Y-%m-%d %H:%M:%S",
         default_timezone=BEIJING,
         validate=validate.Range(datetime(1970, 1, 2, tzinfo=UTC)),
+        error_messages={"invalid": "Not a valid time; it is written 2015-10-17 08:03:04, at UTC+8."},
     )
-    nationcode = fields.String(required=True, validate=validate.Regexp(r"[0-9]{1,4}\Z"))
+    nationcode = fields.String(required=True, validate=NATION_CODE)
     mobile = fields.String(required=True, validate=validate.Length(1, 32))
     report_status = fields.String(required=True, validate=validate.OneOf(list(STATUS)))
     errmsg = fields.String(required=True)
@@ -82,7 +84,7 @@ class Reply(Schema):
 
     extend = fields.String(allow_none=True)
     mobile = fields.String(required=True, validate=validate.Length(1, 32))
-    nationcode = fields.String(required=True, validate=validate.Regexp(r"[0-9]{1,4}\Z"))
+    nationcode = fields.String(required=True, validate=NATION_CODE)
     sign = fields.String(required=True)
     text = fields.String(required=True)
     time = fields.Integer(required=True, strict=True, validate=validate.Range(0, _LAST_SECOND))

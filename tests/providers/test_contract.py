@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from hashlib import blake2b
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from receiver.events import EventType, Sealer
 from receiver.providers import PROVIDERS
-from receiver.providers.base import TooManyItemsError
+from receiver.providers.items import TooManyItemsError
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 CASES = [
@@ -184,6 +185,33 @@ def test_more_items_than_allowed_are_refused_on_both_ways(name, more):
     item = json.dumps(json.loads((PAYLOADS / name / "doc_status.json").read_bytes())[0])
     with pytest.raises(TooManyItemsError, match="RECEIVER_MAX_ITEMS"):
         PROVIDERS[name].read(f"[{item},{item}{more}]".encode(), None, 1)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("item", [b"1,", b"{},", b","])
+def test_a_million_items_are_refused_before_they_take_memory(name, item):
+    """A body of kilobytes can unpack to that."""
+    body = b"[" + item * 1_000_000 + b"1]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManyItemsError):
+            PROVIDERS[name].read(body, None, MOST)
+        assert tracemalloc.get_traced_memory()[1] < len(body) + (8 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_text_is_not_remembered():
+    """Values of texts that come again are kept, and a time may be written with any number of blanks."""
+    item = json.loads((PAYLOADS / "tencent" / "doc_status.json").read_bytes())[0]
+    tracemalloc.start()
+    try:
+        for blanks in range(100_000, 100_050):
+            time = item["user_receive_time"].replace(" ", " " * blanks)
+            assert PROVIDERS["tencent"].read(wire([{**item, "user_receive_time": time}]), None, MOST).way == "fast"
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
