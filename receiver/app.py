@@ -25,8 +25,9 @@ from receiver.web.middleware import ErrorAnswers
 from receiver.web.operations import SMS
 from receiver.web.ops import Ops
 from receiver.web.parsing import SmnParser
-from receiver.web.shortcut import Runner, Shortcut
-from receiver.web.smn import SmsEvents, SmsReports
+from receiver.web.server import Runner
+from receiver.web.shortcut import Shortcut
+from receiver.web.smn import ROUTES_BODY, SmsEvents, SmsReports
 from receiver.web.smn_messages import SmsMessages
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     body = reader(settings.read_timeout, settings.max_body)
     credentials, parser = Credentials(settings.projects, body), SmnParser(body)
     iam = Iam(settings.projects, credentials, SmnParser(reader(settings.read_timeout, TOKEN_BODY)))
-    events = SmsEvents(credentials, parser, routing, store)
+    events = SmsEvents(credentials, SmnParser(body, ROUTES_BODY), routing, store)
     wanted = asyncio.Event()
     messages = SmsMessages(credentials, parser, Messages(redis), wanted)
     kept = timedelta(seconds=settings.report_retention)

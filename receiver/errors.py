@@ -51,6 +51,11 @@ class MethodNotAllowedError(ReceiverError):
     code = "method_not_allowed"
     status = 405
 
+    def __init__(self, method: str, allowed: str) -> None:
+        """Take the method that was used, and those that are allowed, separated by commas."""
+        super().__init__(f"{method} is not allowed here; use {allowed}")
+        self.allowed = allowed
+
 
 class ReadTimeoutError(ReceiverError):
     """The body did not arrive within the time limit."""

@@ -29,6 +29,10 @@ _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CALLBACKS: Final = Counter(
     "receiver_callbacks", "Callbacks answered, by outcome: ok, or the code of the error.", ["provider", "outcome"]
 )
+UNREADABLE: Final = Counter(
+    "receiver_unreadable_requests",
+    "Requests that are no HTTP, or packed in an unknown way. Nobody can tell whose.",
+)
 EVENTS: Final = Counter(
     "receiver_events", "Events made safe before an ack, duplicates included.", ["provider", "event_type"]
 )

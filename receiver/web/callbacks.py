@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from receiver import metrics
 from receiver.errors import InvalidCallbackError, NotFoundError, ReadTimeoutError, TooLargeError
@@ -83,6 +84,8 @@ class Callbacks:
             return content.total_bytes
         announced = request.content_length
         most = self._settings.max_body
+        if announced is not None and announced > most:
+            raise self._too_large()
         return most if announced is None or "Content-Encoding" in request.headers else min(announced, most)
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
@@ -97,7 +100,7 @@ class Callbacks:
         except web.HTTPRequestEntityTooLarge:
             raise self._too_large() from None
         except web.RequestPayloadError as error:
-            raise InvalidCallbackError(f"the body cannot be read: {error}") from None
+            raise InvalidCallbackError(f"the body cannot be read: {_said(error)}") from None
         if len(body) > self._settings.max_body:
             raise self._too_large()
         return body
@@ -140,6 +143,12 @@ class AnyProvider:
         if name not in self._callbacks:
             raise NotFoundError(f"no such provider; there is {', '.join(self._callbacks)}")
         return await self._callbacks[name].receive(request)
+
+
+def _said(error: web.RequestPayloadError) -> str:
+    """Return what aiohttp found wrong with a body, in one line."""
+    cause = error.__cause__ if isinstance(error.__cause__, HttpProcessingError) else None
+    return " ".join((cause.message if cause else str(error)).split()) or "it ended early"
 
 
 def _summary(reading: Reading) -> str:

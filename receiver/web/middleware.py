@@ -33,14 +33,9 @@ _SMN_PATHS: Final = ("/v2/", "/v3/")
 _CALLBACK_PATHS: Final = ("/sms/callback", "/callbacks/")
 
 
-def new_request_id() -> str:
-    """Return 32 hex digits that no other request has."""
-    return uuid4().hex
-
-
-def smn_response(body: dict[str, object], status: int = 200, request_id: str | None = None) -> web.Response:
-    """Return a JSON object with its ``request_id``, which stands in the header as well."""
-    request_id = request_id or new_request_id()
+def smn_response(body: dict[str, object], status: int = 200) -> web.Response:
+    """Return a JSON object with its ``request_id``, 32 hex digits, which stands in the header as well."""
+    request_id = uuid4().hex
     content = msgspec.json.encode({"request_id": request_id, **body})
     return web.Response(body=content, status=status, content_type=JSON, headers={REQUEST_ID: request_id})
 
@@ -76,10 +71,11 @@ class ErrorAnswers:
 def _ours(request: web.BaseRequest, error: web.HTTPException) -> ReceiverError:
     """Translate what aiohttp raises by itself."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return MethodNotAllowedError(f"{request.method} is not allowed here; use {allowed}")
+        return MethodNotAllowedError(request.method, ", ".join(sorted(error.allowed_methods)))
     if isinstance(error, web.HTTPNotFound):
-        return NotFoundError("no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}")
+        return NotFoundError(
+            "no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}; /docs lists the others"
+        )
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLargeError("the body is too large")
     return ForeignError(error.status, error.reason)
@@ -90,7 +86,7 @@ def _answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowedError):
-        response.headers["Allow"] = str(error).rpartition("use ")[2]
+        response.headers["Allow"] = error.allowed
     return response
 
 

@@ -9,6 +9,7 @@ from marshmallow import EXCLUDE, fields
 from multidict import MultiDict
 from webargs.aiohttpparser import AIOHTTPParser
 
+from receiver.errors import TooLargeError
 from receiver.projects import places
 from receiver.web.faults import MALFORMED, Fault
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 class SmnParser(AIOHTTPParser):
     """Loads queries and JSON bodies with marshmallow schemas, and raises SmnError."""
 
-    def __init__(self, body: Body) -> None:
-        """Take how to read a body."""
+    def __init__(self, body: Body, most: int | None = None) -> None:
+        """Take how to read a body, and the most bytes that are decoded; None for all that is read."""
         super().__init__()
+        self._most = most
         # SDKs send parameters that we do not know.
         self.DEFAULT_UNKNOWN_BY_LOCATION = {"query": EXCLUDE, "json": EXCLUDE}
         self._body = body
@@ -45,6 +47,8 @@ class SmnParser(AIOHTTPParser):
     async def json(self, req: web.Request) -> Any:  # noqa: ANN401 any JSON
         """Return the decoded body. Raises SmnError when it is not JSON."""
         body = await self._body(req)
+        if self._most is not None and len(body) > self._most:
+            raise TooLargeError(f"the body is larger than {self._most} bytes")
         if not body:
             raise MALFORMED.error("the body is empty: expected JSON")
         try:

@@ -56,6 +56,43 @@ async def test_a_body_over_the_limit_is_refused_while_it_is_still_sent(limited):
     assert "RECEIVER_MAX_BODY" in answer.json["errmsg"]
 
 
+async def test_a_body_that_announces_too_much_is_refused_before_it_comes(limited):
+    """Nobody waits for five gigabytes, nor for the sender to begin."""
+    answer = await ask(limited.port, request(Content_Length=str(5 << 30)))
+    assert (answer.status, answer.json["result"]) == (413, 413)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(b"x", Content_Encoding="br"),
+        request(b"x", Content_Encoding="zstd"),
+        request(X_Long="x" * 20_000),
+        request(path="/sms/callback?" + "x" * 20_000),
+        b"POST /sms/callback HTTP/1.1\r\nHost: r\r\nContent-Length: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=["brotli", "zstd", "long header", "long url", "length no number", "tls"],
+)
+async def test_what_is_no_readable_request_is_answered_in_the_same_shape_and_counted(limited, data):
+    """A provider's engineer reads JSON whatever went wrong."""
+    answer = await ask(limited.port, data)
+    assert (answer.status, answer.json["result"]) == (400, 400)
+    assert "\n" not in answer.json["errmsg"]
+    assert "install" not in answer.json["errmsg"]
+    assert b"receiver_unreadable_requests_total 1.0" in limited.get("/metrics")[1]
+
+
+async def test_a_damaged_packed_body_is_named_as_such(limited):
+    """In one line, and no traceback is logged."""
+    packed = zlib.compress(b"[]" * 100, wbits=31)
+    answer = await ask(limited.port, request(packed[:15] + b"damaged" + packed[15:], Content_Encoding="gzip"))
+    assert (answer.status, answer.json["result"]) == (400, 400)
+    assert answer.json["errmsg"].startswith("the body cannot be read: ")
+    assert "\n" not in answer.json["errmsg"]
+    assert "Traceback" not in limited.output
+
+
 async def test_a_chunked_body_over_the_limit_is_refused(limited):
     """Although it does not say its size."""
     async with wire(limited.port) as connection:

@@ -117,6 +117,14 @@ async def test_bodies_that_are_none(smn: Smn, content: bytes, said: str) -> None
     assert said in body["message"]
 
 
+@pytest.mark.parametrize("routes", [4, 1000, 100_000])
+async def test_more_routes_than_there_are_types_are_refused_before_they_are_read(smn: Smn, routes: int) -> None:
+    """Reading each of them would take a second in which nobody else is served."""
+    status, body = await smn("PUT", "/callback", json={"callback": [{}] * routes})
+    assert (status, body["code"]) == ((400, "SMN.0013") if routes < 100_000 else (413, "SMN.0013"))
+    assert ("Longer than maximum length 3" if status == 400 else "65536 bytes") in body["message"]
+
+
 async def test_a_body_over_the_limit(service: Service) -> None:
     """A body over the limit is 413, signed or not."""
     client = await service(TOML, RECEIVER_MAX_BODY="2KiB")
