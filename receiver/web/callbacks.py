@@ -18,7 +18,10 @@ from receiver.web.answers import Acks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp import StreamReader
+
     from receiver.delivery import Delivery
+    from receiver.delivery.room import Place
     from receiver.projects import Project
     from receiver.providers.base import Provider, Reading
     from receiver.routing import Routing
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 _IN_THREAD: Final = 128 << 10
 #: So is a smaller one that is not as expected, from this on: its items may be 10 bytes each, and take 70 µs each.
 _SLOWLY_IN_THREAD: Final = 2 << 10
+#: Bytes of a packed body that are unpacked at a time.
+_CHUNK: Final = 256 << 10
 #: Problems that an error message lists; the quarantine has them all.
 _MOST_PROBLEMS: Final = 10
 
@@ -57,51 +62,34 @@ class Callbacks:
     async def take(self, request: web.BaseRequest, project: Project) -> web.StreamResponse:
         """Read a callback of a project, make what it holds safe, and only then answer the ack."""
         began = time.perf_counter()
-        room = self._delivery.room
-        size = self._claim(request)
-        room.enter(size)
-        try:
-            body = await self._read_body(request)
-            reading = await self._read(body, project)
-            entries = self._entries(reading, project)
-            room.add(len(entries))
-            try:
-                if entries:
-                    await self._delivery.keep(entries, len(body))
-            finally:
-                room.remove(len(entries))
-        finally:
-            room.leave(size)
+        with self._delivery.room.place() as place:
+            body = await self._receive_body(request, place)
+            reading, entries = await self._read(body, project)
+            place.take_events(len(entries))
+            if entries:
+                await self._delivery.keep(entries, len(body))
         if reading.rejections and not reading.events:
             raise InvalidCallbackError(_summary(reading))
         self._tally.acknowledged(reading.way, reading.events, len(reading.rejections), time.perf_counter() - began)
         return self._acks.ack(request)
 
-    def _claim(self, request: web.BaseRequest) -> int:
-        """Return the bytes that a callback may take: what is here, what it announces, or the most."""
-        content = request.content
-        if content.is_eof():
-            return content.total_bytes
-        announced = request.content_length
-        most = self._settings.max_body
-        if announced is not None and announced > most:
-            raise self._too_large()
-        return most if announced is None or "Content-Encoding" in request.headers else min(announced, most)
-
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
+    async def _receive_body(self, request: web.BaseRequest, place: Place) -> bytes:
+        """Return the body, unpacked. It takes room as it arrives: who sends slowly holds no more than was sent."""
+        content, most = request.content, self._settings.max_body
         try:
-            if request.content.is_eof():
-                body = request.content.read_nowait()
+            if content.is_eof():
+                body = content.read_nowait()
+                place.take_bytes(len(body))
+            elif (request.content_length or 0) > most:
+                raise self._too_large()
             else:
                 async with asyncio.timeout(self._settings.read_timeout):
-                    body = await request.read()
+                    body = await _arriving(content, place, most)
         except TimeoutError:
             raise ReadTimeoutError(f"the body did not arrive within {self._settings.read_timeout:g} s") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise self._too_large() from None
         except web.RequestPayloadError as error:
             raise InvalidCallbackError(f"the body cannot be read: {_said(error)}") from None
-        if len(body) > self._settings.max_body:
+        if len(body) > most:
             raise self._too_large()
         return body
 
@@ -109,18 +97,26 @@ class Callbacks:
         most = self._settings.max_body
         return TooLargeError(f"the body is larger than {most} bytes (RECEIVER_MAX_BODY), after decompression")
 
-    async def _read(self, body: bytes, project: Project) -> Reading:
-        arguments = body, project.sign_id, self._settings.max_items
+    async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
+        """Read a body here if that takes less than a ms or two, else in a thread and when its turn has come."""
         try:
-            if len(body) <= _IN_THREAD and (reading := self.provider.read_fast(*arguments)):
-                return reading
-            if len(body) <= _SLOWLY_IN_THREAD:
-                return self.provider.read_slowly(*arguments)
-            return await asyncio.to_thread(self.provider.read, *arguments)
+            if len(body) <= _IN_THREAD:
+                reading = self.provider.read_fast(body, project.sign_id, self._settings.max_items)
+                if reading is None and len(body) <= _SLOWLY_IN_THREAD:
+                    reading = self.provider.read_slowly(body, project.sign_id, self._settings.max_items)
+                if reading is not None:
+                    return reading, self._seal(reading, project)
+            async with self._delivery.room.turn():
+                return await asyncio.to_thread(self._read_large, body, project)
         except TooManyItemsError as error:
             raise TooLargeError(str(error)) from None
 
-    def _entries(self, reading: Reading, project: Project) -> list[Entry]:
+    def _read_large(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
+        reading = self.provider.read(body, project.sign_id, self._settings.max_items)
+        return reading, self._seal(reading, project)
+
+    def _seal(self, reading: Reading, project: Project) -> list[Entry]:
+        """Return the entries of all that was read: each event with its id, its envelope and its topic."""
         seal = self._sealers[project.id].seal
         topics = self._routing[project.id].table
         received_ms = time.time_ns() // 1_000_000
@@ -143,6 +139,16 @@ class AnyProvider:
         if name not in self._callbacks:
             raise NotFoundError(f"no such provider; there is {', '.join(self._callbacks)}")
         return await self._callbacks[name].receive(request)
+
+
+async def _arriving(content: StreamReader, place: Place, most: int) -> bytes:
+    """Collect a body until it is complete, or larger than it may be."""
+    content.set_read_chunk_size(_CHUNK)
+    body = bytearray()
+    while len(body) <= most and (chunk := await content.readany()):
+        place.take_bytes(len(chunk))
+        body += chunk
+    return bytes(body)
 
 
 def _said(error: web.RequestPayloadError) -> str:

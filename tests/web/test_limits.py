@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import zlib
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -158,7 +158,7 @@ async def test_more_items_than_allowed_are_413(limited, redis):
 async def test_past_the_bytes_in_work_callbacks_are_503_at_once(limited):
     """Until there is room again."""
     async with wire(limited.port) as holder:
-        await holder.send(request(Content_Length=str(LIMIT)) + b"[")
+        await holder.send(request(Content_Length=str(LIMIT)) + b"[" * (LIMIT - 1))
 
         async def overloaded():
             answer = await ask(limited.port, request(b"[]"))
@@ -172,6 +172,16 @@ async def test_past_the_bytes_in_work_callbacks_are_503_at_once(limited):
         assert int(answer.headers["retry-after"]) >= 1
         assert (await holder.answer()).status == 408
     assert (await ask(limited.port, request(b"[]"))).json == OK
+
+
+async def test_senders_that_only_announce_take_no_room(limited):
+    """Sixteen of them, chunked or with a length, do not keep a complete callback out."""
+    async with AsyncExitStack() as stack:
+        for number in range(16):
+            slow = await stack.enter_async_context(wire(limited.port))
+            chunked = {"Content_Length": "", "Transfer_Encoding": "chunked"} if number % 2 else {}
+            await slow.send(request(**{"Content_Length": str(LIMIT), **chunked}) + (b"1\r\n[\r\n" if chunked else b"["))
+        assert (await ask(limited.port, request(body([report()])))).json == OK
 
 
 async def test_refused_callbacks_are_counted_by_their_reason(limited):
