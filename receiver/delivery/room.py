@@ -28,7 +28,7 @@ class Room:
         self.most_events = most_events
         self.bytes = 0
         self.events = 0
-        self._turn = asyncio.Lock()
+        self._turns = asyncio.Semaphore(2)
 
     def place(self) -> Place:
         """Return what one callback holds, nothing yet; use it as a context, which gives all back."""
@@ -36,16 +36,19 @@ class Room:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Let one large callback in at a time. Raises OverloadedError for one that would wait too long."""
+        """Let two large callbacks in at a time: one is read while the other is delivered.
+
+        So no small one waits behind more than these. Raises OverloadedError for one that would wait too long.
+        """
         try:
             async with asyncio.timeout(_LONGEST_WAIT):
-                await self._turn.acquire()
+                await self._turns.acquire()
         except TimeoutError:
             raise OverloadedError("other large callbacks are in work; send again later, or fewer at a time") from None
         try:
             yield
         finally:
-            self._turn.release()
+            self._turns.release()
 
     def report(self) -> None:
         """Set the gauges."""

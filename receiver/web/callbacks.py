@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
     from receiver.web.gate import Gate
 
-#: A body beyond this is read in a thread, that of 500 reports: they take 0.6 ms.
-_IN_THREAD: Final = 128 << 10
-#: So is a smaller one that is not as expected, from this on: its items may be 10 bytes each, and take 70 µs each.
+#: A body beyond this, that of 500 reports or more, waits for its turn and is read in a thread: 500 take 1 ms.
+_LARGE: Final = 128 << 10
+#: A smaller one that is not as expected is read in a thread as well, from this on: items of 10 bytes take 70 µs each.
 _SLOWLY_IN_THREAD: Final = 2 << 10
 #: Bytes of a packed body that are unpacked at a time.
 _CHUNK: Final = 256 << 10
@@ -64,10 +64,11 @@ class Callbacks:
         began = time.perf_counter()
         with self._delivery.room.place() as place:
             body = await self._receive_body(request, place)
-            reading, entries = await self._read(body, project)
-            place.take_events(len(entries))
-            if entries:
-                await self._delivery.keep(entries, len(body))
+            if len(body) <= _LARGE:
+                reading = await self._keep(body, project, place)
+            else:
+                async with self._delivery.room.turn():
+                    reading = await self._keep(body, project, place)
         if reading.rejections and not reading.events:
             raise InvalidCallbackError(_summary(reading))
         self._tally.acknowledged(reading.way, reading.events, len(reading.rejections), time.perf_counter() - began)
@@ -97,21 +98,28 @@ class Callbacks:
         most = self._settings.max_body
         return TooLargeError(f"the body is larger than {most} bytes (RECEIVER_MAX_BODY), after decompression")
 
-    async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        """Read a body here if that takes less than a ms or two, else in a thread and when its turn has come."""
+    async def _keep(self, body: bytes, project: Project, place: Place) -> Reading:
+        """Return what a body holds when all of it is safe."""
         try:
-            if len(body) <= _IN_THREAD:
-                reading = self.provider.read_fast(body, project.sign_id, self._settings.max_items)
-                if reading is None and len(body) <= _SLOWLY_IN_THREAD:
-                    reading = self.provider.read_slowly(body, project.sign_id, self._settings.max_items)
-                if reading is not None:
-                    return reading, self._seal(reading, project)
-            async with self._delivery.room.turn():
-                return await asyncio.to_thread(self._read_large, body, project)
+            reading, entries = await self._read(body, project)
         except TooManyItemsError as error:
             raise TooLargeError(str(error)) from None
+        place.take_events(len(entries))
+        if entries:
+            await self._delivery.keep(entries, len(body))
+        return reading
 
-    def _read_large(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
+    async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
+        """Read a body here if that takes no longer than a ms or two, else in a thread. Raises TooManyItemsError."""
+        if len(body) <= _LARGE:
+            reading = self.provider.read_fast(body, project.sign_id, self._settings.max_items)
+            if reading is None and len(body) <= _SLOWLY_IN_THREAD:
+                reading = self.provider.read_slowly(body, project.sign_id, self._settings.max_items)
+            if reading is not None:
+                return reading, self._seal(reading, project)
+        return await asyncio.to_thread(self._read_long, body, project)
+
+    def _read_long(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
         reading = self.provider.read(body, project.sign_id, self._settings.max_items)
         return reading, self._seal(reading, project)
 
