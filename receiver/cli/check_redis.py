@@ -213,7 +213,7 @@ def _does_not_publish(problem: Exception) -> Finding:
     return error(
         "script",
         f"Events cannot be published: {said(problem)}.",
-        "Its user needs EVALSHA, SCRIPT LOAD, SMISMEMBER, SADD, XADD, EXPIREAT and TIME, on all keys.",
+        "Its user needs EVALSHA, SCRIPT LOAD, EXISTS, SMISMEMBER, SADD, XADD, EXPIREAT and TIME, on all keys.",
     )
 
 

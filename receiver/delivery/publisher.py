@@ -38,8 +38,15 @@ CALL_BYTES: Final = 1 << 20
 #: spool may take, an answer is given within 2 s. A write with less time left than the least is not begun.
 _DEADLINE: Final = 1.25
 _LEAST_TIME: Final = 0.05
-#: Errors that are about one key, as a key that an ACL forbids is. The others: Redis as a whole cannot take writes.
-_OF_A_TOPIC: Final = ("WRONGTYPE", "exhausted the last possible ID", "The ID specified in XADD")
+#: Errors that are about one key, as one that an access list forbids is: the second is Valkey's word for that inside a
+#: script, the third Redis'. The others mean that Redis as a whole cannot take writes.
+_OF_A_TOPIC: Final = (
+    "WRONGTYPE",
+    "ACL failure in script",
+    "The user executing the script can't",
+    "exhausted the last possible ID",
+    "The ID specified in XADD",
+)
 
 
 def connect(url: str) -> Redis:
