@@ -144,7 +144,7 @@ async def test_a_user_who_may_add_and_not_mark_adds_nothing(server, forbidden):
     at = server.connection_pool.connection_kwargs
     async with redis.asyncio.Redis(host=at["host"], port=at["port"], username="half", password="x") as half:
         for _ in range(2):
-            with pytest.raises(ResponseError, match="ACL failure|The user executing the script"):
+            with pytest.raises(ResponseError, match=r"ACL failure|The user executing the script"):
                 await half.register_script(SCRIPT)(keys=[TOPIC], args=[WINDOW, b"1" * 16, b"data 1"])
     await server.acl_deluser("half")
     assert not await server.exists(TOPIC)
