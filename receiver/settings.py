@@ -12,13 +12,13 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from environs.fields import TimeDelta
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from receiver.errors import SettingsError
 from receiver.projects import Network, Projects, read_projects
+from receiver.redis_url import check_redis_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,11 +57,6 @@ class Seconds(TimeDelta):
         return duration.total_seconds()
 
 
-def _redis_url(value: str) -> None:
-    if urlsplit(value).scheme not in ("redis", "rediss", "unix", "valkey", "valkeys"):
-        raise ValidationError("not a Redis URL; write redis://host:6379/0, rediss://… or unix:///path.")
-
-
 def _setting(default: Any, field: fields.Field[Any], help_: str) -> Any:  # noqa: ANN401 a dataclass field stands for any type
     return dataclasses.field(default=default, metadata={"field": field, "help": help_})
 
@@ -84,7 +79,9 @@ class Settings:
     port: int = _setting(8080, _count(1, 65535), "port to listen on")
     host: str = _setting("127.0.0.1", fields.String(), "address to listen on; 0.0.0.0 for all")
     redis_url: str | None = _setting(
-        None, fields.String(validate=_redis_url), "Redis or Valkey to publish to; unset: an embedded Valkey is started"
+        None,
+        fields.String(validate=check_redis_url),
+        "Redis or Valkey to publish to; unset: an embedded Valkey is started",
     )
     data_dir: Path = _setting(Path("data"), fields.String(), "folder of the spool and the embedded Valkey")
     config: Path | None = _setting(None, fields.String(), "TOML file of the projects; unset: one open project, default")

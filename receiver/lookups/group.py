@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
@@ -75,7 +74,4 @@ class Group:
 
     async def _read(self, after: dict[Any, Any], count: int, block_ms: int | None) -> list[Batch]:
         answer: Any = await self._redis.xreadgroup(GROUP, self._consumer, after, count=count, block=block_ms)
-        # RESP2 gives pairs of a stream and its entries, RESP3 a map of a stream to lists of entries.
-        if isinstance(answer, dict):
-            return [(topic.decode(), list(chain.from_iterable(lists))) for topic, lists in answer.items()]
         return [(topic.decode(), entries) for topic, entries in answer or ()]

@@ -27,3 +27,10 @@ def test_mistakes_in_the_settings_are_sentences(run: Run) -> None:
     result = run("tail", PORT="http")
     assert result.returncode == 2
     assert result.stderr.startswith("receiver: PORT='http'")
+
+
+def test_a_url_that_is_none_is_a_sentence(run: Run) -> None:
+    result = run("serve", REDIS_URL="redis://127.0.0.1:notaport")
+    assert result.returncode == 2
+    assert result.stderr.startswith("receiver: REDIS_URL")
+    assert result.stderr.count("\n") == 1
