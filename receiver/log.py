@@ -29,7 +29,8 @@ _PRIVATE_NAMES: Final = re.compile(
 )
 _SECRETS: Final = (
     (re.compile(r"(?i)([?&;](?:key|token|password|secret|signature)=)[^&\s\"']*"), rf"\1{_MASK}"),
-    (re.compile(r"(?i)(://[^/\s:@]*:)[^@/\s]+@"), rf"\1{_MASK}@"),
+    # To the last @ before the path: a password may have one of its own, as the user may.
+    (re.compile(r"(://[^/\s:]*:)[^/\s]*@"), rf"\1{_MASK}@"),
     # Not the decimals of a figure, nor a part of a hexadecimal id. Chinese needs no space before a number.
     (re.compile(r"(?<![A-Za-z0-9])(?<!\d\.)\+?\d{7,15}(?![A-Za-z0-9])"), _MASK),
 )

@@ -172,7 +172,9 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
         messages: Any = error.messages
         for name, texts in messages.items():
             about = declared[name].metadata["help"]
-            problems.append(f"{name}={given[name]!r}: {' '.join(texts)} ({about})")
+            # A URL may hold a password, and what cannot be read as a URL holds it nobody knows where.
+            place = name if name == "REDIS_URL" else f"{name}={given[name]!r}"
+            problems.append(f"{place}: {' '.join(texts)} ({about})")
         loaded = error.valid_data
     return {declared[name].name: value for name, value in loaded.items()}
 

@@ -57,7 +57,7 @@ def test_phone_numbers_are_masked_wherever_they_stand(value):
         "/sms/callback/p1?x=1&key=callback-key-7&y=2",
         "/?token=callback-key-7", "/?KEY=callback-key-7", "/?password=callback-key-7'",
         "redis://:callback-key-7@host:6379/0", "redis://user:callback-key-7@host", "rediss://u:callback-key-7@h:1",
-        "https://user:callback-key-7@host/path",
+        "https://user:callback-key-7@host/path", "redis://us@er:callback-key-7@host", "'redis://:callback-key-7@host'",
     ],
 )  # fmt: skip
 def test_keys_and_passwords_in_urls_are_masked(value):
@@ -65,6 +65,21 @@ def test_keys_and_passwords_in_urls_are_masked(value):
     found = redacted(event=value)["event"]
     assert "callback-key-7" not in found
     assert found.replace("[redacted]", "callback-key-7") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("redis://:p@ss@127.0.0.1:6399/0", "redis://:[redacted]@127.0.0.1:6399/0"),
+        ("redis://u:p@ss@w0rd@host, a@b", "redis://u:[redacted]@host, a@b"),
+        ("redis://:p:@ss@host/a@b", "redis://:[redacted]@host/a@b"),
+        ("redis://:@@host", "redis://:[redacted]@host"),
+        ("at http://host:8080/a@b", "at http://host:8080/a@b"),
+    ],
+)
+def test_a_password_ends_at_the_last_at_sign(text, masked):
+    """Nobody who chose it had URLs in mind."""
+    assert redacted(event=text) == {"event": masked}
 
 
 @pytest.mark.parametrize(

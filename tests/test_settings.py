@@ -216,6 +216,16 @@ def test_a_secret_is_in_no_message(config):
     assert "hush" not in str(found)
 
 
+@pytest.mark.parametrize(
+    "url", ["rediss:/:hush@host", "redis://:hush@host:port", "redis://:hush@host/abc", "redis://:hush/@host", "hush"]
+)
+def test_the_url_of_redis_is_in_no_message(url):
+    """It may hold a password, and what is wrong about it may be just that."""
+    [problem] = problems({"REDIS_URL": url})
+    assert problem.startswith("REDIS_URL: ")
+    assert "hush" not in problem
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "receiver.example"])
 def test_an_open_project_on_a_public_address_does_not_start(config, host):
     """Anybody could post to it; the message says both mends."""
