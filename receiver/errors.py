@@ -5,7 +5,10 @@ The code is also the error's label in logs and metrics. Only the web layer turns
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ReceiverError(Exception):
@@ -107,6 +110,14 @@ class SettingsError(ReceiverError):
         """Keep the problems, all of those found, in the order of the file."""
         super().__init__("\n".join(problems))
         self.problems = problems
+
+    @classmethod
+    def cannot_write(cls, folder: Path, error: Exception) -> SettingsError:
+        """Return what to tell about a folder below RECEIVER_DATA_DIR that takes nothing."""
+        reason = "it is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
+        return cls(
+            [f"cannot write to {folder}: {reason}; set RECEIVER_DATA_DIR to a folder of the service's own user."]
+        )
 
 
 class EmbeddedError(ReceiverError):

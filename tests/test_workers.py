@@ -107,6 +107,19 @@ def test_a_port_that_others_have_is_refused_at_once(two_workers: Receiver, tmp_p
     assert "Traceback" not in second.stderr
 
 
+@pytest.mark.parametrize("place", ["data", "data/metrics", "data/spool"])
+def test_a_data_folder_that_is_a_file_is_one_sentence(
+    serve: Callable[..., Receiver], tmp_path: Path, place: str
+) -> None:
+    blocked = tmp_path / place
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.touch()
+    service = serve(wait=False, RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(tmp_path / "data"))
+    assert service.process.wait(20) == 2
+    [sentence] = service.output.splitlines()
+    assert "set RECEIVER_DATA_DIR" in sentence
+
+
 def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver) -> None:
     before = set(children(two_workers.pid))
     statuses: list[int] = []

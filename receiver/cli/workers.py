@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -9,8 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from receiver.cli.listening import BACKLOG, cannot_listen
+from receiver.delivery.spool import Spool
+from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from receiver.settings import Settings
 
 #: Set for a gunicorn that has to stop the embedded Valkey when it ends.
@@ -24,11 +29,11 @@ def become_supervisor(settings: Settings, redis_url: str) -> NoReturn:
     """Replace this process by a gunicorn with the settings' number of workers.
 
     A new process image, because prometheus_client decides when it is imported whether it counts in files. Raises
-    ReceiverError when the port cannot be listened on.
+    ReceiverError when the port cannot be listened on, and SettingsError when the data folder takes nothing: better one
+    sentence now than one of each worker.
     """
-    counts = settings.data_dir / "metrics"
-    shutil.rmtree(counts, ignore_errors=True)
-    counts.mkdir(parents=True)
+    counts = _folder_of_counts(settings.data_dir / "metrics")
+    asyncio.run(_probe_spool(settings))
     environ = dict(os.environ, PROMETHEUS_MULTIPROC_DIR=str(counts.resolve()), RECEIVER_WORKERS=str(settings.workers))
     listeners = _listeners(settings)
     environ[LISTENERS] = ",".join(str(listener.fileno()) for listener in listeners)
@@ -37,6 +42,24 @@ def become_supervisor(settings: Settings, redis_url: str) -> NoReturn:
     command = [sys.executable, "-m", "gunicorn", "--config", f"python:{_CONFIG}", f"{_CONFIG}:run"]
     sys.stderr.flush()
     os.execve(sys.executable, command, environ)  # noqa: S606 our own arguments
+
+
+def _folder_of_counts(folder: Path) -> Path:
+    """Return the folder, empty: what a service before us has counted is not ours."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SettingsError.cannot_write(folder, error) from None
+    return folder
+
+
+async def _probe_spool(settings: Settings) -> None:
+    spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes)
+    try:
+        await spool.open()
+    finally:
+        await spool.close()
 
 
 def _listeners(settings: Settings) -> list[socket.socket]:

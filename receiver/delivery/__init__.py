@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
@@ -14,7 +13,7 @@ from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
 from receiver.delivery.spool import Spool
-from receiver.errors import NotTakenError, SettingsError, UnavailableError
+from receiver.errors import NotTakenError, UnavailableError
 
 if TYPE_CHECKING:
     from receiver.events import Entry
@@ -56,11 +55,7 @@ class Delivery:
 
     async def open(self) -> None:
         """Open the spool, look whether Redis is there, begin to drain. A Redis that is away is no reason not to."""
-        try:
-            await self.spool.open()
-        except (OSError, sqlite3.Error) as error:
-            problem = f"the spool in {self.spool.folder} cannot be written: {error}; set RECEIVER_DATA_DIR."
-            raise SettingsError([problem]) from None
+        await self.spool.open()
         self._redis.start()
         self._disk.start()
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from receiver import metrics
 from receiver.delivery.spool_file import SpoolFile, lock_file
-from receiver.errors import NotTakenError
+from receiver.errors import NotTakenError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,11 +38,14 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     async def open(self) -> None:
-        """Take a file and probe it. Raises OSError or sqlite3.Error when there can be none.
+        """Take a file and probe it. Raises SettingsError when there can be none.
 
         A disk that is full is no reason not to start: Redis may take events, and what is spooled wants to be drained.
         """
-        self._file = await self.run(self._take_file)
+        try:
+            self._file = await self.run(self._take_file)
+        except (OSError, sqlite3.Error) as error:
+            raise SettingsError.cannot_write(self.folder, error) from None
         await self.probe()
         await self.measure()
 

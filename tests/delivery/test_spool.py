@@ -9,7 +9,7 @@ import pytest
 
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import lock_file
-from receiver.errors import NotTakenError
+from receiver.errors import NotTakenError, SettingsError
 from receiver.events import Entry
 
 MOST = 1 << 30
@@ -147,7 +147,7 @@ async def test_a_folder_that_cannot_be_is_an_error_at_open(tmp_path):
     """So that the service does not start without its safety net."""
     (tmp_path / "file").write_text("no folder")
     spool = Spool(tmp_path / "file", MOST)
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(SettingsError, match="it is a file; set RECEIVER_DATA_DIR"):
         await spool.open()
     await spool.close()
 
