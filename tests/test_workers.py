@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -140,6 +141,44 @@ def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver)
         replaced.set()
         posting.join()
     assert set(statuses) == {200}
+
+
+def keys(config: Path, *keys: str) -> None:
+    """Write a file with one project and its keys."""
+    config.write_text(f"[projects.p]\ncallback_keys = {json.dumps(keys)}", encoding="utf-8")
+
+
+def test_a_reload_puts_the_file_in_force(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    config = tmp_path / "receiver.toml"
+    keys(config, "old")
+    service = serve(RECEIVER_WORKERS="2", RECEIVER_CONFIG=str(config))
+    before = set(children(service.pid))
+    keys(config, "new")
+    service.signal(signal.SIGHUP)
+    eventually(lambda: len(after := set(children(service.pid))) == 2 and not before & after, "new workers", timeout=20)
+    assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=new")[0] for number in range(10)} == {200}
+    assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=old")[0] for number in range(10)} == {401}
+    assert service.stop() == 0
+
+
+def test_a_file_that_is_wrong_changes_nothing(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    config = tmp_path / "receiver.toml"
+    keys(config, "old")
+    service = serve(RECEIVER_WORKERS="2", RECEIVER_CONFIG=str(config))
+    before = children(service.pid)
+    config.write_text("[projects.p]\ncallback_keys = 5\ntokens = 5\n", encoding="utf-8")
+    service.signal(signal.SIGHUP)
+    eventually(lambda: service.output.count("settings.refused") == 2, "both mistakes are told")
+    refused = [json.loads(line) for line in service.output.splitlines() if "settings.refused" in line]
+    assert {line["level"] for line in refused} == {"error"}
+    assert "projects.p.callback_keys" in refused[0]["problem"]
+    assert "projects.p.tokens" in refused[1]["problem"]
+    os.kill(before[0], signal.SIGKILL)  # a worker that replaces another has the settings in force, too
+    eventually(lambda: len(children(service.pid)) == 2 and before[0] not in children(service.pid), "replaced")
+    for number in range(10):
+        path = "/sms/callback?key=old"
+        eventually(lambda: service.post(one(sid=f"w-{number}"), path)[0] == 200, "served")  # noqa: B023 awaited
+    assert service.stop() == 0
 
 
 def test_the_embedded_valkey_is_started_once_and_stopped_last(serve: Callable[..., Receiver], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""gunicorn's configuration, and what its workers run. Read by gunicorn alone.
+"""``python -m receiver.cli.supervision``: a gunicorn that runs our workers. ``receiver serve --workers N`` becomes it.
 
-It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one, SIGTERM
-stops them in peace. https://gunicorn.org/reference/settings/.
+It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one by workers
+that know the projects as the file has them then, SIGTERM stops them in peace. https://gunicorn.org/reference/settings/.
 """
 
 from __future__ import annotations
@@ -10,96 +10,122 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web  # noqa: TC002 the annotation of a class attribute that gunicorn's machinery inspects
-from aiohttp.worker import GunicornUVLoopWebWorker
-from gunicorn.glogging import Logger
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from prometheus_client import multiprocess
 
 from receiver import log
-from receiver.app import OPS, create_app, create_runner
-from receiver.cli.beside import add_index
+from receiver.cli import worker
 from receiver.cli.workers import EMBEDDED_URL, LISTENERS
 from receiver.embedded import EmbeddedValkey
+from receiver.errors import SettingsError
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+    from receiver.settings import Settings
 
 #: Seconds by which a worker's own bounds are shorter than gunicorn's.
 _MARGIN: Final = 5
-_settings: Final = read_settings(os.environ)
 
 
-async def run() -> web.AppRunner:
-    """Return what a worker serves: gunicorn's "application"."""
-    redis_url = os.environ.get(EMBEDDED_URL) or str(_settings.redis_url)
-    app = create_app(_settings, redis_url)
-    add_index(app, _settings, redis_url, log.configure(_settings.log_level))
-    Worker.app_of_this_process = app
-    return create_runner(app, _settings)
+class Supervisor(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Runs the workers of a service."""
+
+    def handle_hup(self) -> None:
+        """Replace the workers by such that know what the file says now; nothing changes when it is wrong.
+
+        The environment of a process does not change: port, number of workers and data folder stay as they are.
+        """
+        logger = log.configure(self.app.settings.log_level)
+        try:
+            self.app.settings = read_settings(os.environ)
+        except SettingsError as mistakes:
+            for problem in mistakes.problems:
+                logger.error("settings.refused", problem=problem)  # noqa: TRY400 the sentence is all there is to say
+            return
+        logger.info("settings.reloaded", projects=[project.id for project in self.app.settings.projects.values()])
+        super().handle_hup()
 
 
-class Worker(GunicornUVLoopWebWorker):
-    """A worker that says that it is not ready before it stops."""
+class Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """What gunicorn calls the application: its configuration, and what its workers serve."""
 
-    app_of_this_process: web.Application | None = None
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings that the next workers are to have."""
+        self.settings = settings
+        super().__init__()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop: /readyz turns 503 at once, the listening socket is closed after the delay."""
-        if self.app_of_this_process is not None:
-            self.app_of_this_process[OPS].stopping = True
-        self.loop.call_later(_settings.stop_delay, super().handle_exit, sig, frame)
+    def load_config(self) -> None:
+        """Tell gunicorn what it has to know, at the start and at each reload."""
+        for name, value in _configuration(self.settings).items():
+            self.cfg.set(name, value)
 
+    def load(self) -> Callable[[], Awaitable[web.AppRunner]]:
+        """Return what a worker awaits to have what it serves."""
+        return self._serve
 
-class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Sends gunicorn's own words the way of all our log lines."""
+    def run(self) -> None:
+        """Supervise until the service is stopped."""
+        Supervisor(self).run()
 
-    def setup(self, cfg: Any) -> None:  # noqa: ANN401 gunicorn has no types
-        """Hand over to the root logger."""
-        super().setup(cfg)
-        log.configure(_settings.log_level)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
-
-
-# gunicorn reads these names; their meaning is in its documentation.
-bind = [f"fd://{number}" for number in os.environ[LISTENERS].split(",")]
-workers = _settings.workers
-worker_class = "receiver.cli.supervision.Worker"
-logger_class = ServiceLogger
-timeout = 60  # a worker whose event loop stands still for so long is replaced
-graceful_timeout = int(_settings.stop_delay + _settings.stop_timeout) + _MARGIN
-loglevel = _settings.log_level
-proc_name = "receiver"
-control_socket_disable = True
+    async def _serve(self) -> web.AppRunner:
+        return await worker.serve(self.settings)
 
 
-def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+def _configuration(settings: Settings) -> dict[str, Any]:
+    return {
+        "bind": [f"fd://{number}" for number in os.environ[LISTENERS].split(",")],
+        "workers": settings.workers,
+        "worker_class": worker.Worker,
+        "logger_class": worker.ServiceLogger,
+        "timeout": 60,  # a worker whose event loop stands still for so long is replaced
+        "graceful_timeout": int(settings.stop_delay + settings.stop_timeout) + _MARGIN,
+        "loglevel": settings.log_level,
+        "proc_name": "receiver",
+        "control_socket_disable": True,
+        "pre_fork": _pre_fork,
+        "post_fork": _post_fork,
+        "nworkers_changed": _nworkers_changed,
+        "child_exit": _child_exit,
+        "on_exit": _on_exit,
+    }
+
+
+def _pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
     """Give a worker a socket of its own; while workers are replaced, its predecessor's."""
     taken = Counter(other.sockets[0] for other in server.WORKERS.values())
     worker.sockets = [min(server.LISTENERS, key=taken.__getitem__)]
 
 
-def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
     """Let go of the other workers' sockets: held here, they would go on collecting connections when theirs end."""
     for listener in server.LISTENERS:
         if listener not in worker.sockets:
             listener.close()
 
 
-def nworkers_changed(server: Any, number: int, _before: int | None) -> None:  # noqa: ANN401 gunicorn has no types
+def _nworkers_changed(server: Any, number: int, _before: int | None) -> None:  # noqa: ANN401 gunicorn has no types
     """Refuse to have fewer workers than sockets (SIGTTOU): connections to the one without would wait for ever."""
-    if number < workers:
-        server.num_workers = workers
+    if number < server.cfg.workers:
+        server.num_workers = server.cfg.workers
 
 
-def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+def _child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
     """Take the gauges of a worker that is gone out of the sums."""
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
-def on_exit(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types
+def _on_exit(server: Any) -> None:  # noqa: ANN401 gunicorn has no types
     """Stop the embedded Valkey after the last worker."""
+    settings: Settings = server.app.settings
     if EMBEDDED_URL in os.environ:
-        logger = log.configure(_settings.log_level)
-        EmbeddedValkey(_settings.data_dir / "valkey", _settings.embedded_port, logger).stop()
+        logger = log.configure(settings.log_level)
+        EmbeddedValkey(settings.data_dir / "valkey", settings.embedded_port, logger).stop()
+
+
+if __name__ == "__main__":
+    Service(read_settings(os.environ)).run()

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from receiver.settings import Settings
 
-#: Set for a gunicorn that has to stop the embedded Valkey when it ends.
+#: Set for a supervisor that has to stop the embedded Valkey when it ends.
 EMBEDDED_URL: Final = "RECEIVER_EMBEDDED_URL"
 #: The file descriptors of the listening sockets, comma-separated.
 LISTENERS: Final = "RECEIVER_LISTENERS"
-_CONFIG: Final = "receiver.cli.supervision"
+_SUPERVISOR: Final = "receiver.cli.supervision"
 
 
 def become_supervisor(settings: Settings, redis_url: str) -> NoReturn:
-    """Replace this process by a gunicorn with the settings' number of workers.
+    """Replace this process by a supervisor of the settings' number of workers.
 
     A new process image, because prometheus_client decides when it is imported whether it counts in files. Raises
     ReceiverError when the port cannot be listened on, and SettingsError when the data folder takes nothing: better one
@@ -39,7 +39,7 @@ def become_supervisor(settings: Settings, redis_url: str) -> NoReturn:
     environ[LISTENERS] = ",".join(str(listener.fileno()) for listener in listeners)
     if settings.redis_url is None:
         environ[EMBEDDED_URL] = redis_url
-    command = [sys.executable, "-m", "gunicorn", "--config", f"python:{_CONFIG}", f"{_CONFIG}:run"]
+    command = [sys.executable, "-m", _SUPERVISOR]
     sys.stderr.flush()
     os.execve(sys.executable, command, environ)  # noqa: S606 our own arguments
 
