@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -17,6 +18,7 @@ from redis.retry import Retry
 from receiver.errors import EmbeddedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import TextIOWrapper
     from pathlib import Path
 
@@ -26,48 +28,79 @@ _HOST: Final = "127.0.0.1"
 #: Seconds for the child to load what it kept, and to stop.
 _START_TIMEOUT: Final = 120.0
 _STOP_TIMEOUT: Final = 30.0
+#: Seconds between starting it again and the next look: doubled up to the longest, until it has run for so long.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+#: Seconds for a port of this machine to answer.
+_PROBE_TIMEOUT: Final = 1.0
 
 
 class EmbeddedValkey:
     """A Valkey that lives and dies with the service; its data outlive both."""
 
-    def __init__(self, folder: Path, port: int, logger: Logger) -> None:
-        """Take the folder for its data and the port on the loopback address."""
+    def __init__(self, folder: Path, port: int, logger: Logger, *, started: bool = False) -> None:
+        """Take the folder for its data and the port on the loopback address.
+
+        ``started``: what this process was before it became a supervisor has started it, and holds the folder.
+        """
         self._folder = folder.resolve()
         self._port = port
         self._logger = logger
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: TextIOWrapper | None = None
+        #: Whether it is ours to stop: the port may be another's.
+        self._ours = started
+        self._look_at, self._pause = 0.0, _FIRST_PAUSE
         self.url = f"redis://{_HOST}:{port}/0"
 
-    def start(self) -> None:
-        """Start it, or take over the one that a killed service left behind. Blocks until it answers.
+    def start(self, given_up: Callable[[], bool]) -> None:
+        """Start it, or take over the one that a killed service left behind. Blocks until it answers, or we give up.
 
-        Raises EmbeddedError with the mend.
+        Raises EmbeddedError with the mend. ``stop`` has to follow, whatever happens.
         """
         self._own_folder()
-        if self._is_ours():
+        if self._answers_for_us():
+            self._ours = True
             self._logger.info("embedded.adopted", url=self.url, folder=str(self._folder))
             return
-        if _port_taken(self._port):
+        if not _refuses(self._port):
             raise EmbeddedError(
                 f"port {self._port}, on which the embedded Valkey listens, is taken by another program. Set "
                 "RECEIVER_EMBEDDED_PORT to a free port, or REDIS_URL to use a Redis of your own."
             )
-        self._process = subprocess.Popen(  # noqa: S603 our own arguments
-            [str(_binary()), *self._arguments()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us: it has to outlive the last publish
-        )
-        self._wait_until_ready()
+        self._spawn()
+        self._wait_until_ready(given_up)
         self._logger.info("embedded.started", url=self.url, folder=str(self._folder))
 
+    def look_after(self) -> None:
+        """Start it again if it has ended. To be called every second; does not wait until it answers.
+
+        What comes meanwhile goes to the spool. One that ends again and again is started less and less often.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        if self._runs():
+            if now > self._look_at + self._pause:
+                self._pause = _FIRST_PAUSE
+            return
+        self._logger.error("embedded.ended", url=self.url, log=str(self._folder / "valkey.log"))
+        try:
+            self._spawn()
+        except (OSError, EmbeddedError) as error:
+            self._logger.error("embedded.not_started", error=str(error))  # noqa: TRY400 the sentence says it
+        self._look_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
     def stop(self) -> None:
-        """Stop it in peace: what it acknowledged is on the disk already."""
+        """Stop it in peace, if it is ours: what it acknowledged is on the disk already."""
+        if not self._ours:
+            return
         try:
             with self._client(_STOP_TIMEOUT) as client:
-                client.shutdown(nosave=True)
+                if not _refuses(self._port):
+                    client.shutdown(nosave=True)
+                elif self._process is not None:  # it has ended, or is not so far yet as to listen
+                    self._process.terminate()
         except RedisError as error:
             self._logger.warning("embedded.stop_failed", error=str(error))
         if self._process is not None:
@@ -76,6 +109,20 @@ class EmbeddedValkey:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+    def _spawn(self) -> None:
+        command = [str(_binary()), *self._arguments()]
+        self._ours = True
+        self._process = subprocess.Popen(  # noqa: S603 our own arguments
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: it has to outlive the last publish
+        )
+
+    def _runs(self) -> bool:
+        """Tell whether it runs, whoever has started it. One that is busy or frozen does."""
+        return (self._process is not None and self._process.poll() is None) or not _refuses(self._port)
 
     def _own_folder(self) -> None:
         """Hold a lock on the folder for as long as we live: two services would stop each other's Valkey."""
@@ -107,7 +154,7 @@ class EmbeddedValkey:
         }
         return [part for name, value in options.items() for part in (f"--{name}", value)]
 
-    def _is_ours(self) -> bool:
+    def _answers_for_us(self) -> bool:
         try:
             with self._client() as client:
                 return bool(client.config_get("dir").get("dir") == str(self._folder))
@@ -119,10 +166,12 @@ class EmbeddedValkey:
         no_retry = Retry(NoBackoff(), 0)
         return Redis(host=_HOST, port=self._port, socket_timeout=timeout, retry=no_retry, decode_responses=True)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, given_up: Callable[[], bool]) -> None:
         end = time.monotonic() + _START_TIMEOUT
         with self._client() as client:
             while time.monotonic() < end:
+                if given_up():
+                    return
                 if self._process is not None and self._process.poll() is not None:
                     raise EmbeddedError(f"the embedded Valkey ended at once. Its log says: {self._last_words()}")
                 try:
@@ -142,9 +191,11 @@ class EmbeddedValkey:
             return "nothing"
 
 
-def _port_taken(port: int) -> bool:
+def _refuses(port: int) -> bool:
+    """Tell whether nobody listens on a port. A program that is too busy to accept has it all the same."""
     with socket.socket() as probe:
-        return probe.connect_ex((_HOST, port)) == 0
+        probe.settimeout(_PROBE_TIMEOUT)
+        return probe.connect_ex((_HOST, port)) == errno.ECONNREFUSED
 
 
 def _binary() -> Path:

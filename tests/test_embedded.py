@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from messages import OK, SUCCESS, body, report
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from servers import Receiver, eventually, free_port
 
@@ -45,6 +47,11 @@ def embedded(tmp_path, logger):
             valkey.stop()
 
 
+def never():
+    """Tell that nobody gives up."""
+    return False
+
+
 def answers(valkey):
     """Tell whether it answers."""
     try:
@@ -63,7 +70,7 @@ def pid(valkey):
 def test_it_is_durable_never_evicts_and_listens_on_loopback_alone(embedded):
     """The guarantees stand on that."""
     valkey = embedded()
-    valkey.start()
+    valkey.start(never)
     wanted = {
         "appendonly": "yes",
         "appendfsync": "always",
@@ -79,7 +86,7 @@ def test_data_outlive_a_stop_and_a_kill(embedded):
     """What was acknowledged is there at the next start."""
     for number in range(3):
         valkey = embedded(port=None)
-        valkey.start()
+        valkey.start(never)
         with Redis.from_url(valkey.url, retry=NO_RETRY) as client:
             assert client.xlen("s") == number
             client.xadd("s", {"data": number})
@@ -95,11 +102,11 @@ def test_data_outlive_a_stop_and_a_kill(embedded):
 def test_one_that_a_killed_service_left_behind_is_taken_over(embedded):
     """It goes on to run, with all that it holds, and is stopped by the new service."""
     first = embedded()
-    first.start()
+    first.start(never)
     left = pid(first)
     first._lock.close()  # noqa: SLF001 as kill -9 does
     second = embedded(port=int(first.url.split(":")[2].split("/")[0]))
-    second.start()
+    second.start(never)
     assert pid(second) == left
     second.stop()
     first._process.wait()  # noqa: SLF001 it is our child
@@ -109,20 +116,20 @@ def test_one_that_a_killed_service_left_behind_is_taken_over(embedded):
 def test_a_port_that_another_program_has_is_told_with_the_mend(embedded):
     """Whether it speaks Redis or not."""
     first = embedded()
-    first.start()
+    first.start(never)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         for port in (int(first.url.split(":")[2].split("/")[0]), other.getsockname()[1]):
             with pytest.raises(EmbeddedError, match="RECEIVER_EMBEDDED_PORT"):
-                embedded(f"other{port}", port).start()
+                embedded(f"other{port}", port).start(never)
 
 
 def test_a_folder_that_cannot_be_is_told_with_the_mend(embedded, tmp_path):
     """Before anything is started."""
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(EmbeddedError, match="RECEIVER_DATA_DIR"):
-        embedded("file/valkey").start()
+        embedded("file/valkey").start(never)
 
 
 def test_data_that_it_cannot_read_are_told_in_its_own_words(embedded, tmp_path):
@@ -132,7 +139,7 @@ def test_data_that_it_cannot_read_are_told_in_its_own_words(embedded, tmp_path):
     manifest = folder / "appendonly.aof.manifest"
     manifest.write_text("nonsense")
     with pytest.raises(EmbeddedError, match="ended at once"):
-        embedded().start()
+        embedded().start(never)
     assert manifest.read_text() == "nonsense"
 
 
@@ -188,3 +195,88 @@ def test_two_services_do_not_share_a_folder(alone):
         assert "RECEIVER_DATA_DIR" in second.output
         assert "Traceback" not in second.output
     assert first.post(body([report()])) == (200, OK)
+
+
+def url_of(process):
+    """Return the URL that the service says its Valkey has."""
+    lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
+    return next(line["url"] for line in reversed(lines) if line["event"].startswith("embedded."))
+
+
+def entries(url):
+    """Return the number of events in the stream, 0 while there is no Valkey."""
+    try:
+        with Redis.from_url(url, retry=NO_RETRY) as client:
+            return client.xlen(SUCCESS)
+    except RedisError:
+        return 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_that_ends_is_started_again(alone, workers):
+    """As often as it does; what came meanwhile is in it then, and nobody was turned away."""
+    process = alone(RECEIVER_WORKERS=workers)
+    url = url_of(process)
+    for number in range(1, 4):
+        with Redis.from_url(url, retry=NO_RETRY) as client:
+            os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        assert process.post(body([report(f"5000:{number}")])) == (200, OK)
+        eventually(lambda: entries(url) == number, "the event is in the stream", 20)  # noqa: B023 awaited in the loop
+    ended = [json.loads(line) for line in process.output.splitlines() if '"embedded.ended"' in line]
+    assert [line["level"] for line in ended] == ["error"] * 3
+    assert process.stop() == 0
+    assert process.output.count("embedded.ended") == 3
+    with Redis.from_url(url, retry=NO_RETRY) as client, pytest.raises(RedisConnectionError):
+        client.ping()
+
+
+def test_one_that_was_taken_over_is_started_again_too(alone):
+    """It is no child of ours."""
+    alone().kill()
+    process = alone()
+    with Redis.from_url(url_of(process), retry=NO_RETRY) as client:
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    eventually(lambda: process.output.count("embedded.ended") == 1, "it is missed")
+    assert process.post(body([report()])) == (200, OK)
+    eventually(lambda: entries(url_of(process)) == 1, "the event is in the stream", 20)
+
+
+def test_one_that_ends_at_once_is_tried_less_and_less_often(alone, tmp_path):
+    """Its data cannot be read, say."""
+    process = alone()
+    with Redis.from_url(url_of(process), retry=NO_RETRY) as client:
+        (tmp_path / "alone/data/valkey/appendonlydir/appendonly.aof.manifest").write_text("nonsense")
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    eventually(lambda: process.output.count("embedded.ended") == 3, "it is started twice", 20)
+    said = [json.loads(line) for line in process.output.splitlines() if '"embedded.ended"' in line]
+    first, second, third = (datetime.fromisoformat(line["timestamp"]) for line in said)
+    assert third - second > (second - first) * 1.3
+    assert process.post(body([report()])) == (200, OK)
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["valkey.log", "appendonlydir"])
+def test_a_signal_that_comes_early_leaves_nothing_behind(alone, tmp_path, workers, number, moment):
+    """Its Valkey runs already, or just not yet; the service does not."""
+    if workers != "1" and number is signal.SIGHUP:
+        pytest.skip("SIGHUP reloads where there are several workers")
+    process = alone(wait=False, RECEIVER_WORKERS=workers)
+    eventually((tmp_path / "alone/data/valkey" / moment).exists, "its Valkey is started", 20)
+    process.signal(number)
+    assert process.process.wait(20) == 0
+    assert "Traceback" not in process.output
+    assert "Aborted" not in process.output
+    assert holders(tmp_path) == set()
+
+
+def test_the_valkey_of_another_is_not_stopped(embedded):
+    """Not by a service that could not have its port."""
+    first = embedded()
+    first.start(never)
+    second = embedded("other", int(first.url.split(":")[2].split("/")[0]))
+    with pytest.raises(EmbeddedError):
+        second.start(never)
+    second.stop()
+    assert answers(first)

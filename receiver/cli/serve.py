@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import os
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 import uvloop
@@ -16,6 +16,8 @@ from receiver import log
 from receiver.app import OPS, create_app, create_runner
 from receiver.cli.beside import add_index
 from receiver.cli.listening import BACKLOG, cannot_listen
+from receiver.cli.stopping import Stopping
+from receiver.cli.watching import add_watch
 from receiver.cli.workers import become_supervisor
 from receiver.embedded import EmbeddedValkey
 from receiver.settings import described, read_settings, unknown_names
@@ -36,6 +38,8 @@ def serve(workers: int | None) -> None:
 
     Without REDIS_URL it starts its own Valkey, with its data under RECEIVER_DATA_DIR.
     """
+    stopping = Stopping()
+    stopping.remember()
     settings = read_settings(os.environ)
     if workers is not None:
         settings = dataclasses.replace(settings, workers=workers)
@@ -43,34 +47,47 @@ def serve(workers: int | None) -> None:
     for sentence in unknown_names(os.environ):
         logger.warning("settings.unknown", problem=sentence)
     if settings.redis_url is not None:
-        _run(settings, settings.redis_url, logger)
+        _run(_Service(settings, settings.redis_url, None, stopping, logger))
         return
     valkey = EmbeddedValkey(settings.data_dir / "valkey", settings.embedded_port, logger)
-    valkey.start()
     try:
-        _run(settings, valkey.url, logger)
+        valkey.start(lambda: stopping.asked)
+        _run(_Service(settings, valkey.url, valkey, stopping, logger))
     finally:
+        stopping.remember()  # a second Ctrl-C would leave it behind
         valkey.stop()
 
 
-def _run(settings: Settings, redis_url: str, logger: Logger) -> None:
-    if settings.workers > 1:
-        become_supervisor(settings, redis_url)
+class _Service(NamedTuple):
+    settings: Settings
+    redis_url: str
+    valkey: EmbeddedValkey | None
+    stopping: Stopping
+    logger: Logger
+
+
+def _run(service: _Service) -> None:
+    if service.settings.workers > 1:
+        become_supervisor(service.settings, service.redis_url, service.stopping)
+        return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, redis_url, logger))
+        runner.run(_serve(service))
 
 
-async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
+async def _serve(service: _Service) -> None:
+    settings, redis_url, valkey, stopping, logger = service
     app = create_app(settings, redis_url)
     add_index(app, settings, redis_url, logger)
+    if valkey is not None:
+        add_watch(app, valkey)
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
     def stop_for(reason: signal.Signals) -> None:
+        app[OPS].stopping = True
         if not stop.done():
             stop.set_result(reason)
 
-    for reason in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(reason, stop_for, reason)
+    stopping.hand_over(stop_for)
     runner = create_runner(app, settings)
     try:
         await runner.setup()
@@ -78,7 +95,6 @@ async def _serve(settings: Settings, redis_url: str, logger: Logger) -> None:
         logger.info("service.listening", url=f"http://{settings.host}:{settings.port}", redis=redis_url)
         reason = await stop
         logger.info("service.stopping", signal=reason.name)
-        app[OPS].stopping = True
         if reason is signal.SIGTERM:  # a person at Ctrl-C need not wait for a load balancer to notice
             await asyncio.sleep(settings.stop_delay)
     finally:

@@ -16,6 +16,7 @@ from prometheus_client import multiprocess
 
 from receiver import log
 from receiver.cli import worker
+from receiver.cli.stopping import let_through
 from receiver.cli.workers import EMBEDDED_URL, LISTENERS
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import SettingsError
@@ -33,7 +34,22 @@ _MARGIN: Final = 5
 
 
 class Supervisor(Arbiter):  # type: ignore[misc]  # gunicorn has no types
-    """Runs the workers of a service."""
+    """Runs the workers of a service, and the embedded Valkey beside them."""
+
+    def __init__(self, app: Service) -> None:
+        """Take what to run."""
+        super().__init__(app)
+        self.valkey: EmbeddedValkey | None = None
+        if EMBEDDED_URL in os.environ:
+            settings, logger = app.settings, log.configure(app.settings.log_level)
+            folder = settings.data_dir / "valkey"
+            self.valkey = EmbeddedValkey(folder, settings.embedded_port, logger, started=True)
+
+    def manage_workers(self) -> None:
+        """Replace what has ended: gunicorn asks for it every second, but not any more when it stops."""
+        super().manage_workers()
+        if self.valkey is not None:
+            self.valkey.look_after()
 
     def handle_hup(self) -> None:
         """Replace the workers by such that know what the file says now; nothing changes when it is wrong.
@@ -87,6 +103,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "proc_name": "receiver",
         "control_socket_disable": True,
+        "when_ready": _when_ready,
         "pre_fork": _pre_fork,
         "post_fork": _post_fork,
         "nworkers_changed": _nworkers_changed,
@@ -119,12 +136,15 @@ def _child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
+def _when_ready(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Take the signals that came while this process became a supervisor."""
+    let_through()
+
+
 def _on_exit(server: Any) -> None:  # noqa: ANN401 gunicorn has no types
     """Stop the embedded Valkey after the last worker."""
-    settings: Settings = server.app.settings
-    if EMBEDDED_URL in os.environ:
-        logger = log.configure(settings.log_level)
-        EmbeddedValkey(settings.data_dir / "valkey", settings.embedded_port, logger).stop()
+    if server.valkey is not None:
+        server.valkey.stop()
 
 
 if __name__ == "__main__":

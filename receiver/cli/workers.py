@@ -7,15 +7,17 @@ import os
 import shutil
 import socket
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from receiver.cli.listening import BACKLOG, cannot_listen
+from receiver.cli.stopping import keep_pending
 from receiver.delivery.spool import Spool
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from receiver.cli.stopping import Stopping
     from receiver.settings import Settings
 
 #: Set for a supervisor that has to stop the embedded Valkey when it ends.
@@ -25,8 +27,8 @@ LISTENERS: Final = "RECEIVER_LISTENERS"
 _SUPERVISOR: Final = "receiver.cli.supervision"
 
 
-def become_supervisor(settings: Settings, redis_url: str) -> NoReturn:
-    """Replace this process by a supervisor of the settings' number of workers.
+def become_supervisor(settings: Settings, redis_url: str, stopping: Stopping) -> None:
+    """Replace this process by a supervisor of the settings' number of workers; return only if it is to end instead.
 
     A new process image, because prometheus_client decides when it is imported whether it counts in files. Raises
     ReceiverError when the port cannot be listened on, and SettingsError when the data folder takes nothing: better one
@@ -41,6 +43,9 @@ def become_supervisor(settings: Settings, redis_url: str) -> NoReturn:
         environ[EMBEDDED_URL] = redis_url
     command = [sys.executable, "-m", _SUPERVISOR]
     sys.stderr.flush()
+    keep_pending()
+    if stopping.asked:
+        return
     os.execve(sys.executable, command, environ)  # noqa: S606 our own arguments
 
 
