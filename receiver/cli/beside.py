@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from receiver.app import INDEX_WANTED
+from receiver.app import INDEX_WANTED, OPS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,8 +38,10 @@ def add_index(app: web.Application, settings: Settings, redis_url: str, logger: 
     async def index_beside(app: web.Application) -> AsyncIterator[None]:
         if settings.index == "1" or _lock_of(settings).exists() or any(map(_looks_up, settings.projects.values())):
             app[INDEX_WANTED].set()
-        environ = dict(os.environ, REDIS_URL=redis_url)
-        keeping = asyncio.create_task(_keep(settings, app[INDEX_WANTED], environ, logger))
+        # Files of counts are for the workers alone.
+        environ = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+        environ["REDIS_URL"] = redis_url
+        keeping = asyncio.create_task(_keep(app, _lock_of(settings), environ, logger))
         yield
         keeping.cancel()
         await asyncio.wait([keeping])
@@ -57,31 +59,32 @@ def _looks_up(project: Project) -> bool:
     return bool(project.sign_id or project.tokens or project.access_keys or project.users)
 
 
-async def _keep(settings: Settings, wanted: asyncio.Event, environ: dict[str, str], logger: Logger) -> None:
-    await wanted.wait()
-    with _lock_of(settings).open("w") as lock:
-        while not _locked(lock):  # noqa: ASYNC110 another process lets go of it, and says so to nobody
-            await asyncio.sleep(_AGAIN)
-        # Files of counts are for the workers alone.
-        environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-        while True:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "receiver",
-                "index",
-                "--beside",
-                str(os.getpid()),
-                env=environ,
-                start_new_session=True,
-            )
-            try:
-                code = await child.wait()
-            except asyncio.CancelledError:
-                await _end(child)
-                raise
-            logger.error("indexer.ended", code=code)
-            await asyncio.sleep(_AGAIN)
+async def _keep(app: web.Application, lock: Path, environ: dict[str, str], logger: Logger) -> None:
+    """Run the index until we stop, again and again; whatever goes wrong with it is told and tried again."""
+    await app[INDEX_WANTED].wait()
+    while not app[OPS].stopping:  # systemd asks the child to end when it asks us
+        try:
+            code = await _run(lock, environ)
+        except Exception as error:  # noqa: BLE001 a service without its index looks like one that has no reports
+            logger.error("indexer.not_started", error=error)  # noqa: TRY400 as a rule the disk says no
+        else:
+            if code is not None and not app[OPS].stopping:
+                logger.error("indexer.ended", code=code)
+        await asyncio.sleep(_AGAIN)
+
+
+async def _run(path: Path, environ: dict[str, str]) -> int | None:
+    """Run the child to its end and return its exit code, or None at once when another service runs one."""
+    with path.open("w") as lock:
+        if not _locked(lock):
+            return None
+        command = (sys.executable, "-m", "receiver", "index", "--beside", str(os.getpid()))
+        child = await asyncio.create_subprocess_exec(*command, env=environ, start_new_session=True)
+        try:
+            return await child.wait()
+        except asyncio.CancelledError:
+            await _end(child)
+            raise
 
 
 def _locked(lock: TextIOWrapper) -> bool:

@@ -1,0 +1,77 @@
+"""The report index beside the service: whatever keeps it from running is told, and it is tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from servers import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from servers import Receiver
+
+
+def said(service: Receiver, event: str) -> list[dict[str, Any]]:
+    """Return the log lines of an event."""
+    return [json.loads(line) for line in service.output.splitlines() if f'"event": "{event}"' in line]
+
+
+def indexes(service: Receiver) -> list[int]:
+    """Return the process ids of the indexes that a service, or its workers, run beside them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().split("\0")
+            environ = (folder / "environ").read_text().split("\0")
+        except OSError:
+            continue
+        if "--beside" in command and f"PORT={service.port}" in environ:
+            found.append(int(folder.name))
+    return found
+
+
+def test_a_lock_that_cannot_be_is_told_and_tried_again(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    lock = tmp_path / "data" / "index.lock"
+    lock.mkdir(parents=True)
+    service = serve(RECEIVER_INDEX="1", RECEIVER_DATA_DIR=str(tmp_path / "data"))
+    [line] = eventually(lambda: said(service, "indexer.not_started"), "it is told")
+    assert line["level"] == "error"
+    assert "index.lock" in line["error"]
+    lock.rmdir()
+    eventually(lambda: said(service, "indexer.started"), "it runs")
+    assert service.stop() == 0
+
+
+def test_one_that_ends_is_started_again(serve: Callable[..., Receiver]) -> None:
+    service = serve(RECEIVER_INDEX="1")
+    eventually(lambda: said(service, "indexer.started"), "it runs")
+    [index] = indexes(service)
+    os.kill(index, signal.SIGKILL)
+    eventually(lambda: len(said(service, "indexer.started")) == 2, "it runs again")
+    assert [line["level"] for line in said(service, "indexer.ended")] == ["error"]
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_that_asks_all_processes_to_end_is_no_fault(serve: Callable[..., Receiver], workers: str) -> None:
+    """As systemd does it; the service serves on for a while, and needs no new index for that."""
+    service = serve(RECEIVER_INDEX="1", RECEIVER_STOP_DELAY="3s", RECEIVER_WORKERS=workers)
+    eventually(lambda: said(service, "indexer.started"), "it runs")
+    group = [service.pid, *indexes(service), *children(service.pid)]
+    for pid in dict.fromkeys(group):
+        os.kill(pid, signal.SIGTERM)
+    assert service.process.wait(20) == 0
+    assert len(said(service, "indexer.stopped")) == 1
+    assert said(service, "indexer.ended") == []
+    assert len(said(service, "indexer.started")) == 1
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of a process' children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
