@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from marshmallow import Schema, ValidationError, fields, validate
 
 from receiver.events import ROUTED
-from receiver.routing import PROJECT_ID, topic_problem
+from receiver.routing import LOOKUPS_GROUP, PROJECT_ID, topic_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -203,3 +203,8 @@ def _contradictions(projects: Projects) -> Iterator[str]:
                 yield f"projects.{project.id}.routes.{kind} = {urn!r} {problem}."
         if len(set(project.consumer_groups)) < len(project.consumer_groups):
             yield f"projects.{project.id}.consumer_groups names a group twice; name each once."
+        if LOOKUPS_GROUP in project.consumer_groups:
+            yield (
+                f"projects.{project.id}.consumer_groups names {LOOKUPS_GROUP}, which is the group of the report index: "
+                "the two would take each other's events. Choose another name."
+            )

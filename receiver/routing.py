@@ -20,6 +20,8 @@ TOPIC_URN: Final = re.compile(
     r":(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,254})"
 )
 QUARANTINE: Final = "quarantine"
+#: The consumer group of the lookups on every event stream.
+LOOKUPS_GROUP: Final = "receiver-lookups"
 
 #: The topic names of event types that no route names.
 DEFAULT_NAMES: Final[Mapping[EventType, str]] = {

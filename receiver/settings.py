@@ -57,6 +57,11 @@ class Seconds(TimeDelta):
         return duration.total_seconds()
 
 
+def _host(value: str) -> None:
+    if value.startswith("["):
+        raise ValidationError(f"an address stands without brackets; write {value.strip('[]')}.")
+
+
 def _setting(default: Any, field: fields.Field[Any], help_: str) -> Any:  # noqa: ANN401 a dataclass field stands for any type
     return dataclasses.field(default=default, metadata={"field": field, "help": help_})
 
@@ -77,7 +82,7 @@ class Settings:
 
     # ruff: noqa: RUF009 a setting is a field of the dataclass, made once
     port: int = _setting(8080, _count(1, 65535), "port to listen on")
-    host: str = _setting("127.0.0.1", fields.String(), "address to listen on; 0.0.0.0 for all")
+    host: str = _setting("127.0.0.1", fields.String(validate=_host), "address to listen on; 0.0.0.0 for all")
     redis_url: str | None = _setting(
         None,
         fields.String(validate=check_redis_url),
@@ -153,12 +158,12 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each ``RECEIVER_…`` variable that is no setting: most likely a slip of the pen."""
-    known = [env_name(f.name) for f in dataclasses.fields(Settings) if f.metadata]
+    names = {f"RECEIVER_{f.name.upper()}": env_name(f.name) for f in dataclasses.fields(Settings) if f.metadata}
     found = []
     for name in environ:
-        if name.startswith("RECEIVER_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
+        if name.startswith("RECEIVER_") and name not in names.values():
+            close = difflib.get_close_matches(name, names, n=1)
+            found.append(f"{name} is not a setting" + (f"; did you mean {names[close[0]]}?" if close else "."))
     return found
 
 

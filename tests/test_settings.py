@@ -108,6 +108,7 @@ def test_a_setting_is_read_from_its_variable(variable, text, value):
         ("RECEIVER_ALLOW_OPEN", "perhaps", "boolean"),
         ("RECEIVER_TRUSTED_PROXIES", "10.0.0.0/8,proxy.local", "203.0.113.0/24"),
         ("RECEIVER_TRUSTED_PROXIES", "10.0.0.1/8", "host bits"),
+        ("RECEIVER_HOST", "[::1]", "write ::1"),
         ("RECEIVER_CONFIG", "/nowhere/receiver.toml", "No such file"),
     ],
 )
@@ -164,6 +165,7 @@ def test_all_mistakes_are_told_at_once(config):
         (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p2:a'", "stays in its own project, p1"),
         (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p1:quarantine'", "quarantine"),
         (PROJECT + "consumer_groups = ['a', 'a']", "twice"),
+        (PROJECT + "consumer_groups = ['receiver-lookups']", "the group of the report index"),
         ("[projects.p1]\ndefault=true\n[projects.p2]\ndefault=true", "p1, p2 are all marked default"),
         (PROJECT + "callback_keys = ['']", "projects.p1.callback_keys[0]: "),
     ],
@@ -260,6 +262,20 @@ def test_a_slip_of_the_pen_is_told_with_what_may_have_been_meant():
     """Variables of others are none of our business."""
     [sentence] = unknown_names({"RECEIVER_MAXBODY": "1", "PATH": "/", "RECEIVER_MAX_BODY": "1KiB"})
     assert sentence == "RECEIVER_MAXBODY is not a setting; did you mean RECEIVER_MAX_BODY?"
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("RECEIVER_PORT", "PORT"),
+        ("RECEIVER_REDIS_URL", "REDIS_URL"),
+        ("RECEIVER_REDIS_URI", "REDIS_URL"),
+        ("RECEIVER_HOTS", "RECEIVER_HOST"),
+    ],
+)
+def test_settings_that_platforms_name_are_meant_by_their_names(slip, meant):
+    """PORT and REDIS_URL have no prefix."""
+    assert unknown_names({slip: "1"}) == [f"{slip} is not a setting; did you mean {meant}?"]
 
 
 def test_every_setting_is_described_for_the_help():

@@ -8,6 +8,7 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from receiver.cli.findings import Finding, error, note, ok, warning
+from receiver.cli.listening import authority
 from receiver.errors import SettingsError
 from receiver.settings import Settings, read_settings, unknown_names
 
@@ -55,7 +56,8 @@ def _rest(environ: Mapping[str, str]) -> Settings:
 def _secrets(project: Project, settings: Settings) -> Iterator[Finding]:
     area = f"project {project.id}"
     if not project.callback_keys:
-        what = f"Anybody who reaches {settings.host}:{settings.port} may post callbacks: there are no callback_keys."
+        place = authority(settings.host, settings.port)
+        what = f"Anybody who reaches {place} may post callbacks: there are no callback_keys."
         mend = "Give the project callback_keys in the file that RECEIVER_CONFIG names."
         yield warning(area, what, mend) if settings.allow_open else note(area, what, mend)
     kinds: dict[str, tuple[str, ...]] = {

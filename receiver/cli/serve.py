@@ -15,7 +15,7 @@ from aiohttp import web
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
 from receiver.cli.beside import add_index
-from receiver.cli.listening import BACKLOG, cannot_listen
+from receiver.cli.listening import BACKLOG, authority, cannot_listen
 from receiver.cli.stopping import Stopping
 from receiver.cli.watching import add_watch
 from receiver.cli.workers import become_supervisor
@@ -92,7 +92,8 @@ async def _serve(service: _Service) -> None:
     try:
         await runner.setup()
         await _listen(runner, settings)
-        logger.info("service.listening", url=f"http://{settings.host}:{settings.port}", redis=redis_url)
+        url = f"http://{authority(settings.host, settings.port)}"
+        logger.info("service.listening", url=url, redis=redis_url)
         reason = await stop
         logger.info("service.stopping", signal=reason.name)
         if reason is signal.SIGTERM:  # a person at Ctrl-C need not wait for a load balancer to notice

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver.cli.connections import run
+from receiver.cli.listening import authority
 from receiver.cli.push_summary import print_summary, summary
 from receiver.cli.pushing import Plan, Pusher, Tally
 from receiver.cli.traffic import Shares, Traffic
@@ -140,12 +141,12 @@ def simulate(  # noqa: PLR0913 a parameter for each option
 def _own_url() -> str:
     """Return the callback URL of the default project, its key included."""
     settings = read_settings(os.environ)
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 we bind to nothing
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 we bind to nothing
     project = settings.projects.default
     if project is None:
         raise click.UsageError("no project is the default one: give --url http://…/sms/callback/{project}?key=…")
     key = f"?key={quote(project.callback_keys[0], safe='')}" if project.callback_keys else ""
-    return f"http://{host}:{settings.port}/sms/callback{key}"
+    return f"http://{authority(host, settings.port)}/sms/callback{key}"
 
 
 def _recorder(path: Path | None, files: ExitStack) -> Callable[[list[str]], None]:

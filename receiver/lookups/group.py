@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import ResponseError
 
 from receiver.lookups.scripts import script
+from receiver.routing import LOOKUPS_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 #: The group's name on every event stream.
-GROUP: Final = "receiver-lookups"
+GROUP: Final = LOOKUPS_GROUP
 
 #: An entry: its id, and its fields. A trimmed entry that was still pending has no fields.
 Entry = tuple[bytes, dict[bytes, bytes]]

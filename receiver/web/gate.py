@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
 _REMEMBERED: Final = 256
+#: Keys in one URL that are looked at.
+_MOST_KEYS: Final = 4
 
 
 class Known(NamedTuple):
@@ -84,9 +86,11 @@ class Gate:
 
     @staticmethod
     def _has_key(url: str, project: Project) -> bool:
-        given = [value.encode() for name, value in parse_qsl(url.partition("?")[2]) if name == "key"]
+        query = url.partition("?")[2]
+        # A plus stands for a blank in forms, and for itself in keys that people paste (base64): it is read both ways.
+        given = [*_keys_in(query), *_keys_in(query.replace("+", "%2B"))]
         # Every pair is compared, and each in constant time.
-        matches = [hmac.compare_digest(one, key.encode()) for one in given[:4] for key in project.callback_keys]
+        matches = [hmac.compare_digest(one, key.encode()) for one in given for key in project.callback_keys]
         return any(matches)
 
     def _address(self, request: BaseRequest) -> str:
@@ -103,3 +107,7 @@ class Gate:
         except ValueError:
             return False
         return any(parsed in network for network in self._proxies)
+
+
+def _keys_in(query: str) -> list[bytes]:
+    return [value.encode() for name, value in parse_qsl(query) if name == "key"][:_MOST_KEYS]

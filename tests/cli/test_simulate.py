@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from messages import FAIL, QUARANTINE, REPLY, SUCCESS
-from servers import free_port
+from servers import eventually, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cli.conftest import Run, Start
@@ -133,3 +133,11 @@ def test_ctrl_c_ends_an_endless_run_with_its_summary(answering: Answering, start
     assert "acknowledged" in output
     assert "Traceback" not in errors
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_a_service_on_ipv6_says_its_url_and_is_found_by_it(serve: Callable[..., Receiver], run: Run, host: str) -> None:
+    listening = serve(wait=False, RECEIVER_HOST=host, RECEIVER_ALLOW_OPEN="1")
+    eventually(lambda: f"http://[{host}]:{listening.port}" in listening.output, "it says where it listens")
+    result = run("simulate", "--count", "2", RECEIVER_HOST=host, PORT=str(listening.port), RECEIVER_ALLOW_OPEN="1")
+    assert result.returncode == 0

@@ -9,7 +9,7 @@ from messages import OK, body, events, report
 TOML = """
 [projects.keyed]
 default = true
-callback_keys = ["new-key", "the-old-one-until-friday", "münze", "a&b=c d"]
+callback_keys = ["new-key", "the-old-one-until-friday", "münze", "a&b=c d", "b/c+d=="]
 
 [projects.fenced]
 allowed_networks = ["203.0.113.0/24", "2001:db8::/32", "198.51.100.7"]
@@ -52,6 +52,8 @@ async def test_only_a_key_of_the_project_lets_a_callback_in(gated, redis):
     """The new key and the old one; spelled as URLs spell; and no part, case or neighbour of them."""
     good = ["new-key", "the-old-one-until-friday", "m%C3%BCnze", "a%26b%3Dc+d", "a%26b%3Dc%20d", "x&key=new-key"]
     bad = ["", "new-ke", "new-key2", "NEW-KEY", "k", "new-key%00", "%FF", "m%FCnze", "a&b=c d".replace(" ", "%20")]
+    good += ["b/c+d==", "b%2Fc%2Bd%3D%3D"]  # a plus as openssl writes it, and as URLs do
+    bad += ["b/c%20d==", "b/c++d=="]
     for path in ("/sms/callback", "/sms/callback/keyed", "/callbacks/tencent/keyed"):
         assert [await post(gated.port, f"{path}?key={key}") for key in good] == [200] * len(good)
         assert [await post(gated.port, f"{path}?key={key}") for key in bad] == [401] * len(bad)
