@@ -8,8 +8,8 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
 
 import click
 import msgspec
@@ -32,6 +32,24 @@ _SHARE: Final = click.FloatRange(0, 1)
 _LOOK: Final = 0.1
 
 
+class _Url(click.ParamType[str]):
+    """A URL that can be posted to."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 click's
+        """Return it as it is."""
+        text = str(value)
+        try:
+            url = urlsplit(text)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            self.fail("not a URL of a receiver; write http://127.0.0.1:8080/sms/callback?key=…", param, ctx)
+        return text
+
+
 @click.command(
     epilog="\b\nExamples:\n"
     "  receiver simulate                               1,000 callbacks, 200 a second\n"
@@ -39,7 +57,7 @@ _LOOK: Final = 0.1
     "  receiver simulate --count 0 --invalid-share .1  every tenth item wrong\n"
     "  receiver simulate --seed 7                      twice: the second adds nothing"
 )
-@click.option("--url", metavar="URL", help="Where to post. [default: the service of this environment]")
+@click.option("--url", type=_Url(), metavar="URL", help="Where to post. [default: the service of this environment]")
 @click.option(
     "--count", type=click.IntRange(0), metavar="N", default=1000, show_default=True, help="Callbacks; 0: until Ctrl-C."
 )

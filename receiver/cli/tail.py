@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,11 +104,16 @@ def tail(  # noqa: PLR0913 a parameter for each option
 
     try:
         run(_tail(Follower(settings, topics, past, _tell), wanted, count, show))
+    except asyncio.CancelledError:
+        pass  # SIGTERM
     except KeyboardInterrupt:
         _tell("")  # the terminal has just printed ^C
 
 
 async def _tail(follower: Follower, wanted: set[EventType], count: int | None, show: Callable[[bytes], None]) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is not None:
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
     left = count
     async with aclosing(follower.entries()) as batches:
         async for batch in batches:

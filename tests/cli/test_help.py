@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +13,8 @@ from click.testing import CliRunner
 from receiver.cli import receiver
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cli.conftest import Run
 
 _COMMANDS = ("serve", "tail", "simulate", "check", "quarantine", "spool")
@@ -34,3 +39,19 @@ def test_a_url_that_is_none_is_a_sentence(run: Run) -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("receiver: REDIS_URL")
     assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_word(tmp_path: Path) -> None:
+    """Also when the module that is just being loaded swallows exceptions, as some do."""
+    lines = ("import os, signal", "try: os.kill(os.getpid(), signal.SIGINT)", "except BaseException: pass")
+    (tmp_path / "click.py").write_text("\n".join(lines))
+    result = subprocess.run(
+        [sys.executable, "-m", "receiver", "serve"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == -signal.SIGINT
+    assert (result.stdout, result.stderr) == ("", "")

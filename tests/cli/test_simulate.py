@@ -141,3 +141,12 @@ def test_a_service_on_ipv6_says_its_url_and_is_found_by_it(serve: Callable[..., 
     eventually(lambda: f"http://[{host}]:{listening.port}" in listening.output, "it says where it listens")
     result = run("simulate", "--count", "2", RECEIVER_HOST=host, PORT=str(listening.port), RECEIVER_ALLOW_OPEN="1")
     assert result.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "127.0.0.1:8080/sms/callback", "ftp://host/", "http://", "http://h:port/", "http://[::1"]
+)
+def test_a_url_that_is_none_is_told_with_its_form(run: Run, url: str) -> None:
+    result = run("simulate", "--url", url)
+    assert result.returncode == 2
+    assert "http://127.0.0.1:8080/sms/callback" in " ".join(result.stderr.split())
