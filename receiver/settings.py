@@ -1,7 +1,7 @@
 """Every setting of the machine, with its meaning: the environment, checked as a whole at start.
 
 The schema is made from the dataclass: each setting stands here once. Projects come from the TOML file, see
-``projects``. A mistake names the setting, what is wrong and the mend, and nothing starts.
+``project_file``. A mistake names the setting, what is wrong and the mend, and nothing starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from environs.fields import TimeDelta
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from receiver.errors import SettingsError
-from receiver.projects import Network, Projects, read_projects
+from receiver.project_file import read_projects
+from receiver.projects import Network, Projects
 from receiver.redis_url import check_redis_url
 
 if TYPE_CHECKING:

@@ -150,16 +150,57 @@ def test_all_mistakes_are_told_at_once(config):
         assert any(part in problem for problem in found), part
 
 
+def test_contradictions_are_told_beside_mistakes(config):
+    """Between projects, and in the rest of the one with the mistake."""
+    toml = """
+    [projects.a]
+    default = true
+    colour = "red"
+    tokens = [5]
+    [projects.b]
+    default = true
+    callback_keys = ["k"]
+    [projects.b.routes]
+    sms_reply_event = "nowhere"
+    sms_other_event = "nowhere"
+    """
+    found = problems(config(toml, RECEIVER_HOST="0.0.0.0"))
+    assert len(found) == 6
+    for part in (
+        "projects.a.colour: Unknown field",
+        "projects.a.tokens[0]: ",
+        "projects.b.routes.sms_other_event: ",
+        "projects a, b are all marked default",
+        "projects.b.routes.sms_reply_event = 'nowhere'",
+        "project a has no callback_keys",
+    ):
+        assert any(part in problem for problem in found), part
+
+
+@pytest.mark.parametrize("toml", ["[projects.p1", "projects = 5", PROJECT + "callback_keys = ['env:UNSET_KEY']"])
+def test_keys_that_cannot_be_read_are_not_told_to_be_none(config, toml):
+    """Whoever writes them is not told to write them."""
+    [problem] = problems(config(toml, RECEIVER_HOST="0.0.0.0"))
+    assert "has no callback_keys" not in problem
+
+
 @pytest.mark.parametrize(
     ("toml", "problem"),
     [
-        ("", "projects: Missing data"),
+        ("", "projects: name at least one project: [projects.<id>]"),
         ("[projects]", "name at least one project"),
         ("[projects.p1", "not TOML"),
         (b"# \xff", "not TOML"),
-        ("projects = 5", "projects: "),
-        (PROJECT + "colour = 'red'", "projects.p1.colour: Unknown field"),
-        (PROJECT + "default = 'yes'", "projects.p1.default: "),
+        ("projects = 5", "projects: name at least one project: [projects.<id>]"),
+        ("projects.p1 = 5", "projects.p1: must be a table; write [projects.<id>]"),
+        ("[projects.'not an id']", "projects.not an id: the id of a project has 1 to 64 of the characters A-Z"),
+        ("region = '-'\n" + PROJECT, "region: write 1 to 64 of the characters"),
+        (PROJECT + "tokens = 'x'", 'projects.p1.tokens: must be a list; write ["…"]'),
+        (PROJECT + "tokens = [5]", "projects.p1.tokens[0]: must be text; write it in quotes"),
+        (PROJECT + "users = ['x']", 'projects.p1.users: must be a table; write {name = "…"}'),
+        (PROJECT + "colour = 'red'", "projects.p1.colour: Unknown field; there are region, default, "),
+        ("colour = 'red'\n" + PROJECT, "colour: Unknown field; there are region, projects."),
+        (PROJECT + "default = 'yes'", "projects.p1.default: write true or false, without quotes"),
         (PROJECT + "[projects.p1.routes]\nsms_other_event = 'urn:smn:x:p1:a'", "sms_other_event"),
         (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'a'", "write urn:smn:{region}:{project_id}:{name}"),
         (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p2:a'", "stays in its own project, p1"),

@@ -10,7 +10,7 @@ from multidict import MultiDict
 from webargs.aiohttpparser import AIOHTTPParser
 
 from receiver.errors import TooLargeError
-from receiver.projects import places
+from receiver.places import places
 from receiver.web.faults import MALFORMED, Fault
 
 if TYPE_CHECKING:

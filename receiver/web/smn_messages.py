@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import ValidationError
 
 from receiver.lookups.messages import Missing, SentMessage
-from receiver.projects import places
+from receiver.places import places
 from receiver.web import faults
 from receiver.web.middleware import smn_response
 from receiver.web.parsing import mistake

@@ -1,0 +1,25 @@
+"""Where mistakes are: marshmallow's tree of messages as one line for each place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def places(messages: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 marshmallow's tree of messages
+    """Flatten marshmallow's error tree into ``projects.a.tokens[0]: what is wrong``.
+
+    The steps ``key`` and ``value`` that marshmallow puts into errors of dicts are left out.
+    """
+    if isinstance(messages, list):
+        yield f"{at}: {' '.join(str(message) for message in messages)}"
+        return
+    for step, inner in messages.items():
+        if isinstance(step, int):
+            yield from places(inner, f"{at}[{step}]")
+        elif step == "_schema" or (step in ("key", "value") and at):
+            yield from places(inner, at)
+        else:
+            yield from places(inner, f"{at}.{step}" if at else str(step))

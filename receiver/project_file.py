@@ -1,0 +1,162 @@
+"""The TOML file of the projects, read and checked as a whole: every mistake is told, with its place and the mend."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any, Final
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from receiver.events import ROUTED
+from receiver.places import places
+from receiver.projects import DEFAULT_REGION, Network, Project, Projects
+from receiver.routing import LOOKUPS_GROUP, PROJECT_ID, topic_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+#: What marshmallow says of a value, by what is wrong with it.
+_Messages = dict[str, str | list[Any] | dict[Any, Any]]
+
+_SECRET: Final = validate.Length(1, 512, error="must have between {min} and {max} characters.")
+_NAME: Final = validate.Length(1, 128, error="must have between {min} and {max} characters.")
+_REGION: Final = validate.Regexp(
+    r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z",
+    error="write 1 to 64 of the characters A-Z, a-z, 0-9, - and _, the first of them a letter or a digit.",
+)
+_PROJECT_ID: Final = validate.Regexp(
+    PROJECT_ID.pattern + r"\Z", error="the id of a project has 1 to 64 of the characters A-Z, a-z, 0-9, - and _."
+)
+_BOOLEAN: Final[_Messages] = {"invalid": "write true or false, without quotes."}
+_TEXT: Final[_Messages] = {"invalid": 'must be text; write it in quotes: "…".'}
+_LIST: Final[_Messages] = {"invalid": 'must be a list; write ["…"].'}
+_PAIRS: Final[_Messages] = {"invalid": 'must be a table; write {{name = "…"}}.'}
+_NO_PROJECT: Final = "name at least one project: [projects.<id>]."
+
+
+class _Table(Schema):
+    """A table that says which fields it has when it is given another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error_messages |= {
+            "unknown": f"Unknown field; there are {', '.join(self.fields)}.",
+            "type": "must be a table; write [projects.<id>] and its fields below.",
+        }
+
+
+class _Secret(fields.String):
+    """A secret, or ``env:NAME`` for the environment variable that holds it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(validate=_SECRET, error_messages=_TEXT)
+        self._environ = environ
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401 marshmallow's
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not text.startswith("env:"):
+            return text
+        name = text.removeprefix("env:")
+        if not self._environ.get(name):
+            raise ValidationError(f"the environment variable {name} is not set; set it or write the secret here.")
+        return self._environ[name]
+
+
+class _NetworkField(fields.String):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Network:  # type: ignore[override]  # noqa: ANN401 marshmallow's
+        try:
+            return Network.parse(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+def _schema(environ: Mapping[str, str]) -> Schema:
+    secret = _Secret(environ)
+    name = fields.String(validate=_NAME, error_messages=_TEXT)
+    kind = fields.String(validate=validate.OneOf([str(kind) for kind in ROUTED]))
+    region = fields.String(validate=_REGION, error_messages=_TEXT)
+    project = _Table.from_dict(
+        {
+            "region": region,
+            "default": fields.Boolean(truthy={True}, falsy={False}, error_messages=_BOOLEAN),
+            "callback_keys": fields.List(secret, error_messages=_LIST),
+            "allowed_networks": fields.List(_NetworkField(error_messages=_TEXT), error_messages=_LIST),
+            "tokens": fields.List(secret, error_messages=_LIST),
+            "sign_id": name,
+            "consumer_groups": fields.List(name, error_messages=_LIST),
+            "routes": fields.Dict(keys=kind, values=name, error_messages=_PAIRS),
+            "access_keys": fields.Dict(keys=name, values=secret, error_messages=_PAIRS),
+            "users": fields.Dict(keys=name, values=secret, error_messages=_PAIRS),
+        }
+    )
+    projects = fields.Dict(
+        keys=fields.String(validate=_PROJECT_ID),
+        values=fields.Nested(project()),
+        required=True,
+        validate=validate.Length(min=1, error=_NO_PROJECT),
+        error_messages={"required": _NO_PROJECT, "invalid": _NO_PROJECT},
+    )
+    return _Table.from_dict({"region": region, "projects": projects})()
+
+
+def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[str]) -> Projects:
+    """Read the projects of a TOML file; what is wrong with them is added to ``problems``, all of it.
+
+    Then those are returned of which enough is right to find further problems.
+    """
+    if path is None:
+        return Projects()
+    tables = _tables(path, problems)
+    if tables is None:
+        return Projects({})
+    try:
+        loaded: Any = _schema(environ).load(tables)
+    except ValidationError as error:
+        messages = error.normalized_messages()  # type: ignore[no-untyped-call]
+        problems += [f"{path}: {place}" for place in places(messages)]
+        loaded = error.valid_data
+    region = loaded.get("region", DEFAULT_REGION)
+    projects = [_project(key, region, raw) for key, raw in loaded.get("projects", {}).items()]
+    problems += [f"{path}: {problem}" for problem in _contradictions(projects)]
+    sure = [project for project in projects if project.callback_keys or _names_none(tables["projects"][project.id])]
+    return Projects({project.id: project for project in sure})
+
+
+def _names_none(table: Any) -> bool:  # noqa: ANN401 what TOML has
+    """Tell whether a project has no keys because none are written, and not because they are wrong."""
+    return isinstance(table, dict) and not table.get("callback_keys")
+
+
+def _tables(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"RECEIVER_CONFIG={path}: {error.strerror}; give the path of a readable TOML file.")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: not TOML: {error}.")
+    return None
+
+
+def _project(project_id: str, region: str, raw: Mapping[str, Any]) -> Project:
+    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    merged: dict[str, Any] = {"id": project_id, "region": region, **listed}
+    return Project(**merged)
+
+
+def _contradictions(projects: list[Project]) -> Iterator[str]:
+    defaults = [project.id for project in projects if project.default]
+    if len(defaults) > 1:
+        yield f"projects {', '.join(defaults)} are all marked default = true; mark one."
+    for project in projects:
+        for kind, urn in project.routes.items():
+            problem = topic_problem(urn, project.id)
+            if problem:
+                yield f"projects.{project.id}.routes.{kind} = {urn!r} {problem}."
+        if len(set(project.consumer_groups)) < len(project.consumer_groups):
+            yield f"projects.{project.id}.consumer_groups names a group twice; name each once."
+        if LOOKUPS_GROUP in project.consumer_groups:
+            yield (
+                f"projects.{project.id}.consumer_groups names {LOOKUPS_GROUP}, which is the group of the report index: "
+                "the two would take each other's events. Choose another name."
+            )
