@@ -8,54 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from environs.fields import TimeDelta
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from receiver.errors import SettingsError
 from receiver.project_file import read_projects
 from receiver.projects import Network, Projects
 from receiver.redis_url import check_redis_url
+from receiver.units import Seconds, Size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
 T = TypeVar("T")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE: Final = re.compile(r"(\d+) *([KMGT]?)(?:i?B)?", re.IGNORECASE)
-
-_SECONDS: Final = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_DECIMAL: Final = re.compile(r"(\d+\.\d+) *(ms|[smhdw]?)")
-
-
-class Size(fields.Integer):
-    """A number of bytes: ``4194304``, ``4MiB``, ``10GiB``. K, M, G and T count in powers of 1024."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401, ARG002 marshmallow's
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
-            raise ValidationError(f"{value!r} is not a size; write bytes or a unit, as in 64MiB.")
-        return int(match[1]) * _UNITS[match[2].upper()]
-
-
-class Seconds(TimeDelta):
-    """A duration in seconds: ``500ms``, ``1.2s``, ``72h``, ``7d``; a bare number counts seconds."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:  # type: ignore[override]  # noqa: ANN401 marshmallow's
-        decimal = _DECIMAL.fullmatch(str(value).strip())
-        if decimal is not None:  # environs takes whole numbers alone
-            return float(decimal[1]) * _SECONDS[decimal[2]]
-        try:
-            duration: timedelta = super()._deserialize(value, attr, data, **kwargs)
-        except ValidationError:
-            raise ValidationError(f"{value!r} is not a duration; write 500ms, 2s, 72h or 7d.") from None
-        return duration.total_seconds()
 
 
 def _host(value: str) -> None:
@@ -63,8 +32,28 @@ def _host(value: str) -> None:
         raise ValidationError(f"an address stands without brackets; write {value.strip('[]')}.")
 
 
-def _setting(default: Any, field: fields.Field[Any], help_: str) -> Any:  # noqa: ANN401 a dataclass field stands for any type
-    return dataclasses.field(default=default, metadata={"field": field, "help": help_})
+class _Path(fields.String):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Path:  # type: ignore[override]  # noqa: ANN401 marshmallow's
+        return Path(super()._deserialize(value, attr, data, **kwargs))
+
+
+class _Networks(fields.String):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[Network, ...]:  # type: ignore[override]  # noqa: ANN401 marshmallow's
+        found, wrong = [], []
+        for part in super()._deserialize(value, attr, data, **kwargs).split(","):
+            try:
+                found.append(Network.parse(part.strip()))
+            except ValueError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ValidationError(wrong)
+        return tuple(found)
+
+
+def _setting(default: str, field: fields.Field[Any], help_: str, unset: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
+    """Declare a setting with its default as people write it, or none and what then stands for it."""
+    value = field.deserialize(default) if default else unset
+    return dataclasses.field(default=value, metadata={"field": field, "help": help_, "default": default})
 
 
 def _seconds(low: float, high: float) -> Seconds:
@@ -82,42 +71,44 @@ class Settings:
     """What the environment says. Durations are in seconds, sizes in bytes."""
 
     # ruff: noqa: RUF009 a setting is a field of the dataclass, made once
-    port: int = _setting(8080, _count(1, 65535), "port to listen on")
+    port: int = _setting("8080", _count(1, 65535), "port to listen on")
     host: str = _setting("127.0.0.1", fields.String(validate=_host), "address to listen on; 0.0.0.0 for all")
     redis_url: str | None = _setting(
-        None,
+        "",
         fields.String(validate=check_redis_url),
         "Redis or Valkey to publish to; unset: an embedded Valkey is started",
     )
-    data_dir: Path = _setting(Path("data"), fields.String(), "folder of the spool and the embedded Valkey")
-    config: Path | None = _setting(None, fields.String(), "TOML file of the projects; unset: one open project, default")
+    data_dir: Path = _setting("data", _Path(), "folder of the spool and the embedded Valkey")
+    config: Path | None = _setting("", _Path(), "TOML file of the projects; unset: one open project, default")
     log_level: str = _setting("info", fields.String(validate=validate.OneOf(LOG_LEVELS)), "least level that is logged")
-    allow_open: bool = _setting(False, fields.Boolean(), "1: serve a project without keys on a public address")  # noqa: FBT003
+    allow_open: bool = _setting("0", fields.Boolean(), "1: serve a project without keys on a public address")
     trusted_proxies: tuple[Network, ...] = _setting(
-        (), fields.String(), "networks, comma-separated, whose X-Forwarded-For is believed"
+        "", _Networks(), "networks, comma-separated, whose X-Forwarded-For is believed", unset=()
     )
-    workers: int = _setting(1, _count(1, 64), "worker processes; more than one run under a supervisor")
-    embedded_port: int = _setting(6399, _count(1, 65535), "port of the embedded Valkey")
+    workers: int = _setting("1", _count(1, 64), "worker processes; more than one run under a supervisor")
+    embedded_port: int = _setting("6399", _count(1, 65535), "port of the embedded Valkey")
 
-    max_body: int = _setting(4 << 20, Size(validate=validate.Range(1024)), "largest callback, after decompression")
-    max_items: int = _setting(10_000, _count(1), "most items in one callback")
-    read_timeout: float = _setting(10.0, _seconds(0.1, 300), "time for a body to arrive")
-    publish_timeout: float = _setting(0.5, _seconds(0.01, 1.2), "time for Redis to take a batch; then the spool does")
-    max_inflight_bytes: int = _setting(64 << 20, Size(validate=validate.Range(1 << 20)), "bytes of callbacks in work")
-    max_inflight_events: int = _setting(100_000, _count(1), "events in work; past either bound the answer is 503")
-    stop_delay: float = _setting(1.0, _seconds(0, 60), "after SIGTERM, time to serve on while /readyz says 503")
-    stop_timeout: float = _setting(10.0, _seconds(0.1, 300), "after that, time for requests in flight to finish")
+    max_body: int = _setting("4MiB", Size(validate=validate.Range(1024)), "largest callback, after decompression")
+    max_items: int = _setting("10000", _count(1), "most items in one callback")
+    read_timeout: float = _setting("10s", _seconds(0.1, 300), "time for a body to arrive")
+    publish_timeout: float = _setting(
+        "500ms", _seconds(0.01, 1.2), "time for Redis to take a batch; then the spool does"
+    )
+    max_inflight_bytes: int = _setting("64MiB", Size(validate=validate.Range(1 << 20)), "bytes of callbacks in work")
+    max_inflight_events: int = _setting("100000", _count(1), "events in work; past either bound the answer is 503")
+    stop_delay: float = _setting("1s", _seconds(0, 60), "after SIGTERM, time to serve on while /readyz says 503")
+    stop_timeout: float = _setting("10s", _seconds(0.1, 300), "after that, time for requests in flight to finish")
 
-    dedupe_window: float = _setting(86400.0, _seconds(60, 30 * 86400), "time in which the same event is stored once")
-    spool_max_bytes: int = _setting(10 << 30, Size(validate=validate.Range(1 << 20)), "disk that the spool may use")
-    retention: float = _setting(72 * 3600.0, _seconds(1, 3650 * 86400), "age at which stream entries may be trimmed")
-    max_entries: int = _setting(10_000_000, _count(1), "hard cap of entries a topic, read or not")
+    dedupe_window: float = _setting("24h", _seconds(60, 30 * 86400), "time in which the same event is stored once")
+    spool_max_bytes: int = _setting("10GiB", Size(validate=validate.Range(1 << 20)), "disk that the spool may use")
+    retention: float = _setting("72h", _seconds(1, 3650 * 86400), "age at which stream entries may be trimmed")
+    max_entries: int = _setting("10000000", _count(1), "hard cap of entries a topic, read or not")
     index: str = _setting(
         "auto",
         fields.String(validate=validate.OneOf(("auto", "1", "0"))),
         "report index beside the service: 1 from the start, 0 never, auto once somebody looks reports up",
     )
-    report_retention: float = _setting(7 * 86400.0, _seconds(60, 92 * 86400), "time that reports can be looked up")
+    report_retention: float = _setting("7d", _seconds(60, 92 * 86400), "time that reports can be looked up")
 
     projects: Projects = dataclasses.field(default_factory=Projects)
 
@@ -128,9 +119,9 @@ def env_name(setting: str) -> str:
 
 
 def described() -> list[tuple[str, str, str]]:
-    """Return (variable, default, help) of every setting, for ``--help`` and the README."""
+    """Return (variable, default, help) of every setting, for ``--help`` and the README: defaults as one writes them."""
     return [
-        (env_name(f.name), "" if f.default in (None, ()) else str(f.default), f.metadata["help"])
+        (env_name(f.name), f.metadata["default"], f.metadata["help"])
         for f in dataclasses.fields(Settings)
         if f.metadata
     ]
@@ -143,12 +134,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     problems: list[str] = []
     values = _read_environment(environ, problems)
-    if values.get("config") is not None:
-        values["config"] = Path(values["config"])
-    if "data_dir" in values:
-        values["data_dir"] = Path(values["data_dir"])
-    if "trusted_proxies" in values:
-        values["trusted_proxies"] = _networks(values["trusted_proxies"], problems)
     projects = read_projects(values.get("config"), environ, problems)
     settings = Settings(**values, projects=projects)
     problems += _unsafe(settings)
@@ -183,16 +168,6 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
             problems.append(f"{place}: {' '.join(texts)} ({about})")
         loaded = error.valid_data
     return {declared[name].name: value for name, value in loaded.items()}
-
-
-def _networks(value: str, problems: list[str]) -> tuple[Network, ...]:
-    found = []
-    for part in value.split(","):
-        try:
-            found.append(Network.parse(part.strip()))
-        except ValueError as error:
-            problems.append(f"RECEIVER_TRUSTED_PROXIES: {error}")
-    return tuple(found)
 
 
 def _unsafe(settings: Settings) -> list[str]:

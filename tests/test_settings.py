@@ -328,6 +328,16 @@ def test_every_setting_is_described_for_the_help():
         assert text
 
 
+def test_defaults_are_shown_as_one_would_write_them():
+    """Each can be set to what is shown, and that changes nothing."""
+    shown = {variable: default for variable, default, _ in described() if default}
+    assert shown["RECEIVER_DEDUPE_WINDOW"] == "24h"
+    assert shown["RECEIVER_MAX_BODY"] == "4MiB"
+    assert shown["RECEIVER_ALLOW_OPEN"] == "0"
+    assert read_settings(shown) == read_settings({})
+    assert (read_settings({}).dedupe_window, read_settings({}).max_body) == (86400.0, 4 << 20)
+
+
 def test_the_example_in_deploy_is_a_good_configuration(config):
     """With the secrets that it names."""
     text = (Path(__file__).parents[1] / "deploy" / "receiver.toml").read_text(encoding="utf-8")

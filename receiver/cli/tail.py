@@ -16,7 +16,8 @@ from receiver.cli.connections import chosen_project, put_in_force, routing_of, r
 from receiver.cli.event_lines import LinePrinter, decoded
 from receiver.cli.following import Follower
 from receiver.events import ROUTED, EventType
-from receiver.settings import Seconds, read_settings
+from receiver.settings import read_settings
+from receiver.units import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

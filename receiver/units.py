@@ -1,0 +1,42 @@
+"""Sizes and durations, in the units that people write."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from environs.fields import TimeDelta
+from marshmallow import ValidationError, fields
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE: Final = re.compile(r"(\d+) *([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+_SECONDS: Final = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DECIMAL: Final = re.compile(r"(\d+\.\d+) *(ms|[smhdw]?)")
+
+
+class Size(fields.Integer):
+    """A number of bytes: ``4194304``, ``4MiB``, ``10GiB``. K, M, G and T count in powers of 1024."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401, ARG002 marshmallow's
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            raise ValidationError(f"{value!r} is not a size; write bytes or a unit, as in 64MiB.")
+        return int(match[1]) * _UNITS[match[2].upper()]
+
+
+class Seconds(TimeDelta):
+    """A duration in seconds: ``500ms``, ``1.2s``, ``72h``, ``7d``; a bare number counts seconds."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:  # type: ignore[override]  # noqa: ANN401 marshmallow's
+        decimal = _DECIMAL.fullmatch(str(value).strip())
+        if decimal is not None:  # environs takes whole numbers alone
+            return float(decimal[1]) * _SECONDS[decimal[2]]
+        try:
+            duration: timedelta = super()._deserialize(value, attr, data, **kwargs)
+        except ValidationError:
+            raise ValidationError(f"{value!r} is not a duration; write 500ms, 2s, 72h or 7d.") from None
+        return duration.total_seconds()
