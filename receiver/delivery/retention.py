@@ -1,7 +1,9 @@
 """Streams are trimmed by age, never past what a consumer group still needs, short of the hard cap.
 
-The script looks at the groups and trims in one step, so no group can be created or read in between. One replica at a
-time trims; each looks after the configured groups and reports how far behind they are.
+The script looks at the groups and trims in one step, so no group can be created or read in between. A topic is trimmed
+by one replica at a time, whichever comes first; services that share a Redis and have topics of their own do not wait
+for each other. Each looks after the configured groups and reports how far behind they are. What is wrong with one topic
+is said, and holds up no other.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from receiver import metrics
+from receiver.delivery.stream_groups import StreamGroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,14 +29,15 @@ if TYPE_CHECKING:
     from receiver.log import Logger
 
 SCRIPT: Final = files("receiver.delivery").joinpath("trim.lua").read_text()
-#: Seconds between rounds, and the time that a lease outlives a replica that died.
+#: Seconds between rounds, and the time that the lease of a topic outlives a replica that died.
 ROUND: Final = 2.0
 _LEASE_MS: Final = 10_000
-_LEASE: Final = "receiver:retention:lease"
 #: Entries removed by one script call, which takes about 1 ms.
 _STEP: Final = 10_000
 #: Longest that Redis may take to answer a question of ours, in seconds.
 _PATIENCE: Final = 5.0
+#: Redis is away, for all topics; that is said by those who publish.
+_AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 
 class Retention:
@@ -46,13 +52,14 @@ class Retention:
         logger: Logger,
     ) -> None:
         """Take a function that returns each topic with the groups it must have, the age in seconds, the hard cap."""
-        self._client = client
         self._topics = topics
         self._retention = retention
         self._most = most_entries
         self._logger = logger
         self._me = uuid4().hex
+        self._groups = StreamGroups(client, logger)
         self._trim = client.register_script(SCRIPT)
+        self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,72 +76,43 @@ class Retention:
         while True:
             try:
                 await self._round()
-            except (RedisError, OSError, TimeoutError) as error:
+            except _AWAY as error:
                 self._logger.debug("retention.paused", error=str(error))
+            except Exception:  # whatever it is: when this task ends, streams grow until Redis is full
+                self._logger.exception("retention.failed")
             await asyncio.sleep(ROUND)
 
     async def _round(self) -> None:
-        async with asyncio.timeout(_PATIENCE):
-            mine = await self._hold_lease()
         for topic, groups in self._topics().items():
-            async with asyncio.timeout(_PATIENCE):
-                await self._look_after(topic, groups)
-            if mine:
-                await self._trim_topic(topic)
+            try:
+                await self._tend(topic, groups)
+            except _AWAY:
+                raise
+            except Exception as error:  # noqa: BLE001 of this topic alone; it is logged, and the others have their turn
+                self._complain(topic, error)
+            else:
+                self._problems.pop(topic, None)
 
-    async def _hold_lease(self) -> bool:
-        if await self._client.set(_LEASE, self._me, nx=True, px=_LEASE_MS):
-            return True
-        if await self._client.get(_LEASE) != self._me.encode():
-            return False
-        return bool(await self._client.pexpire(_LEASE, _LEASE_MS))
+    async def _tend(self, topic: str, groups: tuple[str, ...]) -> None:
+        async with asyncio.timeout(_PATIENCE):
+            await self._groups.look_after(topic, groups)
+        await self._trim_topic(topic)
 
-    async def _look_after(self, topic: str, wanted: tuple[str, ...]) -> None:
-        """Create missing groups at 0, so that they miss nothing, and report how far behind each group is."""
-        groups = await self._groups(topic)
-        for name in wanted:
-            if name not in groups:
-                await self._create(topic, name)
-        metrics.STREAM_ENTRIES.labels(topic).set(await self._client.xlen(topic))
-        for name, group in groups.items():
-            metrics.GROUP_PENDING.labels(topic, name).set(group["pending"])
-            if group.get("lag") is not None:
-                metrics.GROUP_LAG.labels(topic, name).set(group["lag"])
-            metrics.GROUP_OLDEST.labels(topic, name).set(await self._oldest_age(topic, name, group))
-
-    async def _groups(self, topic: str) -> dict[str, dict[str, Any]]:
-        try:
-            found: list[dict[str, Any]] = await self._client.xinfo_groups(topic)
-        except ResponseError:  # no such key
-            return {}
-        return {group["name"].decode(): group for group in found}
-
-    async def _create(self, topic: str, name: str) -> None:
-        try:
-            await self._client.xgroup_create(topic, name, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                self._logger.error("group.not_created", topic=topic, group=name, error=str(error))  # noqa: TRY400
-        else:
-            self._logger.info("group.created", topic=topic, group=name)
-
-    async def _oldest_age(self, topic: str, name: str, group: dict[str, Any]) -> float:
-        """Return the age in seconds of the oldest entry that a group has not acknowledged; 0 when there is none."""
-        if group["pending"]:
-            oldest = (await self._client.xpending(topic, name))["min"]
-        else:
-            start = b"(" + group["last-delivered-id"]
-            unread = await self._client.xrange(topic, start.decode(), "+", count=1)
-            oldest = unread[0][0] if unread else None
-        if oldest is None:
-            return 0.0
-        return max(0.0, time.time() - int(bytes(oldest).partition(b"-")[0]) / 1000)
+    def _complain(self, topic: str, error: Exception) -> None:
+        """Log what is wrong with a topic: once, and again when it is something else."""
+        problem = f"{type(error).__name__}: {error}"
+        if self._problems.get(topic) == problem:
+            return
+        self._problems[topic] = problem
+        # What Redis refuses is an operator's matter, and anything else one of our own code.
+        traceback = None if isinstance(error, RedisError) else error
+        self._logger.error("retention.topic_failed", topic=topic, error=problem, exc_info=traceback)
 
     async def _trim_topic(self, topic: str) -> None:
         while True:
             keep_from = int((time.time() - self._retention) * 1000)
             async with asyncio.timeout(_PATIENCE):
-                arguments: list[Any] = [max(0, keep_from), self._most, _STEP]
+                arguments: list[Any] = [max(0, keep_from), self._most, _STEP, self._me, _LEASE_MS]
                 aged, unread = await self._trim(keys=[topic], args=arguments)
             metrics.TRIMMED.labels(topic).inc(aged)
             metrics.UNREAD_TRIMMED.labels(topic).inc(unread)

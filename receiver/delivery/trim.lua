@@ -1,15 +1,27 @@
 -- Trims a topic's stream by age, but never past what a consumer group still needs; at the hard cap all the same.
 --
 -- KEYS[1]  the topic
--- ARGV     the first millisecond to keep, the most entries, the most entries to remove in this call
+-- ARGV     the first millisecond to keep, the most entries, the most entries to remove in this call; who calls, and the
+--          milliseconds for which nobody else then trims this topic
 -- returns  how many entries were removed because of their age, and how many at the cap although a group needed them
---          (0 of the second kind that groups had acknowledged: those go first)
+--          (0 of the second kind that groups had acknowledged: those go first); 0 and 0 when it is another's turn
+--
+-- The name of the lease holds the topic in braces, which puts it into the slot of the stream.
 
-local topic = KEYS[1]
+local topic, lease = KEYS[1], '{' .. KEYS[1] .. '}:trimmer'
 local keep_from, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local me, lease_ms = ARGV[4], ARGV[5]
 if redis.call('EXISTS', topic) == 0 then
   return {0, 0}
 end
+local groups = redis.call('XINFO', 'GROUPS', topic)
+
+local holder = redis.call('GET', lease)
+if holder and holder ~= me then
+  return {0, 0}
+end
+-- A Redis whose memory is full refuses this, and trimming is what helps it then.
+redis.pcall('SET', lease, me, 'PX', lease_ms)
 
 local function parse(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
@@ -26,7 +38,7 @@ end
 
 -- The first entry that some group has not acknowledged or not read; nil when there is no group.
 local needed
-for _, fields in ipairs(redis.call('XINFO', 'GROUPS', topic)) do
+for _, fields in ipairs(groups) do
   local group = {}
   for i = 1, #fields, 2 do
     group[fields[i]] = fields[i + 1]

@@ -4,41 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from prometheus_client.registry import REGISTRY
+from redis.asyncio import from_url
+from redis.exceptions import OutOfMemoryError
 
 from receiver.delivery.retention import SCRIPT, Retention
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from redis.asyncio import Redis
+    from servers import RedisServer
 
-TOPIC = "urn:smn:local:default:sms_success"
+#: Of no project that a service beside these tests has: it would trim them, too.
+TOPIC = "urn:smn:local:retention:sms_success"
+OTHER = "urn:smn:local:retention:other"
 #: Trimming goes by whole nodes of a stream: up to so many entries more than asked for may stay.
 NODE = 100
+LEASE = "{" + TOPIC + "}:trimmer"
 HOUR = 3600
 MILLISECOND = 1000
 
 
-async def fill(redis: Redis, hours_ago: list[int], each: int = 200) -> None:
+async def fill(redis: Redis, hours_ago: list[int], each: int = 200, topic: str = TOPIC) -> None:
     """Add entries of so many hours ago, oldest first."""
     for hours in hours_ago:
         at = int((time.time() - hours * HOUR) * MILLISECOND)
         async with redis.pipeline(transaction=False) as pipe:
             for number in range(each):
-                pipe.xadd(TOPIC, {"data": "x" * 50}, id=f"{at}-{number}")
+                pipe.xadd(topic, {"data": "x" * 50}, id=f"{at}-{number}")
             await pipe.execute()
 
 
-async def trim(redis: Redis, keep_hours: float, most: int = 10**9, limit: int = 10**6) -> list[int]:
+async def trim(
+    redis: Redis, keep_hours: float, most: int = 10**9, limit: int = 10**6, lease: tuple[str, int] = ("me", 10_000)
+) -> list[int]:
     """Run the script once, as Redis runs it."""
     keep_from = int((time.time() - keep_hours * HOUR) * MILLISECOND)
-    result: list[int] = await redis.eval(SCRIPT, 1, TOPIC, keep_from, most, limit)
+    result: list[int] = await redis.eval(SCRIPT, 1, TOPIC, keep_from, most, limit, *lease)
     return result
+
+
+async def trimmed(redis: Redis, topic: str) -> None:
+    """Wait until a stream has been trimmed."""
+    async with asyncio.timeout(10):
+        while await redis.xlen(topic) >= NODE:
+            await asyncio.sleep(0.01)
+
+
+async def said(logs: list[Any], times: int) -> None:
+    """Wait until topics have been complained about so many times."""
+    async with asyncio.timeout(10):
+        while sum(log["event"] == "retention.topic_failed" for log in logs) < times:
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -46,9 +68,14 @@ async def start(redis: Redis) -> AsyncIterator[Callable[..., Awaitable[Retention
     """Start the janitor of one topic."""
     running: list[Retention] = []
 
-    async def start_one(groups: tuple[str, ...] = (), retention: float = HOUR, most: int = 10**9) -> Retention:
+    async def start_one(
+        groups: tuple[str, ...] = (),
+        retention: float = HOUR,
+        most: int = 10**9,
+        topics: Callable[[], Mapping[str, tuple[str, ...]]] | None = None,
+    ) -> Retention:
         logger = structlog.get_logger("test")
-        running.append(Retention(redis, lambda: {TOPIC: groups}, retention, most, logger))
+        running.append(Retention(redis, topics or (lambda: {TOPIC: groups}), retention, most, logger))
         running[-1].start()
         return running[-1]
 
@@ -150,13 +177,124 @@ async def test_lag_pending_and_age_are_metrics(redis: Redis, start: Callable[...
 
 
 async def test_one_replica_trims_at_a_time(redis: Redis, start: Callable[..., Awaitable[Retention]]) -> None:
+    await fill(redis, [0])
     await start()
     await start()
     async with asyncio.timeout(5):
-        while not (holder := await redis.get("receiver:retention:lease")):
+        while not (holder := await redis.get(LEASE)):
             await asyncio.sleep(0.01)
-    await fill(redis, [3])
+    await fill(redis, [3], topic=OTHER)  # until it is trimmed, two rounds may pass
+    await redis.rename(OTHER, TOPIC)
     async with asyncio.timeout(10):
         while await redis.xlen(TOPIC) >= NODE:
+            assert await redis.get(LEASE) == holder
             await asyncio.sleep(0.05)
-    assert await redis.get("receiver:retention:lease") == holder
+    assert await redis.get(LEASE) == holder
+
+
+async def test_who_comes_second_trims_when_the_first_is_gone(redis: Redis) -> None:
+    await fill(redis, [5])
+    await trim(redis, keep_hours=9, lease=("first", 200))
+    assert await trim(redis, keep_hours=1, lease=("second", 10_000)) == [0, 0]
+    assert (await redis.xlen(TOPIC), await redis.get(LEASE)) == (200, b"first")
+    await asyncio.sleep(0.25)
+    assert await trim(redis, keep_hours=1, lease=("second", 10_000)) == [200, 0]
+
+
+async def test_each_turn_renews_the_lease(redis: Redis) -> None:
+    await fill(redis, [5])
+    await trim(redis, keep_hours=9, lease=("me", 200))
+    await trim(redis, keep_hours=9, lease=("me", 60_000))
+    assert await redis.pttl(LEASE) > 10_000
+
+
+async def test_where_there_is_no_stream_there_is_no_lease(redis: Redis) -> None:
+    await trim(redis, keep_hours=1)
+    assert await redis.keys() == []
+
+
+async def test_services_with_topics_of_their_own_do_not_wait_for_each_other(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """Two services with different projects share a Redis: both streams are trimmed."""
+    for topic in (TOPIC, OTHER):
+        await fill(redis, [3], topic=topic)
+    await start(topics=lambda: {TOPIC: ()})
+    await start(topics=lambda: {OTHER: ()})
+    await trimmed(redis, TOPIC)
+    await trimmed(redis, OTHER)
+
+
+async def test_a_redis_that_is_full_is_trimmed(own_valkey: Callable[..., RedisServer]) -> None:
+    """The lease cannot be written then, and trimming is what makes room."""
+    async with from_url(own_valkey().url) as redis:
+        await fill(redis, [5])
+        await redis.config_set("maxmemory", "1mb")
+        with pytest.raises(OutOfMemoryError):
+            await redis.set("anything", 1)
+        assert await trim(redis, keep_hours=1) == [200, 0]
+
+
+async def test_a_topic_that_is_no_stream_holds_up_no_other_and_is_said_once(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    await redis.set(TOPIC, "somebody's")
+    await fill(redis, [3], topic=OTHER)
+    with structlog.testing.capture_logs() as logs:
+        await start(topics=lambda: {TOPIC: ("billing",), OTHER: ("crm",)})
+        async with asyncio.timeout(5):
+            while not await redis.exists(OTHER) or not await redis.xinfo_groups(OTHER):
+                await asyncio.sleep(0.01)
+        await redis.xgroup_destroy(OTHER, "crm")
+        async with asyncio.timeout(5):  # the next round
+            while not await redis.xinfo_groups(OTHER):
+                await asyncio.sleep(0.01)
+        assert [(log["topic"], log["log_level"], log["error"][:23]) for log in logs if "error" in log] == [
+            (TOPIC, "error", "ResponseError: WRONGTYP")
+        ]
+
+
+async def test_what_is_wrong_with_a_topic_is_said_again_when_it_is_something_else(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    await redis.set(TOPIC, "somebody's")
+    with structlog.testing.capture_logs() as logs:
+        await start()
+        await said(logs, 1)
+        await redis.delete(TOPIC)
+        await fill(redis, [3])
+        await trimmed(redis, TOPIC)
+        await redis.set(TOPIC, "somebody's")
+        await said(logs, 2)
+
+
+async def test_a_group_whose_name_is_not_utf8_is_looked_after_like_any_other(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    await fill(redis, [3])
+    await redis.xgroup_create(TOPIC, b"caf\xe9", id="0")
+    await start()
+    labels = {"topic": TOPIC, "group": "caf\\xe9"}
+    async with asyncio.timeout(5):
+        while REGISTRY.get_sample_value("receiver_group_lag_entries", labels) != 200:
+            await asyncio.sleep(0.01)
+    await redis.xgroup_setid(TOPIC, b"caf\xe9", "$")
+    await trimmed(redis, TOPIC)
+
+
+async def test_whatever_fails_it_is_logged_and_the_next_round_comes(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """Topics come from outside: an error that nobody has thought of must not end the trimming."""
+    await fill(redis, [3])
+    rounds = iter([RuntimeError("unthought of")])
+
+    def topics() -> dict[str, tuple[str, ...]]:
+        for error in rounds:
+            raise error
+        return {TOPIC: ()}
+
+    with structlog.testing.capture_logs() as logs:
+        await start(topics=topics)
+        await trimmed(redis, TOPIC)
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["retention.failed"]
