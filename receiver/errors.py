@@ -5,7 +5,7 @@ The code is also the error's label in logs and metrics. Only the web layer turns
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,3 +163,25 @@ class NotTakenError(Exception):
         super().__init__(message)
         self.reason = reason
         self.topic = topic
+
+
+#: All that can become of a callback: its ack, or the code of the error that answers it. Each is a counter.
+OUTCOMES: Final = (
+    "ok",
+    *(
+        error.code
+        for error in (
+            ReceiverError,
+            InvalidCallbackError,
+            UnauthorizedError,
+            ForbiddenError,
+            NotFoundError,
+            MethodNotAllowedError,
+            ReadTimeoutError,
+            TooLargeError,
+            UnavailableError,
+            OverloadedError,
+            ForeignError,
+        )
+    ),
+)

@@ -3,6 +3,9 @@
 https://prometheus.io/docs/practices/naming/. Labels are only ever values of our own (providers, error codes, event
 types, topics, groups), never what a caller sends. With several workers the files under PROMETHEUS_MULTIPROC_DIR are
 summed by whichever worker is scraped.
+
+A counter with labels that is born with its first event is born at 1, and Prometheus sees no increase: an alert would
+miss the first burst. So those that alerts ask for are there, at 0, before anything happens.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.registry import REGISTRY
 
+from receiver.errors import OUTCOMES
 from receiver.events import EventType
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 _LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 #: Acks that are counted before they are handed over: bounds the memory of a service that nobody scrapes.
 _FLUSH_AT: Final = 1000
+_WAYS: Final = ("fast", "slow")
 _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 CALLBACKS: Final = Counter(
@@ -108,12 +113,19 @@ class Tally:
     _all: ClassVar[list[Tally]] = []
 
     def __init__(self, provider: str) -> None:
-        """Begin at nothing."""
+        """Begin at nothing, and show it."""
         self._provider = provider
         self._ways: defaultdict[str, int] = defaultdict(int)
         self._types: defaultdict[str, int] = defaultdict(int)
         self._delays: list[float] = []
         self._all.append(self)
+        ACK.labels(provider)
+        for outcome in OUTCOMES:
+            CALLBACKS.labels(provider, outcome)
+        for kind in EventType:
+            EVENTS.labels(provider, kind)
+        for way in _WAYS:
+            READINGS.labels(provider, way)
 
     def acknowledged(self, way: str, events: Iterable[Event], rejected: int, seconds: float) -> None:
         """Count a callback that was read this way and acknowledged after so many seconds."""
@@ -144,6 +156,12 @@ class Tally:
         self._delays.clear()
         self._ways.clear()
         self._types.clear()
+
+
+def count_trimmed(topic: str, aged: int = 0, unread: int = 0) -> None:
+    """Count entries trimmed by age, and those trimmed at the hard cap; called without them, begin to count."""
+    TRIMMED.labels(topic).inc(aged)
+    UNREAD_TRIMMED.labels(topic).inc(unread)
 
 
 def exposition() -> bytes:

@@ -83,7 +83,10 @@ class Retention:
             await asyncio.sleep(ROUND)
 
     async def _round(self) -> None:
-        for topic, groups in self._topics().items():
+        topics = self._topics()
+        for topic in topics:  # of all of them, also when Redis is away
+            metrics.count_trimmed(topic)
+        for topic, groups in topics.items():
             try:
                 await self._tend(topic, groups)
             except _AWAY:
@@ -114,8 +117,7 @@ class Retention:
             async with asyncio.timeout(_PATIENCE):
                 arguments: list[Any] = [max(0, keep_from), self._most, _STEP, self._me, _LEASE_MS]
                 aged, unread = await self._trim(keys=[topic], args=arguments)
-            metrics.TRIMMED.labels(topic).inc(aged)
-            metrics.UNREAD_TRIMMED.labels(topic).inc(unread)
+            metrics.count_trimmed(topic, aged, unread)
             if unread:
                 self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._most)
             if aged + unread < _STEP // 2:
