@@ -97,11 +97,6 @@ GROUP_OLDEST: Final = Gauge(
     "receiver_group_oldest_unacknowledged_seconds", "Age of the oldest entry that a group has not acknowledged.",
     ["topic", "group"], multiprocess_mode="mostrecent",
 )  # fmt: skip
-LOOKUPS: Final = Counter("receiver_lookups", "Lookups answered, by operation and HTTP status.", ["operation", "status"])
-INDEXED: Final = Counter("receiver_indexed_events", "Events that the report index has applied.")
-INDEX_LAG: Final = Gauge(
-    "receiver_index_lag_seconds", "Age of the newest event when the report index applied it.", multiprocess_mode="max"
-)
 
 
 class Tally:

@@ -74,6 +74,14 @@ def test_what_alerts_ask_for_is_there_before_anything_happens(serve):
     assert at_first == {0}
 
 
+def test_what_the_readme_tells_to_watch_is_there(receiver):
+    """With a sample, not only its name."""
+    named = set(re.findall(r"\breceiver_[a-z_]+\b", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert "receiver_unread_trimmed_total" in named
+    groups = {"receiver_group_oldest_unacknowledged_seconds"}  # of which there are none; alerts ask for it, too
+    assert named - groups - {sample.name for sample in _samples(receiver)} == set()
+
+
 def _rules():
     return [rule for group in yaml.safe_load(text("alerts.yml"))["groups"] for rule in group["rules"]]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from receiver import errors
+import re
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from receiver import errors, metrics
 from receiver.errors import OUTCOMES, EmbeddedError, GatewayError, ReceiverError, SettingsError, SmnError
 
 #: What answers lookups, or nobody: the service does not start.
@@ -14,3 +19,12 @@ def test_each_error_that_can_answer_a_callback_is_an_outcome():
     declared = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ReceiverError)}
     assert set(OUTCOMES) == {"ok"} | {error.code for error in declared - NOT_OF_CALLBACKS}
     assert len(OUTCOMES) == len(set(OUTCOMES))
+
+
+def test_each_metric_is_set_by_somebody():
+    """One that is declared and never set reads 0 for ever, and so does its alert."""
+    package = Path(metrics.__file__).parent
+    sources = " ".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    declared = {name for name, one in vars(metrics).items() if isinstance(one, MetricWrapperBase)}
+    assert declared
+    assert {name for name in declared if not re.search(rf"\bmetrics\.{name}\b|\b{name}\.", sources)} == set()
