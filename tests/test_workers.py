@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from messages import body, report
+from redis import Redis
 from servers import eventually, free_port
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(two_workers: Re
     eventually(lambda: len(children(two_workers.pid)) == 2 and before[0] not in children(two_workers.pid), "replaced")
     eventually(lambda: two_workers.post(one(sid="after"))[0] == 200, "the service answers")
     eventually(lambda: acknowledged(two_workers) == 2, "both acks are counted")
+
+
+def test_a_group_that_is_destroyed_reads_0(two_workers: Receiver, redis_url: str) -> None:
+    """Files of counts know no removal, and a figure that stays would be alarmed on for ever."""
+    topic = "urn:smn:local:default:sms_success"
+    sample = f'receiver_group_lag_entries{{group="gone",topic="{topic}"}}'
+    with Redis.from_url(redis_url) as redis:
+        redis.xgroup_create(topic, "gone", id="0", mkstream=True)
+        assert two_workers.post(one(sid="unread"))[0] == 200
+        eventually(lambda: f"{sample} 1.0" in two_workers.get("/metrics")[1].decode(), "it is reported on")
+        redis.xgroup_destroy(topic, "gone")
+    eventually(lambda: f"{sample} 0.0" in two_workers.get("/metrics")[1].decode(), "it is not any more")
 
 
 def test_connections_that_stay_are_spread_over_the_workers(two_workers: Receiver) -> None:

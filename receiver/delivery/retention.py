@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from receiver import metrics
+from receiver.delivery.figures import Figures
 from receiver.delivery.stream_groups import StreamGroups
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Retention:
         self._most = most_entries
         self._logger = logger
         self._me = uuid4().hex
-        self._groups = StreamGroups(client, logger)
+        self._figures = Figures()
+        self._groups = StreamGroups(client, self._figures, logger)
         self._trim = client.register_script(SCRIPT)
         self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
@@ -95,6 +97,7 @@ class Retention:
                 self._complain(topic, error)
             else:
                 self._problems.pop(topic, None)
+        self._figures.end_round()
 
     async def _tend(self, topic: str, groups: tuple[str, ...]) -> None:
         async with asyncio.timeout(_PATIENCE):

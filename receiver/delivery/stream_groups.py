@@ -16,15 +16,17 @@ from receiver import metrics
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from receiver.delivery.figures import Figures
     from receiver.log import Logger
 
 
 class StreamGroups:
     """Looks after the groups of topics. Errors are those of redis-py; ResponseError is about the topic at hand."""
 
-    def __init__(self, client: Redis, logger: Logger) -> None:
+    def __init__(self, client: Redis, figures: Figures, logger: Logger) -> None:
         """Keep the collaborators."""
         self._client = client
+        self._figures = figures
         self._logger = logger
 
     async def look_after(self, topic: str, wanted: tuple[str, ...]) -> None:
@@ -33,16 +35,16 @@ class StreamGroups:
         for missing in wanted:
             if missing.encode() not in groups:
                 await self._create(topic, missing)
-        metrics.STREAM_ENTRIES.labels(topic).set(await self._client.xlen(topic))
+        self._figures.set(metrics.STREAM_ENTRIES, (topic,), await self._client.xlen(topic))
         for name, group in groups.items():
             await self._report(topic, name, group)
 
     async def _report(self, topic: str, name: bytes, group: dict[str, Any]) -> None:
-        label = name.decode(errors="backslashreplace")
-        metrics.GROUP_PENDING.labels(topic, label).set(group["pending"])
-        if group.get("lag") is not None:
-            metrics.GROUP_LAG.labels(topic, label).set(group["lag"])
-        metrics.GROUP_OLDEST.labels(topic, label).set(await self._oldest_age(topic, name, group))
+        labels = topic, name.decode(errors="backslashreplace")
+        self._figures.set(metrics.GROUP_PENDING, labels, group["pending"])
+        if group.get("lag") is not None:  # Redis does not always know
+            self._figures.set(metrics.GROUP_LAG, labels, group["lag"])
+        self._figures.set(metrics.GROUP_OLDEST, labels, await self._oldest_age(topic, name, group))
 
     async def _groups(self, topic: str) -> dict[bytes, dict[str, Any]]:
         try:

@@ -56,6 +56,12 @@ async def trimmed(redis: Redis, topic: str) -> None:
             await asyncio.sleep(0.01)
 
 
+def figures(group: str) -> set[str]:
+    """Return the metrics that report on a group."""
+    samples = [sample for family in REGISTRY.collect() for sample in family.samples]
+    return {sample.name for sample in samples if sample.labels.get("group") == group}
+
+
 async def said(logs: list[Any], times: int) -> None:
     """Wait until topics have been complained about so many times."""
     async with asyncio.timeout(10):
@@ -174,6 +180,44 @@ async def test_lag_pending_and_age_are_metrics(redis: Redis, start: Callable[...
     assert REGISTRY.get_sample_value("receiver_group_lag_entries", labels) == 150
     age = REGISTRY.get_sample_value("receiver_group_oldest_unacknowledged_seconds", labels)
     assert age == pytest.approx(2 * HOUR, abs=60)
+
+
+async def test_a_group_that_is_destroyed_is_reported_on_no_longer(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """Or it would be alarmed on for ever."""
+    await fill(redis, [0])
+    for name in ("stays", "goes"):
+        await redis.xgroup_create(TOPIC, name, id="0")
+    await start()
+    async with asyncio.timeout(5):
+        while not figures("goes"):
+            await asyncio.sleep(0.01)
+    await redis.xgroup_destroy(TOPIC, "goes")
+    async with asyncio.timeout(5):
+        while figures("goes"):
+            await asyncio.sleep(0.01)
+    assert figures("stays") == {
+        "receiver_group_lag_entries",
+        "receiver_group_pending_entries",
+        "receiver_group_oldest_unacknowledged_seconds",
+    }
+
+
+async def test_a_topic_that_nothing_is_routed_to_any_more_is_reported_on_no_longer(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    await fill(redis, [0])
+    topics: dict[str, tuple[str, ...]] = {TOPIC: (), OTHER: ()}
+    await start(topics=lambda: topics)
+    async with asyncio.timeout(5):
+        while REGISTRY.get_sample_value("receiver_stream_entries", {"topic": OTHER}) != 0:
+            await asyncio.sleep(0.01)
+    del topics[OTHER]
+    async with asyncio.timeout(5):
+        while REGISTRY.get_sample_value("receiver_stream_entries", {"topic": OTHER}) is not None:
+            await asyncio.sleep(0.01)
+    assert REGISTRY.get_sample_value("receiver_stream_entries", {"topic": TOPIC}) == 200
 
 
 async def test_one_replica_trims_at_a_time(redis: Redis, start: Callable[..., Awaitable[Retention]]) -> None:
