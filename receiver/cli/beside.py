@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Seconds until a child that ended is started again, and between tries to take over from another service.
 _AGAIN: Final = 2.0
 #: Seconds for the child to end in peace.
-_STOP_TIMEOUT: Final = 5.0
+STOP_TIMEOUT: Final = 5.0
 
 
 def add_index(app: web.Application, settings: Settings, redis_url: str, logger: Logger) -> None:
@@ -100,7 +100,7 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         return
     child.terminate()
     try:
-        await asyncio.wait_for(child.wait(), _STOP_TIMEOUT)
+        await asyncio.wait_for(child.wait(), STOP_TIMEOUT)
     except TimeoutError:
         child.kill()
         await child.wait()

@@ -16,6 +16,7 @@ from prometheus_client import multiprocess
 
 from receiver import log
 from receiver.cli import worker
+from receiver.cli.beside import STOP_TIMEOUT
 from receiver.cli.stopping import let_through
 from receiver.cli.workers import EMBEDDED_URL, LISTENERS
 from receiver.embedded import EmbeddedValkey
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from receiver.settings import Settings
 
-#: Seconds by which a worker's own bounds are shorter than gunicorn's.
-_MARGIN: Final = 5
+#: Seconds by which a worker's own bounds, the one for its report index included, are shorter than gunicorn's.
+_MARGIN: Final = 2
 
 
 class Supervisor(Arbiter):  # type: ignore[misc]  # gunicorn has no types
@@ -99,7 +100,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_class": worker.Worker,
         "logger_class": worker.ServiceLogger,
         "timeout": 60,  # a worker whose event loop stands still for so long is replaced
-        "graceful_timeout": int(settings.stop_delay + settings.stop_timeout) + _MARGIN,
+        "graceful_timeout": int(settings.stop_delay + settings.stop_timeout + STOP_TIMEOUT) + _MARGIN,
         "loglevel": settings.log_level,
         "proc_name": "receiver",
         "control_socket_disable": True,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: 10 s would go on unpacking a body that was refused because it unpacks to too much.
 _LINGERING: Final = 1.0
 #: Seconds between closing the port and closing connections: those just accepted get their request in, and its answer.
-_LAST_CALL: Final = 0.25
+LAST_CALL: Final = 0.25
 
 
 class Connection(RequestHandler):
@@ -74,7 +74,7 @@ class Runner(web.AppRunner):
         """Stop listening, serve whom we have accepted, then end."""
         for site in list(self.sites):
             await site.stop()
-        await asyncio.sleep(_LAST_CALL)
+        await asyncio.sleep(LAST_CALL)
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
