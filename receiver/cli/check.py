@@ -37,7 +37,7 @@ _SIGNS: Final = {
 def check(*, strict: bool, as_json: bool) -> None:
     """Check the configuration, the disk and Redis, all at once.
 
-    Each finding comes with its mend. The exit code is 1 if there is an error.
+    Each problem comes with its fix. The exit code is 1 if there is an error.
     """
     settings, findings = configuration(os.environ)
     findings += disk(settings)

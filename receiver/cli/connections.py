@@ -87,7 +87,7 @@ async def opened(settings: Settings) -> AsyncIterator[Redis]:
             await client.ping()
         yield client
     except (AuthenticationError, AuthorizationError) as error:
-        raise RedisRefusedError(f"{_who(settings)} lets us not in: {error}. Correct REDIS_URL.") from None
+        raise RedisRefusedError(f"{_who(settings)} refuses our credentials: {error}. Correct REDIS_URL.") from None
     except (LostError, SlowError, BusyLoadingError, OSError) as error:
         raise RedisAwayError(f"{_who(settings)} cannot be reached: {said(error)}. {_mend(settings)}") from None
     except InvalidResponse as error:
@@ -130,7 +130,7 @@ def chosen_project(projects: Projects, wanted: str | None) -> Project:
     if project is None:
         there = ", ".join(project.id for project in projects.values())
         why = "no project is the default one" if wanted is None else f"there is no project {wanted!r}"
-        raise click.BadParameter(f"{why}; choose of: {there}.", param_hint="--project")
+        raise click.BadParameter(f"{why}; choose one of: {there}.", param_hint="--project")
     return project
 
 

@@ -61,7 +61,9 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @_project
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many, newest first."
+)
 @_json
 def list_(*, project: str | None, limit: int, as_json: bool) -> None:
     """List items, newest first."""

@@ -31,7 +31,7 @@ def routes(wanted: str | None, *, as_json: bool) -> None:
     settings = read_settings(os.environ)
     if wanted is not None and settings.projects.get(wanted) is None:
         there = ", ".join(project.id for project in settings.projects.values())
-        raise click.BadParameter(f"there is no project {wanted!r}; choose of: {there}.", param_hint="--project")
+        raise click.BadParameter(f"there is no project {wanted!r}; choose one of: {there}.", param_hint="--project")
     rows = [row for row in run(_rows(settings)) if wanted in (None, row["project"])]
     if as_json:
         for row in rows:

@@ -32,7 +32,7 @@ _HELP: Final = "\b\nSettings (environment):\n" + "\n".join(
 
 
 @click.command(epilog=_HELP)
-@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; one a core is a good choice.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; one per core is a good choice.")
 def serve(workers: int | None) -> None:
     """Run the service.
 

@@ -185,5 +185,5 @@ OPERATIONS: Final = (
     Operation("get", "/metrics", "metrics", "operation", "Metrics for Prometheus", answer="text/plain"),
     Operation("get", "/openapi.json", "openapi", "operation", "This document", answer="application/json"),
     Operation("get", "/asyncapi.json", "asyncapi", "operation", "The event streams", answer="application/json"),
-    Operation("get", "/docs", "docs", "operation", "The documents for people", answer="text/html"),
+    Operation("get", "/docs", "docs", "operation", "API documentation as a web page", answer="text/html"),
 )

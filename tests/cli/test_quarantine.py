@@ -111,4 +111,4 @@ def test_drop_asks_first_and_names_what_is_not_there(cli_redis: Redis, run_here:
 def test_which_items_has_to_be_said(run_here: Run) -> None:
     assert "--all" in run_here("quarantine", "retry").stderr
     assert run_here("quarantine", "drop", "1-1", "--all").returncode == 2
-    assert "choose of: default" in run_here("quarantine", "list", "--project", "nobody").stderr
+    assert "choose one of: default" in run_here("quarantine", "list", "--project", "nobody").stderr
