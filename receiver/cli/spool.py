@@ -22,7 +22,7 @@ from rich.text import Text
 from receiver.cli.connections import PATIENCE, opened, run
 from receiver.cli.event_lines import moment
 from receiver.cli.in_order import InOrder
-from receiver.cli.verdicts import bar
+from receiver.cli.progress import bar
 from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.publisher import Publisher
 from receiver.delivery.spool_file import lock_file

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 from rich.text import Text
 
 from receiver.cli.event_lines import safe
+from receiver.cli.progress import bar
 from receiver.cli.quarantined import DROPPED, PUBLISHED
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 _MOST_TOLD: Final = 20
 #: What needs no look.
 _GOOD: Final = (PUBLISHED, DROPPED)
-
-
-def bar(console: Console) -> Progress:
-    """Return a progress bar for a number of things; it shows on a terminal only."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Verdicts:

@@ -18,24 +18,9 @@ depends on which came first. In Redis, for each project, each key beginning with
 A page with an offset is found by rank, never by walking: its cost grows with the logarithm of the offset.
 """
 
-from receiver.lookups.group import GROUP
 from receiver.lookups.indexer import Indexer
-from receiver.lookups.messages import Messages, Missing, SentMessage, fee_num
+from receiver.lookups.messages import Messages
 from receiver.lookups.rebuild import rebuild
-from receiver.lookups.reports import LONGEST_RETENTION, RETENTION, Report, ReportQuery, Reports, Status
+from receiver.lookups.reports import Reports
 
-__all__ = [
-    "GROUP",
-    "LONGEST_RETENTION",
-    "RETENTION",
-    "Indexer",
-    "Messages",
-    "Missing",
-    "Report",
-    "ReportQuery",
-    "Reports",
-    "SentMessage",
-    "Status",
-    "fee_num",
-    "rebuild",
-]
+__all__ = ["Indexer", "Messages", "Reports", "rebuild"]

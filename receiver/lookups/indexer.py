@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from receiver.log import Logger
     from receiver.lookups.group import Batch, Entry
     from receiver.lookups.reports import Reports, Status
 
@@ -26,19 +27,6 @@ _SMALL, _LINGER_S = 200, 0.02  # after a small batch let more gather: 20 ms late
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _REAP_AFTER = 10  # a consumer that has claimed nothing for so many claim times is of a dead process
 _FROM_START: Final = b"0-0"
-
-
-class Log(Protocol):
-    """What is used of a structlog logger."""
-
-    def info(self, event: str, **facts: object) -> object:
-        """Log a fact."""
-
-    def warning(self, event: str, **facts: object) -> object:
-        """Log a fact that an operator should see."""
-
-    def exception(self, event: str, **facts: object) -> object:
-        """Log a fact with the exception that is being handled."""
 
 
 class Indexer:
@@ -56,7 +44,7 @@ class Indexer:
         *,
         topics: Callable[[], Collection[str]],
         consumer: str,
-        log: Log,
+        log: Logger,
         claim_after_s: float = 60.0,
     ) -> None:
         """Keep the collaborators; ``run`` does the work.

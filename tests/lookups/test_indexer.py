@@ -17,8 +17,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from receiver.lookups import GROUP, Indexer, ReportQuery, Reports, rebuild
-from receiver.lookups.group import Group
+from receiver.lookups.group import GROUP, Group
+from receiver.lookups.indexer import Indexer
+from receiver.lookups.rebuild import rebuild
+from receiver.lookups.reports import ReportQuery, Reports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from receiver.lookups import Messages, Missing, ReportQuery, Reports, SentMessage, Status, fee_num
+from receiver.lookups.messages import Messages, Missing, SentMessage, fee_num
+from receiver.lookups.reports import ReportQuery, Reports, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from receiver.lookups import Messages, Report, ReportQuery, Reports, SentMessage, Status
+from receiver.lookups.messages import Messages, SentMessage
+from receiver.lookups.reports import Report, ReportQuery, Reports, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from receiver.lookups import Messages, ReportQuery, Reports, SentMessage, Status
+from receiver.lookups.messages import Messages, SentMessage
+from receiver.lookups.reports import ReportQuery, Reports, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ import sys
 import structlog
 from redis.asyncio import Redis
 
-from receiver.lookups import Indexer, Reports
+from receiver.lookups.indexer import Indexer
+from receiver.lookups.reports import Reports
 
 
 async def main(port: str, consumer: str, topic: str) -> None:
