@@ -155,8 +155,9 @@ def test_whoever_stops_the_service_waits_longer_than_it_takes():
 
 def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_longer():
     """Gunicorn kills what has not ended after its graceful_timeout."""
+    asked = "print(supervision.Service(read_settings({})).cfg.graceful_timeout)"
     done = subprocess.run(
-        [sys.executable, "-c", "from receiver.cli import supervision; print(supervision.graceful_timeout)"],
+        [sys.executable, "-c", f"from receiver.cli import supervision; from receiver.settings import read_settings; {asked}"],
         env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", text("receiver.service"), re.MULTILINE)
