@@ -39,7 +39,7 @@ UNREADABLE: Final = Counter(
     "Requests that are no HTTP, or packed in an unknown way. Nobody can tell whose.",
 )
 EVENTS: Final = Counter(
-    "receiver_events", "Events made safe before an ack, duplicates included.", ["provider", "event_type"]
+    "receiver_events", "Events made safe, duplicates and rejected items included.", ["provider", "event_type"]
 )
 READINGS: Final = Counter(
     "receiver_readings",
@@ -122,13 +122,16 @@ class Tally:
         for way in _WAYS:
             READINGS.labels(provider, way)
 
-    def acknowledged(self, way: str, events: Iterable[Event], rejected: int, seconds: float) -> None:
-        """Count a callback that was read this way and acknowledged after so many seconds."""
+    def kept(self, way: str, events: Iterable[Event], rejected: int) -> None:
+        """Count a callback that was read this way, and whose events and rejected items are safe."""
         self._ways[way] += 1
         for event in events:
             self._types[event.type] += 1
         if rejected:
             self._types[EventType.REJECTED] += rejected
+
+    def acknowledged(self, seconds: float) -> None:
+        """Count a callback that was acknowledged after so many seconds."""
         self._delays.append(seconds)
         if len(self._delays) >= _FLUSH_AT:
             self._flush()

@@ -43,12 +43,13 @@ for _, fields in ipairs(groups) do
   for i = 1, #fields, 2 do
     group[fields[i]] = fields[i + 1]
   end
-  local first
+  local first = parse(group['last-delivered-id'])
+  first[2] = first[2] + 1
   if group['pending'] > 0 then
-    first = parse(redis.call('XPENDING', topic, group['name'])[2])
-  else
-    first = parse(group['last-delivered-id'])
-    first[2] = first[2] + 1
+    local pending = parse(redis.call('XPENDING', topic, group['name'])[2])
+    if earlier(pending, first) then -- not so for a group that was set back to read again
+      first = pending
+    end
   end
   if not needed or earlier(first, needed) then
     needed = first

@@ -69,9 +69,10 @@ class Callbacks:
             else:
                 async with self._delivery.room.turn():
                     reading = await self._keep(body, project, place)
+        self._tally.kept(reading.way, reading.events, len(reading.rejections))
         if reading.rejections and not reading.events:
             raise InvalidCallbackError(_summary(reading))
-        self._tally.acknowledged(reading.way, reading.events, len(reading.rejections), time.perf_counter() - began)
+        self._tally.acknowledged(time.perf_counter() - began)
         return self._acks.ack(request)
 
     async def _receive_body(self, request: web.BaseRequest, place: Place) -> bytes:

@@ -117,6 +117,29 @@ async def test_an_entry_that_was_read_and_not_acknowledged_stays(redis: Redis) -
     assert await redis.xlen(TOPIC) < NODE
 
 
+async def test_what_a_group_that_was_set_back_reads_again_stays(redis: Redis) -> None:
+    """It has pending entries, and older ones that it has not read: those count."""
+    await fill(redis, [5, 4, 1])
+    await redis.xgroup_create(TOPIC, "g", id="0")
+    await redis.xreadgroup("g", "c", {TOPIC: ">"}, count=600)
+    read = await redis.xrange(TOPIC)
+    await redis.xack(TOPIC, "g", *(id_ for id_, _ in read[:590]))
+    await redis.xgroup_setid(TOPIC, "g", "0")
+    assert await trim(redis, 2) == [0, 0]
+
+
+async def test_the_service_keeps_what_a_group_has_not_read(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """And trims a stream that nobody reads, in the same round."""
+    await fill(redis, [5, 4])
+    await fill(redis, [5, 4], topic=OTHER)
+    await redis.xgroup_create(TOPIC, "slow", id="0")
+    await start(retention=2 * HOUR, topics=lambda: {TOPIC: (), OTHER: ()})
+    await trimmed(redis, OTHER)
+    assert await redis.xlen(TOPIC) == 400
+
+
 async def test_the_slowest_group_decides(redis: Redis) -> None:
     await fill(redis, [5, 3])
     for name in ("fast", "slow"):
