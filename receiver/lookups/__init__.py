@@ -12,7 +12,7 @@ depends on which came first. In Redis, for each project, each key beginning with
 | :m:<bucket>    | zset   | mobile, signature, status, time, message_id as one text in byte order; by    |
 |                |        | hash of the mobile: a run of it is the reports of one mobile, newest last    |
 | :signs         | hash   | sign_id to number and back; 0 stands for the project's default, whatever it  |
-|                |        | is at the time of a query                                                    |
+|                |        | is at the time of a query. At most 10,000; one without reports is dropped    |
 | :t:<id>        | string | the text, expires 24 hours after submit_time                                 |
 
 A page with an offset is found by rank, never by walking: its cost grows with the logarithm of the offset.

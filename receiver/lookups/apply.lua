@@ -56,6 +56,7 @@ end
 
 local changed = 0
 for _, report in ipairs(cmsgpack.unpack(ARGV[1])) do
+    -- A signature too many: the report is worth more than its signature, and goes to the project's default.
     report[SIGN] = report[SIGN] and number_of(report[SIGN]) or 0
     if alter(report[1], merge(report)) then
         changed = changed + 1

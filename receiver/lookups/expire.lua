@@ -1,6 +1,10 @@
--- Forgets reports older than ARGV[1] (ms), at most ARGV[2] of them. Returns how many.
+-- Forgets reports older than ARGV[1] (ms), at most ARGV[2] of them, of some ARGV[4] signatures from the cursor ARGV[3]
+-- on, and drops the signatures that have no reports left. Returns how many reports it forgot, and the cursor to go on
+-- from: "0" after the last signature.
 
-local BEFORE, left = '(' .. ARGV[1], tonumber(ARGV[2])
+local BEFORE, MOST, CURSOR = '(' .. ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local STATUSES = {0, 1, 2}
+local left = MOST
 
 local function forget(id)
     local home = bucket('r', id)
@@ -8,17 +12,35 @@ local function forget(id)
     redis.call('HDEL', home, id)
 end
 
-local removed = 0
-for sign = 0, sign_count() do
-    for status = 0, 2 do
+local function forget_of(sign)
+    for _, status in ipairs(STATUSES) do
         local old = redis.call('ZRANGEBYSCORE', index_key(sign, status), '-inf', BEFORE, 'LIMIT', 0, left)
         for _, id in ipairs(old) do
             forget(id)
         end
-        removed, left = removed + #old, left - #old
-        if left == 0 then
-            return removed
-        end
+        left = left - #old
     end
 end
-return removed
+
+-- Whoever needs a signature gives it its number in the same script call that writes the record: without a record
+-- here, nobody has the number.
+local function drop_if_unused(sign, sign_id)
+    if redis.call('EXISTS', index_key(sign, 0), index_key(sign, 1), index_key(sign, 2)) == 0 then
+        redis.call('HDEL', SIGNS, 's' .. sign_id, 'n' .. sign)
+    end
+end
+
+if CURSOR == '0' then
+    forget_of(0)
+end
+-- Two fields a signature. A signature that is there all the while is seen, however many come and go meanwhile.
+local answer = redis.call('HSCAN', SIGNS, CURSOR, 'MATCH', 'n*', 'COUNT', 2 * ARGV[4])
+for i = 1, #answer[2], 2 do
+    local sign = string.sub(answer[2][i], 2)
+    if left == 0 then
+        return {MOST, CURSOR}
+    end
+    forget_of(sign)
+    drop_if_unused(sign, answer[2][i + 1])
+end
+return {MOST - left, left > 0 and answer[1] or CURSOR}

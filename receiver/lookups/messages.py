@@ -65,6 +65,16 @@ class Missing(StrEnum):
     EXPIRED = "expired"  # registered, but sent more than 24 hours ago
 
 
+class Refused(StrEnum):
+    """Why a message was not registered."""
+
+    SIGNATURE = "signature"  # its signature is new, and the project has as many as it may have
+
+
+#: What register.lua returns for a message.
+_OUTCOMES: Final[dict[int, bool | Refused]] = {1: True, 0: False, -1: Refused.SIGNATURE}
+
+
 class Messages:
     """Registers sent messages and returns their texts. Errors are those of redis-py (``RedisError``)."""
 
@@ -74,20 +84,20 @@ class Messages:
         self._register = script(redis, "register")
         self._tenants = Tenants(redis)
 
-    async def register(self, project_id: str, messages: Sequence[SentMessage]) -> list[bool]:
-        """Register messages; say for each whether it was unknown before. Repeating it changes nothing.
+    async def register(self, project_id: str, messages: Sequence[SentMessage]) -> list[bool | Refused]:
+        """Register messages; say for each whether it was unknown before, or why it is refused.
 
-        The report of a message may have come already: both orders end in the same state. An error leaves
-        each message either registered or not; registering all of them again mends that.
+        Repeating it changes nothing. The report of a message may have come already: both orders end in the same
+        state. An error leaves each message either registered or not; registering all of them again mends that.
         """
         await self._tenants.note(project_id)
-        new: list[bool] = []
+        outcomes: list[bool | Refused] = []
         for start in range(0, len(messages), _CHUNK):
             rows = [_row(message) for message in messages[start : start + _CHUNK]]
             now = int(time() * 1000)
             arguments = (msgspec.msgpack.encode(rows), now, TEXT_KEPT_MS)
-            new += map(bool, await self._register([project_key(project_id)], arguments))
-        return new
+            outcomes += map(_OUTCOMES.__getitem__, await self._register([project_key(project_id)], arguments))
+        return outcomes
 
     async def text(self, project_id: str, message_id: str) -> str | Missing:
         """Return the text of a message, or why there is none."""

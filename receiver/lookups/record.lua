@@ -45,25 +45,39 @@ local function sortable(time)
     return struct.pack('>I6', time)
 end
 
--- Signatures are few and their ids long, so records hold a number: 0 is "the project's default".
--- The hash has both directions: "s" .. sign_id -> number, "n" .. number -> sign_id.
+-- Ids of signatures are long, so records hold a number: 0 is "the project's default".
+-- The hash has both directions, "s" .. sign_id -> number and "n" .. number -> sign_id, and the number that was
+-- given last under "last": one that was dropped (expire.lua) is not given again.
 local SIGNS = PROJECT .. ':signs'
+-- Each live signature costs three sorted sets, and three look-ups whenever old reports are sought.
+local MOST_SIGNS = 10000
+local MOST_NUMBER = 16777215 -- three bytes in mobile_prefix
 
 local function sign_number(sign_id)
     local number = redis.call('HGET', SIGNS, 's' .. sign_id)
     return number and tonumber(number) or nil
 end
 
-local function sign_count()
-    return redis.call('HLEN', SIGNS) / 2
+-- Only after all numbers have been given once does it come to those that were dropped.
+local function free_number(last)
+    repeat
+        last = last % MOST_NUMBER + 1
+    until redis.call('HEXISTS', SIGNS, 'n' .. last) == 0
+    return last
 end
 
+-- The number of a signature, or nil when it is new and the project has as many as it may have.
 local function number_of(sign_id)
     local number = sign_number(sign_id)
-    if not number then
-        number = sign_count() + 1
-        redis.call('HSET', SIGNS, 's' .. sign_id, number, 'n' .. number, sign_id)
+    if number then
+        return number
     end
+    local live = math.floor(redis.call('HLEN', SIGNS) / 2)
+    if live >= MOST_SIGNS then
+        return nil
+    end
+    number = free_number(tonumber(redis.call('HGET', SIGNS, 'last') or live))
+    redis.call('HSET', SIGNS, 's' .. sign_id, number, 'n' .. number, sign_id, 'last', number)
     return number
 end
 

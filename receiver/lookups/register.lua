@@ -1,12 +1,13 @@
 -- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile},
 -- times in ms; ARGV[2]: now; ARGV[3]: how long the text is kept. Returns for each 1 if it was not known as
--- registered before, else 0. What a registration leaves out keeps its value; submit_time is then the time
+-- registered before, 0 if it was, and -1 if it is refused because its signature would be one too many. What a registration leaves out keeps its value; submit_time is then the time
 -- of the first registration.
 
 local NOW, KEEP = tonumber(ARGV[2]), tonumber(ARGV[3])
 local TEXT, SENT = 2, {3, 4, 5, 6, 7, 8}
 local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT, [7] = NATION, [8] = MOBILE}
 local REGISTERED = 1
+local REFUSED = -1
 
 local function owned(record, field)
     return bit.band(record[OWNED], bit.lshift(1, field)) ~= 0
@@ -44,7 +45,8 @@ end
 
 local results = {}
 for i, message in ipairs(cmsgpack.unpack(ARGV[1])) do
-    message[4] = message[4] and number_of(message[4])
-    results[i] = write(message)
+    local sign_id = message[4]
+    message[4] = sign_id and number_of(sign_id)
+    results[i] = sign_id and not message[4] and REFUSED or write(message)
 end
 return results

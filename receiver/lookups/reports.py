@@ -28,7 +28,10 @@ LONGEST_RETENTION: Final = timedelta(days=92)
 MAX_LIMIT: Final = 100
 
 _CHUNK = 250  # reports a script call: some 5 ms in which Redis answers nobody else
+_SIGNS = 100  # signatures a script call: 1 to 2 ms to find that none has old reports
+_CALLS = 40  # script calls of one project in a turn: who has many signatures is done in several turns
 _ANY_STATUS = "012"
+_FIRST: Final = b"0"  # the cursor before the first signature, and after the last one
 
 
 class Status(NamedTuple):
@@ -104,6 +107,7 @@ class Reports:
         self._find = script(redis, "find")
         self._expire = script(redis, "expire")
         self._tenants = Tenants(redis)
+        self._cursors: dict[str, bytes] = {}  # where the next turn of a project begins
 
     async def apply(self, project_id: str, statuses: Sequence[Status]) -> int:
         """Apply status events and return how many changed something.
@@ -146,14 +150,23 @@ class Reports:
         """Forget up to about ``most`` reports that are older than the retention; return how many it were.
 
         Call it every few seconds, and at once again while it returns ``most``. No single step blocks Redis
-        for more than some milliseconds.
+        for more than some milliseconds, however many signatures there are.
         """
         before, removed = int(time() * 1000) - self._retention_ms, 0
         for project_id in await self._tenants.all():
-            step = _CHUNK
-            while step == _CHUNK and removed < most:
-                step = await self._expire([project_key(project_id)], [before, _CHUNK])
-                removed += step
+            if removed < most:
+                removed += await self._expire_some(project_id, before, most - removed)
+        return removed
+
+    async def _expire_some(self, project_id: str, before: int, most: int) -> int:
+        cursor, removed = self._cursors.get(project_id, _FIRST), 0
+        for _ in range(_CALLS):
+            arguments = (before, _CHUNK, cursor, _SIGNS)
+            forgotten, cursor = await self._expire([project_key(project_id)], arguments)
+            removed += forgotten
+            if removed >= most or (cursor == _FIRST and forgotten < _CHUNK):
+                break
+        self._cursors[project_id] = cursor
         return removed
 
 

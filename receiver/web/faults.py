@@ -32,6 +32,12 @@ DATABASE: Final = Fault(500, "SMN.0016", "Database Exceptions.")
 INTERNAL: Final = Fault(500, "SMN.0018", "Service internal error.")
 STATUS: Final = Fault(400, "SMN.0077", "Parameter: Status is invalid.")
 SIGN_ID: Final = Fault(400, "SMN.0080", "The signId parameter is invalid.")
+TOO_MANY_SIGNS: Final = Fault(
+    400,
+    "SMN.0080",
+    "The project has as many signatures as it may have, 10,000: use one of those, or wait until the reports of one "
+    "have expired.",
+)
 EVENT_TYPE: Final = Fault(400, "SMN.0100", "The eventType parameter is invalid.")
 MESSAGE_ID: Final = Fault(400, "SMN.0102", "Parameter: message_id is invalid.")
 #: SMN has no code for "not found"; the status tells the two apart.

@@ -138,7 +138,7 @@ OPERATIONS: Final = (
         "Idempotent. The status report may come before the registration: both orders end in the same state.",
         body=Body((Sent,)),
         answer=Registered,
-        faults=(faults.MESSAGE_ID,),
+        faults=(faults.MESSAGE_ID, faults.TOO_MANY_SIGNS),
     ),
     Operation(
         "post",
@@ -146,7 +146,8 @@ OPERATIONS: Final = (
         "RegisterSmsMessages",
         "lookups",
         "Register many sent messages",
-        f"Up to {MOST_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good.",
+        f"Up to {MOST_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good. A project has up to "
+        "10,000 signatures at a time: a message with one more is refused.",
         body=Body((SentInBatch,), array=True, most=MOST_MESSAGES),
         answer=RegisteredAll,
         faults=(faults.MALFORMED,),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import ValidationError
 
-from receiver.lookups.messages import Missing, SentMessage
+from receiver.lookups.messages import Missing, Refused, SentMessage
 from receiver.places import places
 from receiver.web import faults
 from receiver.web.middleware import smn_response
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from receiver.web.parsing import SmnParser
 
 _MISSING = {Missing.UNKNOWN: faults.NO_MESSAGE, Missing.EXPIRED: faults.OLD_MESSAGE}
+_REFUSED = {Refused.SIGNATURE: faults.TOO_MANY_SIGNS}
 #: Problems that an error message lists.
 _MOST_PROBLEMS = 10
 _batch_schema = SentInBatch()
@@ -54,6 +55,8 @@ class SmsMessages:
         fields: Any = await self._parser.parse(Sent(), request, location="json")
         sent = SentMessage(message_id=message_id, **fields)
         (created,) = await asked(self._messages.register(project.id, [sent]))
+        if isinstance(created, Refused):
+            raise _REFUSED[created].error()
         return smn_response({"message_id": message_id, "created": created})
 
     async def register_all(self, request: web.Request) -> web.Response:
@@ -71,15 +74,15 @@ class SmsMessages:
         # 1,000 take 20 ms, in which nobody else would be answered.
         read = await asyncio.to_thread(lambda: [_read(index, item) for index, item in enumerate(items)])
         good = [one for one in read if isinstance(one, SentMessage)]
-        if items and not good:
-            problems = [str(one["message"]) for one in read if isinstance(one, dict)]
-            raise faults.MALFORMED.error("no message is valid: " + "; ".join(problems[:_MOST_PROBLEMS]))
-        created = iter(await asked(self._messages.register(project.id, good)) if good else ())
+        outcomes = iter(await asked(self._messages.register(project.id, good)) if good else ())
         results = [
-            {"message_id": one.message_id, "created": next(created)} if isinstance(one, SentMessage) else one
-            for one in read
+            _result(index, one.message_id, next(outcomes)) if isinstance(one, SentMessage) else one
+            for index, one in enumerate(read)
         ]
-        return smn_response({"count": len(results), "failed": len(read) - len(good), "results": results})
+        problems = [str(result["message"]) for result in results if "code" in result]
+        if items and len(problems) == len(items):
+            raise faults.MALFORMED.error("no message is valid: " + "; ".join(problems[:_MOST_PROBLEMS]))
+        return smn_response({"count": len(results), "failed": len(problems), "results": results})
 
 
 def _message_id(request: web.Request) -> str:
@@ -88,6 +91,13 @@ def _message_id(request: web.Request) -> str:
     except ValidationError:
         raise faults.MESSAGE_ID.error() from None
     return str(loaded["message_id"])
+
+
+def _result(index: int, message_id: str, outcome: bool | Refused) -> dict[str, Any]:  # noqa: FBT001 an outcome, no switch
+    if isinstance(outcome, Refused):
+        fault = _REFUSED[outcome]
+        return {"message_id": message_id, "code": fault.code, "message": f"[{index}].sign_id: {fault.message}"}
+    return {"message_id": message_id, "created": outcome}
 
 
 def _read(index: int, item: Any) -> SentMessage | dict[str, Any]:  # noqa: ANN401 any JSON

@@ -97,6 +97,24 @@ async def test_register_many(smn: Smn) -> None:
     assert await smn("POST", "/message", json=[]) == (200, {"count": 0, "failed": 0, "results": []})
 
 
+async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> None:
+    """A message with it is refused and says why; those beside it are registered."""
+    known = {f"s{sign}": sign for sign in range(1, 10_001)} | {f"n{sign}": sign for sign in range(1, 10_001)}
+    await redis.hset(f"{{lookups:{PROJECT}}}:signs", mapping=known)
+    batch = [{**SENT, "message_id": "m1", "sign_id": "7"}, {**SENT, "message_id": "m2", "sign_id": "another"}]
+    status, body = await smn("POST", "/message", json=batch)
+    assert (status, body["count"], body["failed"]) == (200, 2, 1)
+    assert body["results"][0] == {"message_id": "m1", "created": True}
+    assert (body["results"][1]["message_id"], body["results"][1]["code"]) == ("m2", "SMN.0080")
+    assert body["results"][1]["message"].startswith("[1].sign_id: The project has as many signatures as it may have")
+    status, body = await smn("POST", "/message", json=batch[1:])
+    assert (status, body["code"]) == (400, "SMN.0013")
+    assert "[0].sign_id: The project has as many signatures" in body["message"]
+    status, body = await smn("PUT", "/message/m2", json={**SENT, "sign_id": "another"})
+    assert (status, body["code"]) == (400, "SMN.0080")
+    assert (await smn("GET", "/message/m2"))[0] == 404
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
