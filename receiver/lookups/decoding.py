@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
 Mobile = Annotated[str, Meta(max_length=64)]  # its length is one byte in the index
+Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # no text is that long; what 64 bits do not hold, no record holds
 Instant = Annotated[datetime, Meta(tz=True)]
 
 
@@ -25,7 +26,7 @@ class _Data(Struct):
     message_id: Identifier
     status_desc: str | None = None
     sign_id: str | None = None
-    fee_num: int | None = None
+    fee_num: Fee | None = None
     extend_code: str | None = None
     submit_time: Instant | None = None
     nation_code: str | None = None
@@ -67,7 +68,8 @@ def status_of(fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
     """
     try:
         event = _decoder.decode(fields[b"data"])
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # Text that is no UTF-8 and what is nested too deeply are no errors of msgspec's own.
         raise UndecodableError(str(error)) from error
     if isinstance(event, _Reply | _Rejected):
         return None

@@ -97,6 +97,30 @@ async def test_events_become_reports_and_the_rest_is_skipped_or_counted(
     assert await pending(lookups_redis) == await pending(lookups_redis, FAILS) == 0
 
 
+# Whoever may write to a topic can add these. The index must go on behind them.
+POISON = {
+    "bytes that are no text": event(1).replace(b'"m1"', b'"m\xff"'),
+    "an unknown field that is nested deeply": event(2).replace(
+        b'"data"', b'"x":' + b"[" * 3000 + b"]" * 3000 + b',"data"'
+    ),
+    "a number that no index can hold": event(3, fee_num=123456789012345678901234567890),
+    "less than nothing": event(4, fee_num=-1),
+}
+
+
+@pytest.mark.parametrize("entry", POISON.values(), ids=POISON)
+async def test_an_entry_that_cannot_be_read_stops_nothing(
+    lookups_redis: Redis, until: Callable[..., Any], entry: bytes
+) -> None:
+    """It is counted and passed over, by the indexer and by a rebuild, and other projects do not notice."""
+    await publish(lookups_redis, TOPIC, entry, event(8), event(9, project="q"))
+    async with running(lookups_redis) as indexer:
+        await until(lambda: (indexer.applied, indexer.undecodable) == (2, 1))
+    assert await pending(lookups_redis) == 0
+    assert (await visible(lookups_redis), await visible(lookups_redis, "q")) == (1, 1)
+    assert await rebuild(lookups_redis, Reports(lookups_redis), [TOPIC], lambda *_: None) == 2
+
+
 async def test_a_topic_that_is_added_while_it_runs_is_read_within_a_second(
     lookups_redis: Redis, until: Callable[..., Any]
 ) -> None:
