@@ -107,14 +107,19 @@ def _signed_headers(names: str, headers: Iterable[tuple[str, str]]) -> str | Non
 def _canonical(authorization: Authorization, request: SignedRequest, headers: str) -> Iterator[str]:
     """Yield the texts that may have been signed: one, or two where the Java SDK differs from its document."""
     queries = [parse_qsl(request.query, keep_blank_values=True)]
-    if authorization.scope is not None and "%" in request.query:
-        # It encodes what is encoded already: a colon is %3A in its URL and %253A in what it signs.
+    if _by_java_sdk(authorization) and ("%" in request.query or "+" in request.query):
+        # It encodes what is encoded already: a colon is %3A in its URL and %253A in what it signs, a space + and %2B.
         queries.append([_pair(part) for part in request.query.split("&") if part])
     path = "/".join(_encoded(segment) for segment in unquote(request.path, errors="surrogateescape").split("/"))
     for pairs in queries:
         query = "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in sorted(pairs))
         parts = request.method.upper(), path if path.endswith("/") else f"{path}/", query, headers
         yield "\n".join((*parts, authorization.signed_headers, request.body_hash))
+
+
+def _by_java_sdk(authorization: Authorization) -> bool:
+    """Tell whether SMN's Java SDK 2.0 may have signed: it derives the key, and signs these two headers and no other."""
+    return authorization.scope is not None and authorization.signed_headers == f"host;{DATE_HEADER}"
 
 
 def _pair(part: str) -> tuple[str, str]:

@@ -214,13 +214,27 @@ async def test_unusual_characters(client: Client, sign: Signer) -> None:
         assert (status, body["code"]) == (400, "SMN.0113")
 
 
-async def test_the_java_sdk_encodes_twice(client: Client) -> None:
-    """SMN's Java SDK signs the query as it stands in the URL, encoded once more."""
-    query = [("message_id", "5000%3A1045"), ("start_time", "0"), ("end_time", "1"), ("sign_id", "s")]
-    headers = derived("GET", f"{SMS}/report", query, {"X-Sdk-Date": stamp()})
-    url = f"{SMS}/report?message_id=5000%3A1045&start_time=0&end_time=1&sign_id=s"
-    assert (await get(client, url, headers))[1]["code"] == "SMN.0113"
-    await refused(client, url.replace("1045", "1046"), headers, "verify aksk signature fail")
+@pytest.mark.parametrize(
+    ("raw", "other"), [("5000%3A1045", "5000%3A1046"), ("sig+default", "sig+other"), ("a+%2B", "a++")]
+)
+async def test_the_java_sdk_encodes_twice(client: Client, raw: str, other: str) -> None:
+    """SMN's Java SDK signs the query as it stands in the URL, encoded once more; a space stands there as a plus."""
+    query = [("sign_id", raw), ("start_time", "0"), ("end_time", "1")]
+    headers = derived("GET", f"{SMS}/report", query, {"X-Sdk-Date": stamp(), "Host": "receiver.example"})
+    url = f"{SMS}/report?start_time=0&end_time=1&sign_id="
+    assert (await get(client, url + raw, headers))[1]["code"] == "SMN.0113"
+    await refused(client, url + other, headers, "verify aksk signature fail")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Host": "receiver.example", "X-Project-Id": PROJECT}])
+async def test_nobody_else_encodes_twice(client: Client, headers: dict[str, str]) -> None:
+    """Who signs other headers than the Java SDK means what was signed: "a%3Ab", not "a:b"."""
+    query = [("sign_id", "a%3Ab"), ("start_time", "0"), ("end_time", "1")]
+    for sign in (plain, derived):
+        signed_headers = sign("GET", f"{SMS}/report", query, {"X-Sdk-Date": stamp(), **headers})
+        url = f"{SMS}/report?start_time=0&end_time=1&sign_id="
+        assert (await get(client, f"{url}a%253Ab", signed_headers))[1]["code"] == "SMN.0113"
+        await refused(client, f"{url}a%3Ab", signed_headers, "verify aksk signature fail")
 
 
 async def test_an_open_project(service: Service) -> None:
