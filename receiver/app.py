@@ -80,8 +80,9 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
             web.put(f"{SMS}/callback", events.update),
             web.get(f"{SMS}/report", reports.list),
             web.post(f"{SMS}/message", messages.register_all),
-            web.get(f"{SMS}/message/{{message_id}}", messages.get),
-            web.put(f"{SMS}/message/{{message_id}}", messages.register),
+            # An id may have braces, which aiohttp's own pattern leaves out.
+            web.get(f"{SMS}/message/{{message_id:[^/]+}}", messages.get),
+            web.put(f"{SMS}/message/{{message_id:[^/]+}}", messages.register),
             web.post("/v3/auth/tokens", iam.issue),
             web.get("/v3/projects", iam.projects),
             web.get("/livez", ops.livez),
