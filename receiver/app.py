@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from receiver import log, metrics
 from receiver.delivery import Delivery
@@ -41,6 +42,9 @@ INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 SHORTCUT: Final = web.AppKey("shortcut", Shortcut)
 #: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
 KEEPALIVE: Final = 75.0
+#: Connections to Redis that all lookups share, and seconds that one may wait for its turn: less than a lookup may take.
+_LOOKUP_CONNECTIONS: Final = 50
+_LOOKUP_TURN: Final = 4.0
 #: Seconds between hand-overs of counts to the metrics; other workers read them from files.
 _FLUSH_EVERY: Final = 1.0
 
@@ -54,7 +58,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
     ops = Ops(delivery)
 
-    redis = connect(redis_url)  # lookups never wait for, nor hold up, the connections of callbacks
+    redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
     store = RouteStore(redis, routing, logger)
     body = reader(settings.read_timeout, settings.max_body)
     credentials, parser = Credentials(settings.projects, body), SmnParser(body)
@@ -117,6 +121,19 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
 def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     """Return what serves the application, with the short way for callbacks."""
     return Runner(app, app[SHORTCUT], shutdown_timeout=settings.stop_timeout, keepalive=KEEPALIVE)
+
+
+def _sharing(client: Redis) -> Redis:
+    """Return a client whose commands wait for a connection when all are in use: redis-py's own refuses the 101st."""
+    pool = client.connection_pool
+    return Redis.from_pool(
+        BlockingConnectionPool(
+            max_connections=_LOOKUP_CONNECTIONS,
+            timeout=_LOOKUP_TURN,
+            connection_class=pool.connection_class,
+            **pool.connection_kwargs,
+        )
+    )
 
 
 async def _flush_metrics(delivery: Delivery) -> None:

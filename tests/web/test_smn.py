@@ -6,10 +6,11 @@ import asyncio
 import json
 import re
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 from smn import PROJECT, TOML, Smn
 from yarl import URL
 
@@ -328,6 +329,15 @@ async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None
     assert lines[0]["topic"] == f"{URN}elsewhere"
     assert re.fullmatch("token [0-9a-f]{12}", lines[0]["by"])
     assert "static-token" not in receiver.output
+
+
+async def test_three_hundred_lookups_at_once(smn: Smn) -> None:
+    """They wait for each other's connections to Redis, and all are answered."""
+    await smn("PUT", "/message/m", json=SENT)
+    url = smn.client.make_url(f"/v2/{PROJECT}/notifications/sms/message/m")
+    async with ClientSession(connector=TCPConnector(limit=0), headers={"X-Auth-Token": "static-token"}) as session:
+        answers = await asyncio.gather(*[session.get(url) for _ in range(300)])
+    assert Counter(answer.status for answer in answers) == {200: 300}
 
 
 async def test_redis_away(service: Service, own_valkey: Callable[..., RedisServer]) -> None:
