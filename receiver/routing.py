@@ -70,6 +70,10 @@ class ProjectRoutes:
         """Return the topic of each event type that has a route."""
         return {kind: self.table[kind] for kind in ROUTED}
 
+    def topics(self) -> list[str]:
+        """Return every topic that events are routed to, or were before a change at run time, each once."""
+        return list(dict.fromkeys((*self.routed().values(), *sorted(self.former))))
+
     def origin(self, kind: EventType) -> str:
         """Say where the route in force comes from: ``run time``, ``configuration`` or ``default``."""
         if kind in self.overrides:
@@ -90,6 +94,10 @@ class Routing:
         """Return the routes of a project. Raises KeyError for one that is not configured."""
         return self.projects[project_id]
 
+    def event_topics(self) -> list[str]:
+        """Return every topic where events are or may still be, those that were rejected left out."""
+        return [urn for routes in self.projects.values() for urn in routes.topics()]
+
     def topics(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Return every topic that anything is or was routed to, with the consumer groups that it must have.
 
@@ -97,7 +105,7 @@ class Routing:
         """
         topics: dict[str, tuple[str, ...]] = {}
         for project_id, routes in self.projects.items():
-            topics |= dict.fromkeys(sorted(routes.former), ())
+            topics |= dict.fromkeys(routes.topics(), ())
             topics |= dict.fromkeys(routes.routed().values(), groups.get(project_id, ()))
             topics[routes.quarantine] = ()
         return topics

@@ -59,6 +59,20 @@ def test_every_topic_is_told_with_the_groups_that_it_must_have(routing):
     }
 
 
+def test_topics_of_events_are_those_of_today_and_of_before(routing):
+    """Each once, and no quarantine: what is there is no event of a message."""
+    routing["p2"].override({EventType.FAIL: "urn:smn:local:p2:sms_success"})
+    routing["p2"].former = frozenset({"urn:smn:local:p2:sms_fail", "urn:smn:local:p2:sms_success"})
+    assert sorted(routing.event_topics()) == [
+        OWN,
+        "urn:smn:eu-1:p1:sms_fail",
+        "urn:smn:eu-1:p1:sms_success",
+        "urn:smn:local:p2:sms_fail",
+        "urn:smn:local:p2:sms_reply",
+        "urn:smn:local:p2:sms_success",
+    ]
+
+
 @pytest.mark.parametrize("urn", [OWN, "urn:smn:x:p1:" + "a" * 255, "urn:smn:x:p1:9_-"])
 def test_a_topic_of_the_project_is_a_route(urn):
     """Of any region."""

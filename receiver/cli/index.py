@@ -62,7 +62,7 @@ async def _index(settings: Settings, logger: Logger, beside: int | None) -> None
     store = RouteStore(client, routing, logger)
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     consumer = f"{socket.gethostname()}-{os.getpid()}"
-    indexer = Indexer(client, reports, topics=store.topics, consumer=consumer, log=logger)
+    indexer = Indexer(client, reports, topics=routing.event_topics, consumer=consumer, log=logger)
     await store.open()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,5 +106,8 @@ async def _rebuild(settings: Settings) -> int:
         with bar(Console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)
             return await rebuild_index(
-                client, reports, store.topics(), lambda done, of: progress.update(task, completed=done, total=of)
+                client,
+                reports,
+                routing.event_topics(),
+                lambda done, of: progress.update(task, completed=done, total=of),
             )

@@ -56,12 +56,6 @@ class RouteStore:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
-    def topics(self) -> list[str]:
-        """Return every topic that events are routed to, or were before a change at run time, each once."""
-        routes = self._routing.projects.values()
-        routed = [urn for project in routes for urn in project.routed().values()]
-        return list(dict.fromkeys((*routed, *(urn for project in routes for urn in sorted(project.former)))))
-
     async def change(self, project_id: str, routes: Mapping[EventType, str | None], by: str) -> None:
         """Set routes of a project, or with None take them back to the configured ones; log who did it.
 
