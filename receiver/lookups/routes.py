@@ -25,10 +25,18 @@ if TYPE_CHECKING:
     from receiver.log import Logger
     from receiver.routing import Routing
 
+#: Topics that changes of a project may have led to or away from, in all. Each is looked at for as long as the service
+#: runs, by retention and by the index, because nobody knows who still reads it.
+MOST_TOPICS: Final = 1000
 #: Seconds between two looks.
 _EVERY: Final = 0.4
 #: Seconds that Redis may take for one; a look that it does not answer is left out.
 _PATIENCE: Final = 2.0
+
+
+class TooManyTopicsError(Exception):
+    """The project has been routed to as many topics as it may be. Nothing has changed."""
+
 
 Overrides = dict[EventType, str]
 
@@ -59,11 +67,13 @@ class RouteStore:
     async def change(self, project_id: str, routes: Mapping[EventType, str | None], by: str) -> None:
         """Set routes of a project, or with None take them back to the configured ones; log who did it.
 
-        What is not named stays as it is. Raises RedisError or OSError; then it is not known whether it was done.
+        What is not named stays as it is. Raises TooManyTopicsError; and RedisError or OSError, then it is not known
+        whether it was done.
         """
-        table = self._routing[project_id].table
-        left = [table[kind] for kind in routes]
         async with self._turn:
+            self._check_room(project_id, routes)
+            before = self._routing[project_id].table
+            left = [before[kind] for kind in routes]
             async with self._redis.pipeline(transaction=True) as pipe:
                 for kind, urn in routes.items():
                     if urn is None:
@@ -77,8 +87,21 @@ class RouteStore:
         table = self._routing[project_id].table
         for kind, urn in routes.items():
             self._log.warning(
-                "routes.changed", project=project_id, event_type=kind, topic=table[kind], reset=urn is None, by=by
+                "routes.changed",
+                project=project_id,
+                event_type=kind,
+                before=before[kind],
+                topic=table[kind],
+                reset=urn is None,
+                by=by,
             )
+
+    def _check_room(self, project_id: str, routes: Mapping[EventType, str | None]) -> None:
+        """Refuse topics past the bound; back to a known one there is always a way. Replicas may pass it by a few."""
+        known = set(self._routing[project_id].topics())
+        new = {urn for urn in routes.values() if urn is not None} - known
+        if new and len(known | new) > MOST_TOPICS:
+            raise TooManyTopicsError
 
     async def refresh(self) -> None:
         """Put in force what Redis has now. Raises RedisError or OSError."""
@@ -96,7 +119,9 @@ class RouteStore:
         overrides = _valid(project_id, stored)
         if overrides != routes.overrides:
             routes.override(overrides)
-            self._log.info("routes.applied", project=project_id, routes={str(k): u for k, u in overrides.items()})
+            # Not as a mapping: what stands under a name with "reply" in it is masked, as what a person wrote.
+            shown = [f"{kind} to {urn}" for kind, urn in overrides.items()]
+            self._log.info("routes.applied", project=project_id, routes=shown)
 
     async def _watch(self) -> None:
         while True:

@@ -25,6 +25,11 @@ class Fault(NamedTuple):
 
 FORBIDDEN: Final = Fault(403, "SMN.0001", "No permission to request resources.")
 TOPIC_URN: Final = Fault(400, "SMN.0005", "Parameter: TopicUrn is invalid.")
+TOO_MANY_TOPICS: Final = Fault(
+    400,
+    "SMN.0005",
+    "Events of this project have been routed to 1,000 topics already, as many as there may be: use one of those.",
+)
 #: SMN publishes no code for a body that is not JSON or a parameter that has no code of its own.
 MALFORMED: Final = Fault(400, "SMN.0013", "The request is invalid.")
 PAGE: Final = Fault(400, "SMN.0015", "Parameter: Offset or limit is invalid.")

@@ -102,10 +102,11 @@ OPERATIONS: Final = (
         "lookups",
         "Change topics at run time",
         "Kept in Redis, in force on every replica within a second, written to the log. Event types that are not named "
-        "keep their route; an empty `topic_urn` takes one back to the configuration's.",
+        "keep their route; an empty `topic_urn` takes one back to the configuration's. Up to 1,000 topics a project "
+        "over time: those of before are read on.",
         body=Body((Routes,)),
         answer=Updated,
-        faults=tuple(faults.ROUTES.values()),
+        faults=(*faults.ROUTES.values(), faults.TOO_MANY_TOPICS),
     ),
     Operation(
         "get",

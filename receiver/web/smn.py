@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from receiver.events import EventType
 from receiver.lookups.reports import ReportQuery
+from receiver.lookups.routes import TooManyTopicsError
 from receiver.routing import topic_problem
 from receiver.web import faults
 from receiver.web.middleware import smn_response
@@ -84,7 +85,10 @@ class SmsEvents:
             if urn is not None and topic_problem(urn, project.id) is not None:
                 raise faults.ROUTES[kind].error()
             routes[kind] = urn
-        await asked(self._store.change(project.id, routes, who))
+        try:
+            await asked(self._store.change(project.id, routes, who))
+        except TooManyTopicsError:
+            raise faults.TOO_MANY_TOPICS.error() from None
         return smn_response({})
 
 

@@ -316,6 +316,20 @@ async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
     assert routing[PROJECT].table[EventType.FAIL] == f"{URN}c"
 
 
+async def test_topics_are_bounded(smn: Smn, redis: redis.asyncio.Redis) -> None:
+    """Past a thousand a new one is refused and says why; back to a known one, or to none, there is a way."""
+    await redis.sadd(f"{{lookups:{PROJECT}}}:topics", *[f"{URN}old{number}" for number in range(996)])
+    await asyncio.sleep(1)  # a look at Redis
+    assert (await smn("PUT", "/callback", json=route("fail", f"{URN}one-more")))[0] == 200
+    status, body = await smn("PUT", "/callback", json=route("fail", f"{URN}too-many"))
+    assert (status, body["code"]) == (400, "SMN.0005")
+    assert "1,000 topics" in body["message"]
+    assert await topic(smn, "fail") == f"{URN}one-more"
+    for known in (f"{URN}old7", f"{URN}one-more", ""):
+        assert (await smn("PUT", "/callback", json=route("fail", known)))[0] == 200
+    assert await redis.scard(f"{{lookups:{PROJECT}}}:topics") == 998
+
+
 async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None:
     """A change of routes is in the log: what, where, and who, but no secret."""
     config = tmp_path / "audited.toml"
@@ -324,11 +338,14 @@ async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None
     url = f"{receiver.url}/v2/{PROJECT}/notifications/sms/callback"
     async with ClientSession(headers={"X-Auth-Token": "static-token"}) as session:
         await session.put(url, json=route("fail", f"{URN}elsewhere"))
+        await session.put(url, json=route("reply", f"{URN}answers"))
     lines = [json.loads(line) for line in receiver.output.splitlines() if "routes.changed" in line]
-    assert len(lines) == 1
-    assert (lines[0]["project"], lines[0]["event_type"]) == (PROJECT, "sms_fail_event")
-    assert lines[0]["topic"] == f"{URN}elsewhere"
+    assert [line["event_type"] for line in lines] == ["sms_fail_event", "sms_reply_event"]
+    assert lines[0]["project"] == PROJECT
+    assert (lines[0]["before"], lines[0]["topic"]) == (f"{URN}sms_fail", f"{URN}elsewhere")
     assert re.fullmatch("token [0-9a-f]{12}", lines[0]["by"])
+    applied = [json.loads(line) for line in receiver.output.splitlines() if "routes.applied" in line]
+    assert applied[-1]["routes"] == [f"sms_fail_event to {URN}elsewhere", f"sms_reply_event to {URN}answers"]
     assert "static-token" not in receiver.output
 
 
