@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,8 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
 Mobile = Annotated[str, Meta(max_length=64)]  # its length is one byte in the index
 Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # no text is that long; what 64 bits do not hold, no record holds
 Instant = Annotated[datetime, Meta(tz=True)]
+#: How far ahead of its receipt a status may have come: a day covers every mistaken zone and most wrong clocks.
+_MOST_AHEAD: Final = timedelta(days=1)
 
 
 class _Data(Struct):
@@ -38,12 +40,14 @@ class _Success(Struct, tag_field="type", tag=EventType.SUCCESS.value):
     source: str
     time: Instant
     data: _Data
+    receivedtime: Instant | None = None
 
 
 class _Fail(Struct, tag_field="type", tag=EventType.FAIL.value):
     source: str
     time: Instant
     data: _Data
+    receivedtime: Instant | None = None
 
 
 class _Reply(Struct, tag_field="type", tag=EventType.REPLY.value):
@@ -84,7 +88,7 @@ def _status(event: _Success | _Fail) -> Status:
     return Status(
         data.message_id,
         1 if type(event) is _Success else 2,
-        _milliseconds(data.deliver_time or event.time),
+        _milliseconds(_when(event)),
         data.status_desc or None,
         data.sign_id or None,
         data.fee_num,
@@ -93,6 +97,12 @@ def _status(event: _Success | _Fail) -> Status:
         data.nation_code or None,
         data.mobile or None,
     )
+
+
+def _when(event: _Success | _Fail) -> datetime:
+    """Return when the status came. One from the future would never expire, and win over every true one."""
+    told, received = event.data.deliver_time or event.time, event.receivedtime
+    return received if received is not None and told - received > _MOST_AHEAD else told
 
 
 def _milliseconds(instant: datetime) -> int:
