@@ -39,8 +39,8 @@ def fee_num(text: str) -> int:
 class SentMessage:
     """What the sending side says it sent. ``message`` is the whole text, signature included.
 
-    What is None keeps its earlier value, if any. ``sign_id`` is else the project's default, ``fee_num`` is
-    counted from the text, and ``submit_time`` (milliseconds since the epoch) is the first registration.
+    What is None keeps its earlier value, if one was ever told. ``sign_id`` is else the project's default, ``fee_num``
+    is counted from the text as it is now, and ``submit_time`` (milliseconds since the epoch) is the first registration.
     """
 
     message_id: str
@@ -116,10 +116,11 @@ def _row(sent: SentMessage) -> tuple[str | int | None, ...]:
     return (
         sent.message_id,
         sent.message,
-        fee_num(sent.message) if sent.fee_num is None else sent.fee_num,
+        sent.fee_num,
         sent.sign_id or None,
         sent.extend_code or None,
         sent.submit_time,
         sent.nation_code or None,
         sent.mobile or None,
+        fee_num(sent.message),
     )

@@ -1,12 +1,14 @@
--- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile},
--- times in ms; ARGV[2]: now; ARGV[3]: how long the text is kept. Returns for each 1 if it was not known as
--- registered before, 0 if it was, and -1 if it is refused because its signature would be one too many. What a registration leaves out keeps its value; submit_time is then the time
--- of the first registration.
+-- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile, count},
+-- times in ms, count the fee as the text has it; ARGV[2]: now; ARGV[3]: how long the text is kept. Returns for each
+-- 1 if it was not known as registered before, 0 if it was, and -1 if it is refused because its signature would be one
+-- too many. What a registration leaves out keeps its value; a fee that was never told is counted, and submit_time is
+-- then the time of the first registration.
 
 local NOW, KEEP = tonumber(ARGV[2]), tonumber(ARGV[3])
 local TEXT, SENT = 2, {3, 4, 5, 6, 7, 8}
 local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT, [7] = NATION, [8] = MOBILE}
-local REGISTERED = 1
+-- Bits of OWNED that stand for no field: it has been registered; its fee was told, not counted.
+local REGISTERED, FEE_TOLD = 1, 2
 local REFUSED = -1
 
 local function owned(record, field)
@@ -29,7 +31,10 @@ local function write(message)
         if not message[6] and not owned(record, SUBMIT) then
             message[6] = NOW
         end
-        record[OWNED] = bit.bor(record[OWNED], REGISTERED)
+        record[OWNED] = bit.bor(record[OWNED], REGISTERED, message[3] and FEE_TOLD or 0)
+        if bit.band(record[OWNED], FEE_TOLD) == 0 then
+            message[3] = message[9]
+        end
         for _, place_in_message in ipairs(SENT) do
             local value, field = message[place_in_message], FIELD[place_in_message]
             if value ~= nil then

@@ -193,7 +193,7 @@ class Sent(Tolerant):
     fee_num = Number(
         allow_none=True,
         validate=validate.Range(1, 1000),
-        metadata={"description": "Messages charged; else counted: 70 characters are 1, beyond that 67 each."},
+        metadata={"description": "Messages charged; if never told, counted: 70 characters are 1, beyond that 67 each."},
     )
 
 

@@ -68,6 +68,17 @@ async def test_registering_again_changes_nothing(lookups_redis: Redis, snapshot:
     assert await snapshot(lookups_redis, "{lookups:p}") == before
 
 
+async def test_a_fee_that_was_told_stays_and_one_that_was_counted_follows_the_text(lookups_redis: Redis) -> None:
+    messages, reports = Messages(lookups_redis), Reports(lookups_redis)
+    long = "t" * 71
+    for told, expected in (({"message": long}, 2), ({}, 1), ({"fee_num": 5}, 5), ({}, 5), ({"message": long}, 5)):
+        await messages.register("p", [message(**told)])
+        for _ in range(2):
+            (report,) = await reports.find("p", ReportQuery(sign_id="d", start_ms=0, end_ms=1 << 50), "d")
+            assert report.fee_num == expected
+            await reports.apply("p", [Status(SID, 1, now(), fee_num=9)])
+
+
 async def test_a_thousand_messages_in_one_call(lookups_redis: Redis) -> None:
     messages, sent = Messages(lookups_redis), now()
     new = await messages.register("p", [message(str(i), submit_time=sent, fee_num=9) for i in range(1000)])

@@ -78,8 +78,9 @@ class Model:
             self.came.setdefault(step.message_id, []).append(step)
             return
         known = self.sent.setdefault(step.message_id, {})
-        told = {name: getattr(step, name) for name in SHARED} | {"fee_num": step.fee_num or 1}
+        told = {name: getattr(step, name) for name in SHARED}
         known.update({name: value for name, value in told.items() if value is not None})
+        known.setdefault("fee_num", 1)
 
     def report(self, message_id: str) -> Report:
         values: dict[str, Any] = dict.fromkeys(SHARED)
