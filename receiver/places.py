@@ -14,7 +14,8 @@ def places(messages: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 marshm
     The steps ``key`` and ``value`` that marshmallow puts into errors of dicts are left out.
     """
     if isinstance(messages, list):
-        yield f"{at}: {' '.join(str(message) for message in messages)}"
+        said = " ".join(str(message) for message in messages)
+        yield f"{at}: {said}" if at else said  # about the whole
         return
     for step, inner in messages.items():
         if isinstance(step, int):

@@ -30,6 +30,7 @@ class Number(fields.Integer):
     """An integer, or its digits: SDKs send numbers as strings. Nothing else that Python would convert."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401 marshmallow's
+        value = _whole(value)
         if isinstance(value, bool) or not re.fullmatch("-?[0-9]{1,15}", str(value)):
             raise ValidationError("Not a valid integer.")
         return super()._deserialize(int(value), attr, data, **kwargs)
@@ -50,7 +51,13 @@ class Moment(fields.Field[int]):
         return moment
 
 
+def _whole(value: Any) -> Any:  # noqa: ANN401 any JSON
+    """Return 900 for 900.0: to JSON, and so to who reads our document, that is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _milliseconds(value: Any) -> int | None:  # noqa: ANN401 any JSON
+    value = _whole(value)
     if isinstance(value, bool):
         return None
     if re.fullmatch("[0-9]{1,15}", str(value)):
@@ -64,7 +71,8 @@ def _milliseconds(value: Any) -> int | None:  # noqa: ANN401 any JSON
 
 def _text(low: int, high: int, description: str, **options: Any) -> fields.String:  # noqa: ANN401 a field's options
     """Return a field for printable text: never what would break a line of a log, or a key."""
-    checks = (validate.Length(low, high), validate.Regexp(r"^[^\x00-\x1f\x7f-\x9f]*$"), validate.ContainsNoneOf("\n"))
+    printable = validate.Regexp(r"^[^\x00-\x1f\x7f-\x9f]*\Z", error="Must be printable text in one line.")
+    checks = (validate.Length(low, high), printable)
     metadata = {"description": description, **options.pop("metadata", {})}
     return fields.String(validate=checks, metadata=metadata, **options)
 
@@ -73,8 +81,9 @@ def _message_id(**options: Any) -> fields.String:  # noqa: ANN401 a field's opti
     return fields.String(
         validate=(
             validate.Length(1, 128),
-            validate.Regexp(r"^[^/\x00-\x1f\x7f-\x9f]+$"),
-            validate.ContainsNoneOf("\n"),
+            validate.Regexp(
+                r"^[^/\x00-\x1f\x7f-\x9f]+\Z", error="Must be printable text in one line, without a slash."
+            ),
         ),
         metadata={
             "description": "Id of the message, opaque: Tencent's sid is one.",
@@ -100,6 +109,8 @@ def _time(description: str, fault: faults.Fault, **options: Any) -> Number:  # n
 
 class Tolerant(Schema):
     """SDKs and later versions send what we do not know: it is ignored."""
+
+    error_messages = {"type": "Expected an object."}  # noqa: RUF012 as marshmallow declares it
 
     class Meta:
         """Unknown fields are left out."""
@@ -186,7 +197,8 @@ class Sent(Tolerant):
         allow_none=True,
         metadata={
             "type": ["string", "integer"],
-            "description": "When it was sent, with a zone or in ms since the epoch; else now.",
+            "minimum": 0,
+            "description": "When it was sent, with a zone or in ms since the epoch, at most a day ahead; else now.",
             "example": _TIME_EXAMPLE,
         },
     )

@@ -88,6 +88,14 @@ def test_what_the_document_forbids_is_refused(case: Any, smn_url: str) -> None:
     call(case, smn_url, negative_data_rejection)
 
 
+def test_the_document_forbids_what_the_service_does() -> None:
+    """Times before 1970, and line breaks."""
+    sent = openapi.document()["components"]["schemas"]["Sent"]["properties"]
+    assert sent["submit_time"]["minimum"] == 0
+    assert (sent["fee_num"]["minimum"], sent["fee_num"]["maximum"]) == (1, 1000)
+    assert not re.search(sent["mobile"]["pattern"], "1\x00")
+
+
 def test_every_route_is_documented(tmp_path: Path) -> None:
     """The application's routes and the document's operations are the same."""
     app = create_app(read_settings({"RECEIVER_DATA_DIR": str(tmp_path)}), "redis://127.0.0.1:1/0")

@@ -70,6 +70,33 @@ async def test_unknown_and_expired_messages(smn: Smn) -> None:
     assert "expired" in body["message"]
 
 
+async def test_numbers_as_json_has_them(smn: Smn) -> None:
+    """900.0 is an integer to JSON, also in milliseconds; 900.5 and what no field can hold are none."""
+    at = float(now_ms() - 5000)
+    assert (await smn("PUT", "/message/m", json={**SENT, "fee_num": 900.0, "submit_time": at}))[0] == 200
+    _, body = await smn("GET", "/report", params=times())
+    assert body["data"][0]["fee_num"] == 900
+    assert body["data"][0]["submit_time"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at / 1000))
+    for wrong in ({"fee_num": 900.5}, {"fee_num": 1e300}, {"submit_time": -1}, {"submit_time": 0.5}):
+        assert (await smn("PUT", "/message/m", json={**SENT, **wrong}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        ("PUT", "/message/m", [], "Expected an object."),
+        ("PUT", "/message/m", {**SENT, "mobile": "1\n"}, "mobile: Must be printable text in one line."),
+        ("PUT", "/message/m", {**SENT, "mobile": "1\x002"}, "mobile: Must be printable text in one line."),
+        ("PUT", "/callback", [], "Expected an object."),
+        ("PUT", "/callback", {"callback": [5]}, "callback[0]: Expected an object."),
+        ("POST", "/message", [5], "no message is valid: [0]: Expected an object."),
+    ],
+)
+async def test_a_mistake_is_said_in_words(smn: Smn, method: str, path: str, body: object, said: str) -> None:
+    """For the person who has to mend it."""
+    assert await smn(method, path, json=body) == (400, {"code": "SMN.0013", "message": said})
+
+
 @pytest.mark.parametrize("message_id", ["a%2Fb", "x" * 129, "a%0Ab", "%00"])
 async def test_malformed_message_ids(smn: Smn, message_id: str) -> None:
     """An id that cannot be one is 400, in every call."""
