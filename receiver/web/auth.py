@@ -97,6 +97,7 @@ class Credentials:
             url.raw_path,
             url.raw_query_string,
             tuple(request.headers.items()),
+            # Unpacked, if it came packed: the HTTP library unpacks before anybody sees it, and no SDK packs.
             # A stranger cannot make us read a body: an access key is no secret, but one has to know it.
             sha256(await self._body(request) if candidates else b"").hexdigest(),
         )

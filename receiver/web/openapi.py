@@ -26,7 +26,11 @@ _VERSION: Final = version("sms-callback-receiver")
 _SECURITY: Final = {
     "callbackKey": ("query", "key", "The project's callback key, in the URL that the provider is given."),
     "token": ("header", "X-Auth-Token", "A configured token, or one that `POST /v3/auth/tokens` has issued."),
-    "signature": ("header", "Authorization", "An AK/SK signature, as Huawei Cloud's SDKs make it, with `X-Sdk-Date`."),
+    "signature": (
+        "header",
+        "Authorization",
+        "An AK/SK signature, as Huawei Cloud's SDKs make it, with `X-Sdk-Date`; of a packed body, over what is in it.",
+    ),
 }
 _ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
     "callbacks": [{"callbackKey": []}],
