@@ -55,6 +55,11 @@ class Project:
     users: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
+    def own_sign_id(self) -> str:
+        """What reports without a signature are found under: a query has to name one. Events are never given it."""
+        return self.sign_id or self.id
+
+    @property
     def open(self) -> bool:
         """True when nothing at all is asked of callers, because no secret of any kind is configured."""
         return not (self.callback_keys or self.tokens or self.access_keys or self.users)

@@ -115,7 +115,9 @@ OPERATIONS: Final = (
         "lookups",
         "Status reports, newest first",
         "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0. Messages that were "
-        "not registered have the project's default `sign_id`.",
+        "registered without a `sign_id`, or not at all, have the project's: the configured one, else the project's id. "
+        "`start_time` may be as old as reports are kept, RECEIVER_REPORT_RETENTION: 7 days unless set, whatever SMN's "
+        "text says.",
         query=ReportQueryArgs,
         answer=ReportList,
         faults=(faults.TOO_OLD, faults.REVERSED),

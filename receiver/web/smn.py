@@ -120,7 +120,7 @@ class SmsReports:
         arguments: Any = await self._parser.parse(ReportQueryArgs(), request, location="query")
         query = ReportQuery(**arguments)
         self._check_times(query)
-        found = await asked(self._reports.find(project.id, query, project.sign_id))
+        found = await asked(self._reports.find(project.id, query, project.own_sign_id))
         return smn_response({"count": len(found), "data": ReportRow(many=True).dump(found)})
 
     def _check_times(self, query: ReportQuery) -> None:

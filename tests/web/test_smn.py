@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import messages as tencent
 import pytest
 from aiohttp import ClientSession, TCPConnector
 from smn import PROJECT, TOML, Smn
@@ -214,6 +215,17 @@ async def test_reports(smn: Smn, redis: redis.asyncio.Redis) -> None:
     ):
         _, body = await smn("GET", "/report", params=times(**more))
         assert [row["message_id"] for row in body["data"]] == ids, more
+
+
+async def test_a_project_without_a_signature_answers_to_its_id(service: Service, redis: redis.asyncio.Redis) -> None:
+    """So that its reports can be found, although a query has to name a signature. Events are given none."""
+    client = await service()
+    assert (await client.post("/sms/callback", json=[tencent.reply()])).status == 200
+    assert "sign_id" not in (await tencent.events(redis, tencent.REPLY))[0]["data"]
+    await Reports(redis).apply("default", [StatusEvent("m", 1, now_ms() - 1000, "DELIVRD")])
+    for sign_id, found in (("default", ["default"]), ("another", [])):
+        response = await client.get("/v2/default/notifications/sms/report", params=times(sign_id=sign_id))
+        assert [row["sign_id"] for row in (await response.json())["data"]] == found
 
 
 @pytest.mark.parametrize(
