@@ -45,7 +45,7 @@ class Delivery:
         self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
         self._redis = GroupCommit(self._publisher.write)
         self.breaker = Breaker(self._prober.probe, self._changed, logger)
-        self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers)
+        self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
         self._disk = GroupCommit(self.spool.write)
         self._drain = Drain(self.spool, self._drainers, self.breaker, logger)
         self._retention = Retention(
@@ -119,11 +119,11 @@ class Delivery:
             self._drain.wake()
 
     async def _heal(self) -> None:
-        """Find out when a disk that did not take writes takes them again."""
+        """Find out when the file has left its folder, and when a disk that took no writes takes them again."""
         said = False
         while True:
             await asyncio.sleep(1)
-            if self.spool.writable:
+            if await self.spool.check():
                 continue
             if not said:
                 self._logger.error("spool.not_writable", folder=str(self.spool.folder))

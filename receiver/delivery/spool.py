@@ -6,12 +6,17 @@ All its work is done in one thread, so the event loop never waits for a disk. Ea
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import structlog
+
 from receiver import metrics
-from receiver.delivery.spool_file import SpoolFile, lock_file
+from receiver.delivery.refuge import Refuge
+from receiver.delivery.spool_file import SpoolFile, file_of, lock_file
 from receiver.errors import NotTakenError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,22 +24,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from receiver.events import Entry
+    from receiver.log import Logger
 
 T = TypeVar("T")
 #: More processes than this cannot share a folder.
 _MOST_FILES: Final = 256
+#: Seconds that the end of the service waits for the copy of a file that was lost: nobody else could make it.
+_LAST_COPY: Final = 10.0
 
 
 class Spool:
     """The spool of this process, for the event loop."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, logger: Logger | None = None) -> None:
         """Take the folder that all processes of this machine share, and the most bytes for this one's file."""
         self.folder = folder
         self.max_bytes = max_bytes
         self.writable = True
         self.events = 0
+        self._logger: Logger = logger or structlog.stdlib.get_logger("receiver")
         self._file: SpoolFile | None = None
+        self._closed = False
+        #: Files that were lost and are not copied yet: as a rule none, and then all is refused until they are.
+        self._refuges: list[Refuge] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     async def open(self) -> None:
@@ -51,6 +63,15 @@ class Spool:
 
     async def close(self) -> None:
         """Close the file; what is in it is found at the next start."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._file is not None:
+            with contextlib.suppress(OSError, sqlite3.Error, TimeoutError):
+                async with asyncio.timeout(_LAST_COPY):
+                    await self._recover()
+        for refuge in self._refuges:
+            await self.run(refuge.lost.close)
         if self._file is not None:
             await self.run(self._file.close)
         self._thread.shutdown()
@@ -68,6 +89,9 @@ class Spool:
 
     async def write(self, entries: list[Entry], _since: float) -> Mapping[str, NotTakenError]:
         """Make entries durable. Raises NotTakenError when the disk does not take them."""
+        if self._refuges:
+            # What was acknowledged goes first: until it is copied, only this process keeps it.
+            raise NotTakenError("MovedError", f"the file of the spool in {self.folder} is being replaced")
         try:
             await self.run(self.file.add, entries)
         except sqlite3.Error as error:
@@ -80,11 +104,23 @@ class Spool:
         metrics.SPOOLED.inc(len(entries))
         return {}
 
-    async def probe(self) -> bool:
-        """Find out whether the disk takes writes."""
+    async def check(self) -> bool:
+        """Look whether the file is still in its folder, and return whether the spool takes writes as far as is known.
+
+        Who only looked at writes would not see it while Redis takes them all.
+        """
         try:
-            await self.run(self.file.probe)
+            await self.run(self.file.check)
         except sqlite3.Error:
+            self.writable = False
+        return self.writable
+
+    async def probe(self) -> bool:
+        """Find out whether the disk takes writes; if the file is no longer in its folder, take another one first."""
+        try:
+            await self._recover()
+            await self.run(self.file.probe)
+        except (OSError, sqlite3.Error):
             self.writable = False
         else:
             self.writable = True
@@ -96,9 +132,32 @@ class Spool:
         metrics.SPOOL_EVENTS.set(self.events)
         metrics.SPOOL_BYTES.set(await self.run(self.file.size))
 
-    def _take_file(self) -> SpoolFile:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    async def _recover(self) -> None:
+        """Leave a file that is no longer in its folder, with all that it holds. Goes on where it was interrupted."""
+        try:
+            await self.run(self.file.check)
+        except sqlite3.Error as error:
+            lost = self.file
+            self._file = await self.run(self._take_file, lost.path)
+            self._refuges.append(Refuge(lost, self._add))
+            self._logger.error("spool.moved", error=str(error), file=str(self._file.path))  # noqa: TRY400 said in full
+        while self._refuges:
+            refuge = self._refuges[0]
+            while await self.run(refuge.step):
+                pass
+            del self._refuges[0]
+            await self.run(refuge.finish)
+            self._logger.error("spool.copied", **refuge.outcome, file=str(self.file.path))
+
+    def _add(self, entries: list[Entry]) -> None:
+        self.file.add(entries)
+
+    def _take_file(self, lost: Path | None = None) -> SpoolFile:
+        _make(self.folder)
         for number in range(_MOST_FILES):
+            # A file that has lost its log alone is still there: opened with another log, it would be damaged.
+            if file_of(self.folder, number) == lost and lost.exists():
+                continue
             try:
                 spool_file = lock_file(self.folder, number, self.max_bytes)
             except sqlite3.DatabaseError as error:
@@ -108,3 +167,16 @@ class Spool:
             if spool_file is not None:
                 return spool_file
         raise OSError(f"more than {_MOST_FILES} processes use {self.folder}")
+
+
+def _make(folder: Path) -> None:
+    """Create a folder that outlives a power cut: SQLite syncs what stands in it, and not where it stands."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for parent in (folder.parent, folder.parent.parent):
+        descriptor = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -13,6 +13,8 @@ from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from receiver.delivery.identity import Identity, MovedError, is_open_at
+from receiver.delivery.readable import Readable
 from receiver.events import Entry
 
 if TYPE_CHECKING:
@@ -50,14 +52,14 @@ class SpoolFile:
         self._open()
 
     def add(self, entries: list[Entry]) -> None:
-        """Append entries; they are on the disk when this returns. Raises sqlite3.Error, and then none is."""
+        """Append entries; they are on the disk, in the folder, when this returns. Raises sqlite3.Error otherwise."""
+        self.check()  # what is refused need not pile up where only we find it
         with self._adding as transaction:
             transaction.executemany("INSERT INTO entries (topic, id, data) VALUES (?, ?, ?)", map(_row, entries))
+        self.check()  # removed in between, it took them, and keeps them from all others
 
     def probe(self) -> None:
         """Write and sync something of no weight. Raises sqlite3.Error."""
-        if not self._opened:
-            self._open()
         with self._adding as transaction:
             transaction.execute("INSERT INTO probe VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET times = times + 1")
 
@@ -119,8 +121,25 @@ class SpoolFile:
             self._draining.execute("VACUUM")
             self._draining.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def check(self) -> None:
+        """Raise MovedError when the file, its log or its lock is no longer in the folder."""
+        self._identity.check()
+        if not is_open_at(lock_of(self.path), self._lock.fileno()):
+            raise MovedError(lock_of(self.path))
+
+    def readable(self) -> Readable:
+        """Return all that the open file holds and is not safe elsewhere, wherever its names lead by now."""
+        return Readable(self._draining, self._passed)
+
+    def discard(self) -> None:
+        """Remove the files, if they are still ours."""
+        if self._identity.has(self.path) and is_open_at(lock_of(self.path), self._lock.fileno()):
+            for part in parts(self.path):
+                part.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close, and let others have the file."""
+        self.opened = False
         self._adding.close()
         self._draining.close()
         self._lock.close()
@@ -130,18 +149,20 @@ class SpoolFile:
         self._adding = self._connect("FULL")
         self._adding.executescript(_SCHEMA)
         self._draining = self._connect("NORMAL")
-        self._opened = True
+        self._identity = Identity.of(parts(self.path))
+        self.opened = True
 
     def _done_in(self, table: str) -> int:
         return self._passed if table == "entries" else 0
 
     def _begin_anew(self) -> None:
         """Replace a file of which nothing is needed any more. The lock is ours throughout."""
+        self.check()  # what is under its name else may be another process's
         self._adding.close()
         self._draining.close()
-        self._opened = False
-        for suffix in ("", "-wal", "-shm"):  # in this order: SQLite discards a log without its file
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self.opened = False
+        for part in parts(self.path):
+            part.unlink(missing_ok=True)
         self._passed = 0
         self._open()
 
@@ -164,13 +185,31 @@ def _row(entry: Entry) -> tuple[str, bytes, bytes]:
     return entry.topic, entry.id, entry.data
 
 
+def file_of(folder: Path, number: int) -> Path:
+    """Return the path of a spool file."""
+    return folder / f"{number:03d}.sqlite"
+
+
+def lock_of(path: Path) -> Path:
+    """Return the path of a spool file's lock."""
+    return path.with_suffix(".lock")
+
+
+def parts(path: Path) -> list[Path]:
+    """Return what a file consists of, in the order to remove it: SQLite discards a log without its file."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
 def lock_file(folder: Path, number: int, max_bytes: int) -> SpoolFile | None:
     """Open the spool file of this number if no living process holds it. Raises OSError and sqlite3.Error."""
-    path = folder / f"{number:03d}.sqlite"
-    lock = path.with_suffix(".lock").open("w")
+    path = file_of(folder, number)
+    lock = lock_of(path).open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
+        return None
+    if not is_open_at(lock_of(path), lock.fileno()):  # removed in between: the next one would lock another
         lock.close()
         return None
     try:
