@@ -6,6 +6,7 @@ Nothing leaves the disk before Redis has it; what is published twice is added on
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class FileDrain:
         """
         blocked: dict[str, NotTakenError] = {}
         after = 0
+        if parked:
+            await self._run(spool_file.retry)
         while parked and (batch := await self._run(spool_file.oldest, self._batch, "parked", after)):
             after = batch[-1].seq
             blocked |= await self._publish(spool_file, batch, "parked")
         while batch := await self._run(spool_file.oldest, self._batch):
             refusing = await self._publish(spool_file, batch, "entries")
-            if refusing:
-                await self._run(spool_file.park, [one for one in batch if one.entry.topic in refusing])
-                blocked |= refusing
+            if stuck := [one for one in batch if one.entry.topic in refusing]:
+                await self._run(spool_file.park, stuck)
+            blocked |= refusing
         await self._run(spool_file.shrink)
         return blocked
 
@@ -69,6 +72,6 @@ class FileDrain:
             refusing |= result
         safe = [one for one in batch if one.entry.topic not in refusing]
         if safe:
-            await self._run(spool_file.remove, safe, table)
+            await self._run(partial(spool_file.remove, safe, table, all_of_them=len(safe) == len(batch)))
         await self._told(len(safe))
         return refusing

@@ -49,6 +49,8 @@ class SpoolFile:
         self._max_bytes = max_bytes
         #: Up to this place all is safe elsewhere, although a full disk did not let us remove it.
         self._passed = 0
+        #: Up to this place all is safe elsewhere or waits for its topic in vain: read past until ``retry``.
+        self._tried = 0
         self._open()
 
     def add(self, entries: list[Entry]) -> None:
@@ -68,7 +70,7 @@ class SpoolFile:
         query = f"SELECT seq, topic, id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
         found: list[Spooled] = []
         room = _MOST_BYTES
-        with closing(self._draining.execute(query, (max(after, self._done_in(table)), limit))) as rows:
+        with closing(self._draining.execute(query, (max(after, self._read_past(table)), limit))) as rows:
             for seq, topic, id_, data in rows:
                 room -= len(data)
                 if found and room < 0:
@@ -76,10 +78,15 @@ class SpoolFile:
                 found.append(Spooled(seq, Entry(topic, id_, data)))
         return found
 
-    def remove(self, spooled: list[Spooled], table: str = "entries") -> None:
-        """Forget entries that are safe elsewhere, and with them all that is in front.
+    def retry(self) -> None:
+        """Read what was read past once more: its topic may take it by now, or the disk its removal."""
+        self._tried = 0
+
+    def remove(self, spooled: list[Spooled], table: str = "entries", *, all_of_them: bool = True) -> None:
+        """Forget entries that are safe elsewhere, and, if they are all, what is in front of them.
 
         A full disk has no room for the log of a removal: then the place is kept in mind, and ``shrink`` ends the file.
+        With others in between that are safe nowhere, they are read past, and found to be duplicates later.
         """
         try:
             with self._draining as transaction:
@@ -87,15 +94,27 @@ class SpoolFile:
                 transaction.executemany(query, _runs([one.seq for one in spooled]))
         except sqlite3.OperationalError:
             if table != "entries":
-                raise
-            self._passed = spooled[-1].seq
+                return
+            if all_of_them and not self._tried:
+                self._passed = spooled[-1].seq
+            else:
+                self._tried = spooled[-1].seq
 
     def park(self, spooled: list[Spooled]) -> None:
-        """Put entries aside that their topic does not take, so that they do not hold up the others."""
-        with self._draining as transaction:
-            rows = [_row(one.entry) for one in spooled]
-            transaction.executemany("INSERT INTO parked (topic, id, data) VALUES (?, ?, ?)", rows)
-            transaction.executemany("DELETE FROM entries WHERE seq = ?", [(one.seq,) for one in spooled])
+        """Put entries aside that their topic does not take, so that they do not hold up the others.
+
+        Removed first: a file at its cap has room for them only where they were. Without it they stay and are read past.
+        """
+        try:
+            with self._draining as transaction:
+                transaction.executemany(
+                    "DELETE FROM entries WHERE seq BETWEEN ? AND ?", _runs([one.seq for one in spooled])
+                )
+                rows = [_row(one.entry) for one in spooled]
+                transaction.executemany("INSERT INTO parked (topic, id, data) VALUES (?, ?, ?)", rows)
+        except sqlite3.OperationalError:
+            # Not further than the last of them: who comes when all behind it is removed gets the place behind it.
+            self._tried = max(self._tried, spooled[-1].seq)
 
     def count(self) -> int:
         """Return how many entries there are. Exact but for gaps: rows leave from the front."""
@@ -115,6 +134,7 @@ class SpoolFile:
         """Give the disk space of an emptied file back."""
         if self.count() > 0:
             return
+        self._tried = 0
         if self._passed:
             self._begin_anew()
         elif self.size() > 1 << 20:
@@ -154,6 +174,9 @@ class SpoolFile:
 
     def _done_in(self, table: str) -> int:
         return self._passed if table == "entries" else 0
+
+    def _read_past(self, table: str) -> int:
+        return max(self._passed, self._tried) if table == "entries" else 0
 
     def _begin_anew(self) -> None:
         """Replace a file of which nothing is needed any more. The lock is ours throughout."""

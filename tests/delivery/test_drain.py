@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 
 import pytest
 import structlog
@@ -60,9 +62,9 @@ async def stored(redis, topic=GOOD):
     return [int(fields[b"data"]) for _, fields in await redis.xrange(topic)]
 
 
-async def until(condition):
+async def until(condition, seconds=5):
     """Await a condition that the drain brings about."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.01)
 
@@ -143,6 +145,56 @@ async def test_a_topic_that_takes_nothing_does_not_hold_up_the_others(spool, dra
     drain.start()
     await until(lambda: _empty(spool))
     assert await stored(redis, BLOCKED) == [1, 3]
+
+
+async def test_a_full_spool_with_a_topic_that_takes_nothing_drains_all_others(tmp_path, publisher, redis):
+    """At its cap a file has no page left to put events aside in, but for those that they leave."""
+    await redis.set(BLOCKED, "no stream")
+    spool = Spool(tmp_path / "small", 1 << 20)
+    await spool.open()
+    written = 0
+    with contextlib.suppress(NotTakenError):
+        for number in range(0, 10_000, 3):
+            await spool.write(wide(number, topic=BLOCKED) + wide(number + 1) + wide(number + 2, topic=BLOCKED), 0)
+            written = number + 3
+    breaker = Breaker(publisher.probe, lambda: None, LOGGER)
+    drain = Drain(spool, [publisher], breaker, LOGGER)
+    drain.start()
+    await until(lambda: _stored_is(redis, GOOD, range(1, written, 3)))
+    await redis.delete(BLOCKED)
+    drain._parked_at = -1000.0  # noqa: SLF001 as if the time to the next try had passed
+    await until(lambda: _empty(spool))
+    assert await stored(redis, BLOCKED) == [number for number in range(written) if number % 3 != 1]
+    await drain.close()
+    await breaker.close()
+    await spool.close()
+
+
+def wide(number, topic=GOOD):
+    """Return an event that takes the room of a real one."""
+    return [Entry(topic, number.to_bytes(16, "big"), b"%d" % number + b" " * 400)]
+
+
+async def test_what_can_be_neither_put_aside_nor_removed_is_read_past_and_not_forgotten(spool, drain, redis):
+    """Nothing can be written to the file. Later it can, and each event is there once."""
+    await redis.set(BLOCKED, "no stream")
+    await spool.write([one for number in range(0, 3 * BATCH, 2) for one in wide(number, BLOCKED) + wide(number + 1)], 0)
+    with contextlib.closing(sqlite3.connect(spool.file.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        drain.start()
+        await until(lambda: _stored_is(redis, GOOD, range(1, 3 * BATCH, 2)), seconds=20)
+    await redis.delete(BLOCKED)
+    drain._parked_at = -1000.0  # noqa: SLF001 as above
+    await until(lambda: _empty(spool))
+    assert sorted(await stored(redis, BLOCKED)) == list(range(0, 3 * BATCH, 2))
+    assert await stored(redis) == list(range(1, 3 * BATCH, 2))
+    await spool.write(entries(5 * BATCH), 0)
+    drain.wake()
+    await until(lambda: _empty(spool))
+
+
+async def _stored_is(redis, topic, numbers):
+    return await stored(redis, topic) == list(numbers)
 
 
 async def _count_is(spool, count):
