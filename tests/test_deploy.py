@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -155,11 +156,13 @@ def test_whoever_stops_the_service_waits_longer_than_it_takes():
 
 def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_longer():
     """Gunicorn kills what has not ended after its graceful_timeout."""
-    asked = "print(supervision.Service(read_settings({})).cfg.graceful_timeout)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"from receiver.cli import supervision; from receiver.settings import read_settings; {asked}"],
-        env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    code = """
+        from receiver.cli.supervision import Service
+        from receiver.settings import read_settings
+        print(Service(read_settings({})).cfg.graceful_timeout)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True)
     [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", text("receiver.service"), re.MULTILINE)
     assert _longest_stop() < int(done.stdout) < int(seconds)
 

@@ -6,7 +6,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from receiver.lookups import Messages, Refused, ReportQuery, Reports, SentMessage, Status
+from receiver.lookups import Messages, Reports
+from receiver.lookups.messages import Refused, SentMessage
+from receiver.lookups.reports import ReportQuery, Status
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
