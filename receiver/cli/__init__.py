@@ -6,21 +6,12 @@ import sys
 
 import click
 
-from receiver.cli.check import check
-from receiver.cli.in_order import InOrder
-from receiver.cli.index import index
-from receiver.cli.prove import prove
-from receiver.cli.quarantine import quarantine
-from receiver.cli.routes import routes
-from receiver.cli.serve import serve
-from receiver.cli.simulate import simulate
-from receiver.cli.spool import spool
-from receiver.cli.tail import tail
+from receiver.cli.in_order import OneFileEach
 from receiver.errors import ReceiverError
 
 
 @click.group(
-    cls=InOrder,
+    cls=OneFileEach,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nTo see it work, in three terminals:\n"
     "  receiver serve     listens on http://127.0.0.1:8080, with a Redis of its own\n"
@@ -30,10 +21,6 @@ from receiver.errors import ReceiverError
 )
 def receiver() -> None:
     """Receive SMS callbacks and hand them on as events in Redis streams."""
-
-
-for _command in (serve, tail, simulate, check, quarantine, spool, routes, index, prove):
-    receiver.add_command(_command)
 
 
 def main() -> None:
