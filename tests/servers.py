@@ -42,7 +42,7 @@ def eventually(found: Callable[[], Any], what: str, timeout: float = 10.0) -> An
         if answer:
             return answer
         assert time.monotonic() < end, f"{what}: not within {timeout:g} s"
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 
 class Child:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,3 +207,12 @@ def test_the_embedded_valkey_is_started_once_and_stopped_last(serve: Callable[..
         RECEIVER_WORKERS="2", REDIS_URL="", RECEIVER_EMBEDDED_PORT=port, RECEIVER_DATA_DIR=str(tmp_path / "kept")
     )
     assert again.post(one(sid="again"))[0] == 200
+
+
+def test_a_worker_that_has_just_been_forked_hears_that_it_is_to_stop(serve: Callable[..., Receiver]) -> None:
+    """It has no handlers of its own then; killed after gunicorn's patience, it would leave acks unsaid."""
+    service = serve(wait=False, RECEIVER_WORKERS="2")
+    eventually(lambda: "Booting worker" in service.output, "the first worker is there")
+    began = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - began < 10

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: A supervisor ends its workers by one more.
+_KEPT: Final = (*SIGNALS, signal.SIGQUIT)
 
 
 class Stopping:
@@ -42,13 +44,13 @@ class Stopping:
 
 
 def keep_pending() -> None:
-    """Have signals wait for ``let_through``, also while another program takes this process over."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Have signals wait for ``let_through``, also in a child and in a program that takes this process over."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT)
 
 
 def let_through() -> None:
     """Deliver the signals that wait, and those to come."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _KEPT)
 
 
 def _ours() -> list[signal.Signals]:

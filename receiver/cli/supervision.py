@@ -17,7 +17,7 @@ from prometheus_client import multiprocess
 from receiver import log
 from receiver.cli import worker
 from receiver.cli.beside import STOP_TIMEOUT
-from receiver.cli.stopping import let_through
+from receiver.cli.stopping import keep_pending, let_through
 from receiver.cli.workers import EMBEDDED_URL, LISTENERS
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import SettingsError
@@ -45,6 +45,14 @@ class Supervisor(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             settings, logger = app.settings, log.configure(app.settings.log_level)
             folder = settings.data_dir / "valkey"
             self.valkey = EmbeddedValkey(folder, settings.embedded_port, logger, started=True)
+
+    def spawn_worker(self) -> None:
+        """Fork a worker; it takes signals once it has handlers of its own, and would lose those that come before."""
+        keep_pending()
+        try:
+            super().spawn_worker()
+        finally:
+            let_through()
 
     def manage_workers(self) -> None:
         """Replace what has ended: gunicorn asks for it every second, but not any more when it stops."""

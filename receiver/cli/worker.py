@@ -12,6 +12,7 @@ from gunicorn.glogging import Logger
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
 from receiver.cli.beside import add_index
+from receiver.cli.stopping import let_through
 from receiver.cli.workers import EMBEDDED_URL
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Worker(GunicornUVLoopWebWorker):
         """Begin to stop: /readyz turns 503 at once, the listening socket is closed after the delay."""
         if self.app_of_this_process is not None:
             self.app_of_this_process[OPS].stopping = True
-        self.loop.call_later(self.app.settings.stop_delay, super().handle_exit, sig, frame)
+        # Which is graceful all the same, and does not wait for the worker's next look at the clock.
+        self.loop.call_later(self.app.settings.stop_delay, self.handle_quit, sig, frame)
 
 
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -45,6 +47,7 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 async def serve(settings: Settings) -> web.AppRunner:
     """Return what a worker serves."""
+    let_through()  # not before: uvloop loses signals that reach a loop which does not run yet
     redis_url = os.environ.get(EMBEDDED_URL) or str(settings.redis_url)
     app = create_app(settings, redis_url)
     add_index(app, settings, redis_url, log.configure(settings.log_level))

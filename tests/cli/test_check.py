@@ -77,7 +77,8 @@ def test_a_user_that_may_not_publish_is_an_error(restored: Redis, run: Run, envi
 def test_a_redis_that_the_service_cannot_use_is_an_error(
     options: dict[str, str], words: str, run: Run, tmp_path: Path
 ) -> None:
-    server = RedisServer(valkey_binary(), tmp_path, **options)
+    # Its port plus 10,000, where a cluster listens unless it is told another, may be none.
+    server = RedisServer(valkey_binary(), tmp_path, **options, cluster_port=str(free_port()))
     try:
         code, found = _found(run, REDIS_URL=server.url)
     finally:
