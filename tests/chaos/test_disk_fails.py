@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from chaos.guarantees import Survives
 
 
+#: Events a second for a service whose every system call strace stops: more would be a test of strace.
+_WATCHED = 500
+
+
 async def test_writes_that_fail_are_refused(survives: Survives) -> None:
     """Every write to a file fails (RLIMIT_FSIZE): 503, and the provider's next attempt succeeds when it has room."""
     async with survives() as stage:
@@ -53,7 +57,7 @@ async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:
 
 async def test_a_disk_that_stalls_is_not_waited_for(survives: Survives, tmp_path: Path) -> None:
     """Each sync takes a second, Redis is away: refused in time, and what reached the disk after all is there once."""
-    async with survives() as stage:
+    async with survives(rate=_WATCHED) as stage:
         await stage.valkey.kill()
         await asyncio.sleep(0.3)
         async with traced(stage.service, tmp_path, sync_takes=1.0):
@@ -65,7 +69,7 @@ async def test_a_disk_that_stalls_is_not_waited_for(survives: Survives, tmp_path
 
 async def test_a_slow_disk_is_waited_for(survives: Survives, tmp_path: Path) -> None:
     """Each sync takes 0.2 s: one serves all who came during the last, so acks go on, and nobody is refused."""
-    async with survives() as stage:
+    async with survives(rate=_WATCHED) as stage:
         await stage.valkey.kill()
         await asyncio.sleep(0.3)
         async with traced(stage.service, tmp_path, sync_takes=0.2):
