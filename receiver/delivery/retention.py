@@ -44,19 +44,25 @@ _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 class Retention:
     """Looks after the streams: groups that must exist, their lag, and the trimming."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what it looks after, and by which rules
         self,
         client: Redis,
         topics: Callable[[], Mapping[str, tuple[str, ...]]],
         retention: float,
         most_entries: int,
         logger: Logger,
+        *,
+        pause: float = ROUND,
     ) -> None:
-        """Take a function that returns each topic with the groups it must have, the age in seconds, the hard cap."""
+        """Take a function that returns each topic with the groups it must have, the age in seconds, the hard cap.
+
+        ``pause``: seconds between rounds.
+        """
         self._topics = topics
         self._retention = retention
         self._most = most_entries
         self._logger = logger
+        self._pause = pause
         self._me = uuid4().hex
         self._figures = Figures()
         self._groups = StreamGroups(client, self._figures, logger)
@@ -82,7 +88,7 @@ class Retention:
                 self._logger.debug("retention.paused", error=str(error))
             except Exception:  # whatever it is: when this task ends, streams grow until Redis is full
                 self._logger.exception("retention.failed")
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(self._pause)
 
     async def _round(self) -> None:
         topics = self._topics()

@@ -81,7 +81,7 @@ async def start(redis: Redis) -> AsyncIterator[Callable[..., Awaitable[Retention
         topics: Callable[[], Mapping[str, tuple[str, ...]]] | None = None,
     ) -> Retention:
         logger = structlog.get_logger("test")
-        running.append(Retention(redis, topics or (lambda: {TOPIC: groups}), retention, most, logger))
+        running.append(Retention(redis, topics or (lambda: {TOPIC: groups}), retention, most, logger, pause=0.05))
         running[-1].start()
         return running[-1]
 
