@@ -16,20 +16,20 @@ from receiver.lookups import Messages, Reports
 from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
 from receiver.routing import Routing
-from receiver.web.auth import Credentials
-from receiver.web.bodies import reader
 from receiver.web.callbacks import AnyProvider, Callbacks
-from receiver.web.documents import Documents
+from receiver.web.documents.operations import SMS
+from receiver.web.documents.served import Documents
 from receiver.web.gate import Gate
-from receiver.web.iam import TOKEN_BODY, Iam
 from receiver.web.middleware import ErrorAnswers
-from receiver.web.operations import SMS
 from receiver.web.ops import Ops
-from receiver.web.parsing import SmnParser
 from receiver.web.server import Runner
 from receiver.web.shortcut import Shortcut
-from receiver.web.smn import ROUTES_BODY, SmsEvents, SmsReports
-from receiver.web.smn_messages import SmsMessages
+from receiver.web.smn.api import ROUTES_BODY, SmsEvents, SmsReports
+from receiver.web.smn.auth import Credentials
+from receiver.web.smn.bodies import reader
+from receiver.web.smn.iam import TOKEN_BODY, Iam
+from receiver.web.smn.messages import SmsMessages
+from receiver.web.smn.parsing import SmnParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

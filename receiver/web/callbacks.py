@@ -6,19 +6,17 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
 from receiver import metrics
-from receiver.errors import InvalidCallbackError, NotFoundError, ReadTimeoutError, TooLargeError
+from receiver.errors import InvalidCallbackError, NotFoundError, TooLargeError
 from receiver.events import Entry, Sealer
 from receiver.providers.items import TooManyItemsError
 from receiver.web.answers import Acks
+from receiver.web.bodies import Bodies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp import StreamReader
+    from aiohttp import web
 
     from receiver.delivery import Delivery
     from receiver.delivery.room import Place
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 _LARGE: Final = 128 << 10
 #: A smaller one that is not as expected is read in a thread as well, from this on: items of 10 bytes take 70 µs each.
 _SLOWLY_IN_THREAD: Final = 2 << 10
-#: Bytes of a packed body that are unpacked at a time.
-_CHUNK: Final = 256 << 10
 #: Problems that an error message lists; the quarantine has them all.
 _MOST_PROBLEMS: Final = 10
 
@@ -46,7 +42,8 @@ class Callbacks:
     ) -> None:
         """Hand the collaborators over."""
         self.provider = provider
-        self._settings = settings
+        self._most_items = settings.max_items
+        self._bodies = Bodies(settings.max_body, settings.read_timeout)
         self._gate = gate
         self._routing = routing
         self._delivery = delivery
@@ -63,7 +60,7 @@ class Callbacks:
         """Read a callback of a project, make what it holds safe, and only then answer the ack."""
         began = time.perf_counter()
         with self._delivery.room.place() as place:
-            body = await self._receive_body(request, place)
+            body = await self._bodies.read(request, place)
             if len(body) <= _LARGE:
                 reading = await self._keep(body, project, place)
             else:
@@ -74,30 +71,6 @@ class Callbacks:
             raise InvalidCallbackError(_summary(reading))
         self._tally.acknowledged(time.perf_counter() - began)
         return self._acks.ack(request)
-
-    async def _receive_body(self, request: web.BaseRequest, place: Place) -> bytes:
-        """Return the body, unpacked. It takes room as it arrives: who sends slowly holds no more than was sent."""
-        content, most = request.content, self._settings.max_body
-        try:
-            if content.is_eof():
-                body = content.read_nowait()
-                place.take_bytes(len(body))
-            elif (request.content_length or 0) > most:
-                raise self._too_large()
-            else:
-                async with asyncio.timeout(self._settings.read_timeout):
-                    body = await _arriving(content, place, most)
-        except TimeoutError:
-            raise ReadTimeoutError(f"the body did not arrive within {self._settings.read_timeout:g} s") from None
-        except web.RequestPayloadError as error:
-            raise InvalidCallbackError(f"the body cannot be read: {_said(error)}") from None
-        if len(body) > most:
-            raise self._too_large()
-        return body
-
-    def _too_large(self) -> TooLargeError:
-        most = self._settings.max_body
-        return TooLargeError(f"the body is larger than {most} bytes (RECEIVER_MAX_BODY), after decompression")
 
     async def _keep(self, body: bytes, project: Project, place: Place) -> Reading:
         """Return what a body holds when all of it is safe."""
@@ -113,15 +86,15 @@ class Callbacks:
     async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
         """Read a body here if that takes no longer than a ms or two, else in a thread. Raises TooManyItemsError."""
         if len(body) <= _LARGE:
-            reading = self.provider.read_fast(body, project.sign_id, self._settings.max_items)
+            reading = self.provider.read_fast(body, project.sign_id, self._most_items)
             if reading is None and len(body) <= _SLOWLY_IN_THREAD:
-                reading = self.provider.read_slowly(body, project.sign_id, self._settings.max_items)
+                reading = self.provider.read_slowly(body, project.sign_id, self._most_items)
             if reading is not None:
                 return reading, self._seal(reading, project)
         return await asyncio.to_thread(self._read_long, body, project)
 
     def _read_long(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        reading = self.provider.read(body, project.sign_id, self._settings.max_items)
+        reading = self.provider.read(body, project.sign_id, self._most_items)
         return reading, self._seal(reading, project)
 
     def _seal(self, reading: Reading, project: Project) -> list[Entry]:
@@ -148,22 +121,6 @@ class AnyProvider:
         if name not in self._callbacks:
             raise NotFoundError(f"no such provider; there is {', '.join(self._callbacks)}")
         return await self._callbacks[name].receive(request)
-
-
-async def _arriving(content: StreamReader, place: Place, most: int) -> bytes:
-    """Collect a body until it is complete, or larger than it may be."""
-    content.set_read_chunk_size(_CHUNK)
-    body = bytearray()
-    while len(body) <= most and (chunk := await content.readany()):
-        place.take_bytes(len(chunk))
-        body += chunk
-    return bytes(body)
-
-
-def _said(error: web.RequestPayloadError) -> str:
-    """Return what aiohttp found wrong with a body, in one line."""
-    cause = error.__cause__ if isinstance(error.__cause__, HttpProcessingError) else None
-    return " ".join((cause.message if cause else str(error)).split()) or "it ended early"
 
 
 def _summary(reading: Reading) -> str:

@@ -12,7 +12,7 @@ from signers import derived, plain, stamp
 from smn import OTHER, PROJECT, REGION, TOML
 
 from receiver.projects import Project, Projects
-from receiver.web.tokens import LIFETIME, Tokens
+from receiver.web.smn.tokens import LIFETIME, Tokens
 
 if TYPE_CHECKING:
     from conftest import Client, Service

@@ -23,7 +23,7 @@ from smn import PROJECT, TOML
 
 from receiver.app import create_app
 from receiver.settings import read_settings
-from receiver.web import asyncapi, openapi
+from receiver.web.documents import asyncapi, openapi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

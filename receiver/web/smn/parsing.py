@@ -11,7 +11,7 @@ from webargs.aiohttpparser import AIOHTTPParser
 
 from receiver.errors import TooLargeError
 from receiver.places import places
-from receiver.web.faults import MALFORMED, Fault
+from receiver.web.smn.faults import MALFORMED, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from webargs.multidictproxy import MultiDictProxy
 
     from receiver.errors import SmnError
-    from receiver.web.bodies import Body
+    from receiver.web.smn.bodies import Body
 
 
 class SmnParser(AIOHTTPParser):

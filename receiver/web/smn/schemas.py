@@ -14,7 +14,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, vali
 
 from receiver.events import DELIVERED, FAILED, ROUTED, SENT, utc
 from receiver.lookups.reports import MAX_LIMIT
-from receiver.web import faults
+from receiver.web.smn import faults
 
 #: Most messages in one registration.
 MOST_MESSAGES: Final = 1000

@@ -13,9 +13,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import GatewayError
-from receiver.web.faults import FORBIDDEN
-from receiver.web.signing import ALGORITHM, SignedRequest, parse_authorization, verify
-from receiver.web.tokens import Tokens
+from receiver.web.smn.faults import FORBIDDEN
+from receiver.web.smn.signing import ALGORITHM, SignedRequest, parse_authorization, verify
+from receiver.web.smn.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from receiver.projects import Project, Projects
-    from receiver.web.bodies import Body
+    from receiver.web.smn.bodies import Body
 
 
 class Caller(NamedTuple):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.providers.tencent import Reply, StatusReport
-from receiver.web import faults
-from receiver.web.iam import ProjectQuery, TokenRequest
-from receiver.web.smn_answers import (
+from receiver.web.smn import faults
+from receiver.web.smn.answers import (
     CallbackAnswer,
     EventList,
     MessageText,
@@ -18,7 +17,8 @@ from receiver.web.smn_answers import (
     TokenIssued,
     Updated,
 )
-from receiver.web.smn_schemas import MOST_MESSAGES, EventQuery, ReportQueryArgs, Routes, Sent, SentInBatch
+from receiver.web.smn.iam import ProjectQuery, TokenRequest
+from receiver.web.smn.schemas import MOST_MESSAGES, EventQuery, ReportQueryArgs, Routes, Sent, SentInBatch
 
 if TYPE_CHECKING:
     from marshmallow import Schema

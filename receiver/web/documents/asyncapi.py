@@ -1,7 +1,7 @@
 """The AsyncAPI 3.0 document of the event streams, generated from the structs that write the events.
 
 https://www.asyncapi.com/docs/reference/specification/v3.0.0. The file ``deploy/asyncapi.json`` is this document:
-``python -c "from receiver.web.asyncapi import write; write()"`` writes it.
+``python -c "from receiver.web.documents.asyncapi import write; write()"`` writes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from receiver.events import EventType, RejectedData, ReplyData, ReportData
 from receiver.routing import DEFAULT_NAMES, PROJECT_ID, QUARANTINE
 
 #: Where the document lies in the repository.
-FILE: Final = Path(__file__).parents[2] / "deploy" / "asyncapi.json"
+FILE: Final = Path(__file__).parents[3] / "deploy" / "asyncapi.json"
 _REFERENCE: Final = "#/components/schemas/{name}"
 _DATA: Final[dict[EventType, type[msgspec.Struct]]] = {
     EventType.SUCCESS: ReportData,

@@ -9,18 +9,18 @@ from marshmallow import ValidationError
 
 from receiver.lookups.messages import Missing, Refused, SentMessage
 from receiver.places import places
-from receiver.web import faults
 from receiver.web.middleware import smn_response
-from receiver.web.parsing import mistake
-from receiver.web.smn import asked
-from receiver.web.smn_schemas import MOST_MESSAGES, MessagePath, Sent, SentInBatch
+from receiver.web.smn import faults
+from receiver.web.smn.api import asked
+from receiver.web.smn.parsing import mistake
+from receiver.web.smn.schemas import MOST_MESSAGES, MessagePath, Sent, SentInBatch
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from receiver.lookups.messages import Messages
-    from receiver.web.auth import Credentials
-    from receiver.web.parsing import SmnParser
+    from receiver.web.smn.auth import Credentials
+    from receiver.web.smn.parsing import SmnParser
 
 _MISSING = {Missing.UNKNOWN: faults.NO_MESSAGE, Missing.EXPIRED: faults.OLD_MESSAGE}
 _REFUSED = {Refused.SIGNATURE: faults.TOO_MANY_SIGNS}

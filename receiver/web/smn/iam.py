@@ -17,7 +17,7 @@ from marshmallow import fields, validate
 
 from receiver.errors import GatewayError
 from receiver.web.middleware import smn_response
-from receiver.web.smn_schemas import Tolerant
+from receiver.web.smn.schemas import Tolerant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from receiver.projects import Project, Projects
-    from receiver.web.auth import Credentials
-    from receiver.web.parsing import SmnParser
+    from receiver.web.smn.auth import Credentials
+    from receiver.web.smn.parsing import SmnParser
 
 #: Largest request for a token, in bytes: anybody may send one.
 TOKEN_BODY: Final = 64 << 10

@@ -13,10 +13,10 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
 from receiver.routing import PROJECT_ID
-from receiver.web import faults
-from receiver.web.operations import OPERATIONS, TAGS, Body, Operation
-from receiver.web.smn_answers import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
-from receiver.web.smn_schemas import MessagePath
+from receiver.web.documents.operations import OPERATIONS, TAGS, Body, Operation
+from receiver.web.smn import faults
+from receiver.web.smn.answers import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
+from receiver.web.smn.schemas import MessagePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
-from receiver.web.examples import example
+from receiver.web.documents.examples import example
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from receiver.web.smn_schemas import Moment, Route
+from receiver.web.smn.schemas import Moment, Route
 
 _REQUEST_ID = {
     "description": "Id of this request; also in X-Request-Id.",

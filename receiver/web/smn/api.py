@@ -15,10 +15,10 @@ from receiver.events import EventType
 from receiver.lookups.reports import ReportQuery
 from receiver.lookups.routes import TooManyTopicsError
 from receiver.routing import topic_problem
-from receiver.web import faults
 from receiver.web.middleware import smn_response
-from receiver.web.smn_answers import ReportRow
-from receiver.web.smn_schemas import EventQuery, ReportQueryArgs, Routes
+from receiver.web.smn import faults
+from receiver.web.smn.answers import ReportRow
+from receiver.web.smn.schemas import EventQuery, ReportQueryArgs, Routes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from receiver.lookups.reports import Reports
     from receiver.lookups.routes import RouteStore
     from receiver.routing import Routing
-    from receiver.web.auth import Credentials
-    from receiver.web.parsing import SmnParser
+    from receiver.web.smn.auth import Credentials
+    from receiver.web.smn.parsing import SmnParser
 
     T = TypeVar("T")
 

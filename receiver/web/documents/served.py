@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from receiver.web import asyncapi, docs, openapi
 from receiver.web.answers import JSON
+from receiver.web.documents import asyncapi, openapi, page
 
 #: The page has no script and loads nothing; should that ever change, browsers refuse it.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,4 +40,4 @@ class Documents:
 
     @cached_property
     def _page(self) -> str:
-        return docs.page(openapi.document(), asyncapi.document())
+        return page.page(openapi.document(), asyncapi.document())
