@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from servers import RedisServer, eventually, free_port
 
-from receiver.cli.beside import STOP_TIMEOUT
+from receiver.cli.serving.beside import STOP_TIMEOUT
 from receiver.embedded import valkey_binary
 from receiver.settings import read_settings
 from receiver.web.server import LAST_CALL
@@ -157,7 +157,7 @@ def test_whoever_stops_the_service_waits_longer_than_it_takes():
 def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_longer():
     """Gunicorn kills what has not ended after its graceful_timeout."""
     code = """
-        from receiver.cli.supervision import Service
+        from receiver.cli.serving.supervision import Service
         from receiver.settings import read_settings
         print(Service(read_settings({})).cfg.graceful_timeout)
     """

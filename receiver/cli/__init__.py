@@ -1,4 +1,4 @@
-"""The command line: one file a command."""
+"""The command line: one file a command, and what several share. ``serving`` is the inside of ``receiver serve``."""
 
 from __future__ import annotations
 

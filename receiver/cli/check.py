@@ -13,11 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from receiver.cli.check_machine import configuration, disk
-from receiver.cli.check_redis import redis
+from receiver.cli.checking.findings import Finding, Severity
+from receiver.cli.checking.machine import configuration, disk
+from receiver.cli.checking.redis import redis
 from receiver.cli.connections import run
 from receiver.cli.event_lines import safe
-from receiver.cli.findings import Finding, Severity
 
 _SIGNS: Final = {
     Severity.OK: ("✓", "green"),

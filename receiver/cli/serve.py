@@ -14,11 +14,11 @@ from aiohttp import web
 
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
-from receiver.cli.beside import add_index
-from receiver.cli.listening import BACKLOG, authority, cannot_listen
-from receiver.cli.stopping import Stopping
-from receiver.cli.watching import add_watch
-from receiver.cli.workers import become_supervisor
+from receiver.cli.serving.beside import add_index
+from receiver.cli.serving.listening import BACKLOG, authority, cannot_listen
+from receiver.cli.serving.stopping import Stopping
+from receiver.cli.serving.watching import add_watch
+from receiver.cli.serving.workers import become_supervisor
 from receiver.embedded import EmbeddedValkey
 from receiver.settings import described, read_settings, unknown_names
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver.cli.connections import run
-from receiver.cli.listening import authority
-from receiver.cli.push_summary import print_summary, summary
-from receiver.cli.pushing import Plan, Pusher, Tally
-from receiver.cli.traffic import Shares, Traffic
+from receiver.cli.provider.pushing import Plan, Pusher, Tally
+from receiver.cli.provider.summary import print_summary, summary
+from receiver.cli.provider.traffic import Shares, Traffic
+from receiver.cli.serving.listening import authority
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
 

@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Final
 
-from receiver.cli.findings import Finding, error, note, ok, warning
-from receiver.cli.listening import authority
+from receiver.cli.checking.findings import Finding, error, note, ok, warning
+from receiver.cli.serving.listening import authority
 from receiver.errors import SettingsError
 from receiver.settings import Settings, read_settings, unknown_names
 

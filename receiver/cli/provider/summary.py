@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver.cli.connections import shown
-from receiver.cli.pushing import ACKNOWLEDGED
+from receiver.cli.provider.pushing import ACKNOWLEDGED
 
 if TYPE_CHECKING:
-    from receiver.cli.pushing import Tally
+    from receiver.cli.provider.pushing import Tally
 
 #: What is most likely behind an outcome that went on to the end.
 _HINTS: Final = {

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError, ResponseError
 
+from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.cli.connections import RedisAwayError, RedisRefusedError, opened, redis_url, said, shown
-from receiver.cli.findings import Finding, error, note, ok, warning
 from receiver.delivery.publisher import Publisher
 from receiver.errors import NotTakenError
 from receiver.events import Entry

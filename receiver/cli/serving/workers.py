@@ -9,22 +9,22 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-from receiver.cli.listening import BACKLOG, cannot_listen
-from receiver.cli.stopping import keep_pending
+from receiver.cli.serving.listening import BACKLOG, cannot_listen
+from receiver.cli.serving.stopping import keep_pending
 from receiver.delivery.spool import Spool
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from receiver.cli.stopping import Stopping
+    from receiver.cli.serving.stopping import Stopping
     from receiver.settings import Settings
 
 #: Set for a supervisor that has to stop the embedded Valkey when it ends.
 EMBEDDED_URL: Final = "RECEIVER_EMBEDDED_URL"
 #: The file descriptors of the listening sockets, comma-separated.
 LISTENERS: Final = "RECEIVER_LISTENERS"
-_SUPERVISOR: Final = "receiver.cli.supervision"
+_SUPERVISOR: Final = "receiver.cli.serving.supervision"
 
 
 def become_supervisor(settings: Settings, redis_url: str, stopping: Stopping) -> None:

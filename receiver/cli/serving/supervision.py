@@ -1,4 +1,4 @@
-"""``python -m receiver.cli.supervision``: a gunicorn that runs our workers. ``receiver serve --workers N`` becomes it.
+"""A gunicorn that runs our workers, run as a module: ``receiver serve --workers N`` becomes it.
 
 It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one by workers
 that know the projects as the file has them then, SIGTERM stops them in peace. https://gunicorn.org/reference/settings/.
@@ -15,10 +15,10 @@ from gunicorn.arbiter import Arbiter
 from prometheus_client import multiprocess
 
 from receiver import log
-from receiver.cli import worker
-from receiver.cli.beside import STOP_TIMEOUT
-from receiver.cli.stopping import keep_pending, let_through
-from receiver.cli.workers import EMBEDDED_URL, LISTENERS
+from receiver.cli.serving import worker
+from receiver.cli.serving.beside import STOP_TIMEOUT
+from receiver.cli.serving.stopping import keep_pending, let_through
+from receiver.cli.serving.workers import EMBEDDED_URL, LISTENERS
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import SettingsError
 from receiver.settings import read_settings

@@ -11,9 +11,9 @@ from gunicorn.glogging import Logger
 
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
-from receiver.cli.beside import add_index
-from receiver.cli.stopping import let_through
-from receiver.cli.workers import EMBEDDED_URL
+from receiver.cli.serving.beside import add_index
+from receiver.cli.serving.stopping import let_through
+from receiver.cli.serving.workers import EMBEDDED_URL
 
 if TYPE_CHECKING:
     from types import FrameType

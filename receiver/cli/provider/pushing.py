@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from receiver.cli.traffic import Push, Traffic
+    from receiver.cli.provider.traffic import Push, Traffic
 
 #: Tencent sends a push again so often: https://cloud.tencent.com/document/api/382/59178
 RETRIES: Final = 2

@@ -1,0 +1,1 @@
+"""What ``receiver check`` looks at."""

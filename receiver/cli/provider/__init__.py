@@ -1,0 +1,1 @@
+"""The provider that ``receiver simulate`` is."""
