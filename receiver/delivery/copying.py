@@ -21,6 +21,11 @@ class Copying:
         self._add = add
         self._held: list[Entry] = []
 
+    @property
+    def outcome(self) -> dict[str, int]:
+        """How many events were copied, and how many places could not be read."""
+        return {"copied_events": self.copied, "unreadable_events": self.source.unreadable}
+
     def step(self) -> bool:
         """Copy some; return whether there may be more. Raises sqlite3.Error; the next step then tries them again."""
         self._held = self._held or self.source.step()

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
 from receiver.delivery.file_drain import FileDrain
-from receiver.delivery.spool_file import lock_file, numbers
+from receiver.delivery.readable import is_damage
+from receiver.delivery.salvage import Salvage
+from receiver.delivery.spool_file import file_of, lock_file, numbers
 from receiver.errors import NotTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from receiver.delivery.breaker import Breaker
     from receiver.delivery.publisher import Publisher
@@ -28,6 +31,7 @@ _LOOK_AGAIN: Final = 1.0
 #: Seconds after which entries that their topic did not take are tried again.
 _RETRY_PARKED: Final = 60.0
 _SAY_PROGRESS: Final = 5.0
+_ADVICE: Final = "what did not read is in this file alone: keep it, and see `receiver spool export`"
 
 
 class Drain:
@@ -36,13 +40,13 @@ class Drain:
     def __init__(self, spool: Spool, publishers: Sequence[Publisher], breaker: Breaker, logger: Logger) -> None:
         """Take publishers of its own, so that live traffic does not queue behind old events."""
         self._spool = spool
-        self._publishers = publishers
+        self._files = FileDrain(publishers, spool.run, self._told)
         self._breaker = breaker
         self._logger = logger
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._parked_at = 0.0
-        self._unreadable: set[int] = set()
+        self._failing: set[int] = set()
 
     def start(self) -> None:
         """Begin to drain."""
@@ -67,8 +71,6 @@ class Drain:
                 await self._spool.measure()
             except NotTakenError as error:
                 self._breaker.trip(error)
-            except (OSError, sqlite3.Error) as error:
-                self._logger.error("spool.unreadable", error=str(error))  # noqa: TRY400 a disk fault needs no traceback
             except Exception:  # whatever it is: who ends here leaves acknowledged events on the disk for ever
                 self._logger.exception("spool.drain_failed")
             try:
@@ -77,42 +79,70 @@ class Drain:
                 continue
 
     async def _drain_all(self) -> None:
-        now = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        self._progress = Progress(self._logger, clock)
+        now = clock()
         parked = now - self._parked_at >= _RETRY_PARKED
         if parked:
             self._parked_at = now
-        await self._drain_file(self._spool.file, parked=parked)
+        await self._drain_own(parked=parked)
         for number in await self._spool.run(numbers, self._spool.folder):
-            orphan = await self._orphan(number)
+            try:
+                await self._drain_orphan(number, parked=parked)
+                self._failing.discard(number)
+            except (OSError, sqlite3.Error) as error:  # one that cannot be read must not hold up the others
+                if number not in self._failing:
+                    self._failing.add(number)
+                    self._logger.error("spool.file_unreadable", file=f"{number:03d}.sqlite", error=str(error))  # noqa: TRY400 a disk fault needs no traceback
+        self._progress.end()
+
+    async def _drain_own(self, *, parked: bool = False) -> None:
+        own = self._spool.file
+        try:
+            await self._drain_file(own, parked=parked)
+        except (OSError, sqlite3.Error) as error:
+            own.suspect(error)
+            if own is self._spool.file:  # else it was left in the meantime, and closed
+                self._logger.error("spool.unreadable", error=str(error))  # noqa: TRY400 as above
+
+    async def _drain_orphan(self, number: int, *, parked: bool) -> None:
+        """Drain a file that no living process holds."""
+        try:
+            orphan = await self._spool.run(lock_file, self._spool.folder, number, self._spool.max_bytes)
             if orphan is None:
-                continue
+                return
             try:
                 await self._drain_file(orphan, parked=parked)
             finally:
                 await self._spool.run(orphan.close)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            await self._salvage(file_of(self._spool.folder, number))
 
-    async def _orphan(self, number: int) -> SpoolFile | None:
-        """Take over a file that no living process holds. One that is damaged must not hold up the others."""
+    async def _salvage(self, path: Path) -> None:
+        """Copy what can be read of a damaged file into our own, and set it aside."""
+        salvage = await self._spool.run(Salvage.begin, path, self._spool.add)
+        if salvage is None:
+            return
         try:
-            return await self._spool.run(lock_file, self._spool.folder, number, self._spool.max_bytes)
-        except (OSError, sqlite3.Error) as error:
-            if number not in self._unreadable:
-                self._unreadable.add(number)
-                self._logger.error("spool.file_unreadable", file=f"{number:03d}.sqlite", error=str(error))  # noqa: TRY400 as above
-            return None
+            while await self._spool.run(salvage.copying.step):
+                await self._drain_own()  # so that it has room for the next
+            aside = await self._spool.run(salvage.set_aside)
+        finally:
+            await self._spool.run(salvage.close)
+        self._logger.error("spool.set_aside", file=aside.name, **salvage.copying.outcome, advice=_ADVICE)
+        self.wake()
 
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:
-        progress = Progress(self._logger, asyncio.get_running_loop().time)
-
-        async def told(events: int) -> None:
-            progress.add(events)
-            metrics.DRAINED.inc(events)
-            await self._spool.measure()
-
-        blocked = await FileDrain(self._publishers, self._spool.run, told).drain(spool_file, parked=parked)
+        blocked = await self._files.drain(spool_file, parked=parked)
         for error in blocked.values():
             self._logger.error("spool.topic_blocked", error=str(error))
-        progress.end()
+
+    async def _told(self, events: int) -> None:
+        self._progress.add(events)
+        metrics.DRAINED.inc(events)
+        await self._spool.measure()
 
 
 class Progress:

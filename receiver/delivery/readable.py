@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -17,22 +17,27 @@ _ROWS: Final = 1000
 _MOST_BYTES: Final = 8 << 20
 #: Places that are tried one by one in a step: some 10 ms.
 _TRIES: Final = 1000
-#: Places in a row that do not read before a table counts as ended: more than a damaged page of the upper levels hides.
-_MOST_UNREAD: Final = 5_000_000
-#: The same where not even the last place can be read: there is nothing that tells how far to try.
-_MOST_UNREAD_BLIND: Final = 10_000
-#: The rest is a fault of the moment: busy, locked, out of memory.
-_UNREADABLE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
+#: Places in a row that are tried one by one, far more than a damaged page above the rows hides; it takes half a second.
+#: What is hidden for longer is leapt over: a row in the midst of it is not found, all behind it are.
+_NEAR: Final = 100_000
+_LAST_PLACE: Final = 2**63 - 1
+#: What stands in the file is not what was written. Others are faults of the moment (busy, full) or of the disk.
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """A row is not as it was written."""
+    """A file, or a row of it, is not as it was written."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     sqlite_errorname = "SQLITE_CORRUPT"
 
 
-def primary_code(error: sqlite3.Error) -> int:
+def is_damage(error: Exception) -> bool:
+    """Tell whether an error means that its file is damaged, and will be the next time, too."""
+    return _primary_code(error) in _DAMAGE
+
+
+def _primary_code(error: Exception) -> int:
     """Return SQLite's result code without what is added to it; 0 for what is no answer of SQLite."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
@@ -42,9 +47,12 @@ def entry_of(topic: object, id_: object, data: object) -> Entry:
     if not (isinstance(topic, bytes) and isinstance(id_, bytes) and isinstance(data, bytes)):
         raise DamagedError("a row holds what was never written")
     try:
+        msgspec.json.decode(data, type=msgspec.Raw)
         return Entry(topic.decode(), id_, data)
     except UnicodeDecodeError:
         raise DamagedError("the topic of a row is no text") from None
+    except msgspec.MsgspecError:
+        raise DamagedError("an event is no JSON") from None
 
 
 class Readable:
@@ -52,11 +60,12 @@ class Readable:
 
     def __init__(self, database: sqlite3.Connection, passed: int = 0) -> None:
         """Take a connection, and up to which place the entries are not needed."""
+        database.execute("PRAGMA writable_schema = ON")  # SQLite then reads a file that is shorter than it was, too
         self._tables = [_Table(database, "parked", 0), _Table(database, "entries", passed)]
 
     @property
     def unreadable(self) -> int:
-        """How many places did not read. At the end of a table that cannot be found, the rest counts as one."""
+        """How many places did not read. A stretch whose end is not near counts as one: nobody knows what it held."""
         return sum(table.unreadable for table in self._tables)
 
     @property
@@ -78,93 +87,90 @@ class Readable:
 
 
 class _Table:
-    """One table, from the front: many rows at a time, and where that fails, place by place."""
+    """One table, from the front: many rows at a time, and where that fails, from the next place that reads."""
 
     def __init__(self, database: sqlite3.Connection, name: str, place: int) -> None:
         self._database = database
-        columns = f"SELECT seq, CAST(topic AS BLOB), id, data FROM {name}"  # noqa: S608 our own names
-        self._behind = f"{columns} WHERE seq > ? ORDER BY seq LIMIT {_ROWS}"
-        self._at = f"{columns} WHERE seq = ?"
-        self._last = f"SELECT max(seq) FROM {name}"  # noqa: S608 our own names
-        self._place = place
-        self._unread = 0
+        columns = "seq, CAST(topic AS BLOB), id, data"
+        self._from = f"SELECT {columns} FROM {name} WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
+        self._place = place + 1
+        self._limit = _ROWS
+        self._gap = 0
         self.unreadable = 0
         self.done = False
 
     def step(self) -> list[Entry]:
-        try:
-            found, whole = self._rows()
-            return self._try_places() if not (found or whole) else found
-        except sqlite3.OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_ERROR:
-                raise
-            self.done = True  # no such table: its process ended before it had made one
-            return []
+        for _ in range(_TRIES):
+            if self.done:
+                break
+            try:
+                found = self._rows()
+            except sqlite3.Error as error:
+                if _primary_code(error) == sqlite3.SQLITE_ERROR:  # no such table: its process ended before it made one
+                    self.done = True
+                    break
+                _raise_if_passing(error)
+                if self._limit == 1:
+                    self._pass()
+                self._limit = 1  # of more, Python's cursor looks at the next one before it returns the first
+            else:
+                self._gap = 0
+                self._limit = _ROWS
+                self.done = not found
+                return found
+        return []
 
-    def _rows(self) -> tuple[list[Entry], bool]:
-        """Return the rows behind the place, and whether nothing kept us from reading them."""
+    def _rows(self) -> list[Entry]:
+        """Return the rows from the place on, up to one that does not read. Raises sqlite3.Error if it is the first."""
         found: list[Entry] = []
         room = _MOST_BYTES
         try:
-            with closing(self._database.execute(self._behind, (self._place,))) as rows:
-                for row in rows:
-                    entry = self._sound(row)
-                    found.append(entry)
-                    self._place = row[0]
-                    room -= len(entry.data)
+            with closing(self._database.execute(self._from, (self._place, self._limit))) as rows:
+                for seq, *row in rows:
+                    if seq < self._place:
+                        raise DamagedError("a row is not in its place")
+                    found.append(entry_of(*row))
+                    self._place = seq + 1
+                    room -= len(found[-1].data)
                     if room < 0:
                         break
-                else:
-                    self.done = not found
-        except sqlite3.DatabaseError as error:
-            _raise_if_passing(error)
-            return found, False
-        return found, True
+        except sqlite3.Error:
+            if not found:
+                raise
+        return found
 
-    def _try_places(self) -> list[Entry]:
-        """Go on place by place until one reads."""
-        end, blind = self._end()
-        for _ in range(_TRIES):
-            if self._place >= end:
-                self.unreadable += min(self._unread, 1) if blind else self._unread
+    def _pass(self) -> None:
+        """Leave a place that does not read."""
+        self._place += 1
+        self._gap += 1
+        self.unreadable += 1
+        if self._gap >= _NEAR:
+            self._leap()
+
+    def _leap(self) -> None:
+        """Find by halves where it reads again. If nowhere, this is the end."""
+        low, high = self._place, self._place + _NEAR
+        while not self._reads(high):
+            low, high = high, 2 * high
+            if high > _LAST_PLACE:
                 self.done = True
-                return []
-            self._place += 1
-            try:
-                row = self._database.execute(self._at, (self._place,)).fetchone()
-                entries = [] if row is None else [self._sound(row, self._place)]
-            except sqlite3.DatabaseError as error:
-                _raise_if_passing(error)
-                self._unread += 1
-                continue
-            self.unreadable += self._unread
-            self._unread = 0
-            return entries
-        return []
+                break
+        while not self.done and high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._reads(middle) else (middle, high)
+        self._place = high
+        self.unreadable -= self._gap - 1
+        self._gap = 0
 
-    def _end(self) -> tuple[int, bool]:
-        """Return up to which place to try, and whether that is a guess because the last one does not read either."""
-        begin = self._place - self._unread
+    def _reads(self, place: int) -> bool:
         try:
-            (last,) = self._database.execute(self._last).fetchone()
-        except sqlite3.DatabaseError as error:
+            self._database.execute(self._from, (place, 1)).fetchone()
+        except sqlite3.Error as error:
             _raise_if_passing(error)
-            return begin + _MOST_UNREAD_BLIND, True
-        return min(int(last or 0), begin + _MOST_UNREAD), False
-
-    def _sound(self, row: tuple[Any, ...], place: int | None = None) -> Entry:
-        """Return a row's entry. Raises DamagedError when it stands elsewhere than it should, or is no event."""
-        seq, *rest = row
-        if seq <= self._place if place is None else seq != place:
-            raise DamagedError("a row is not in its place")
-        entry = entry_of(*rest)
-        try:
-            msgspec.json.decode(entry.data, type=msgspec.Raw)
-        except msgspec.MsgspecError:
-            raise DamagedError("an event is no JSON") from None
-        return entry
+            return False
+        return True
 
 
-def _raise_if_passing(error: sqlite3.DatabaseError) -> None:
-    if primary_code(error) not in _UNREADABLE:
+def _raise_if_passing(error: sqlite3.Error) -> None:
+    if not is_damage(error) and _primary_code(error) != sqlite3.SQLITE_IOERR:
         raise error

@@ -19,19 +19,14 @@ class Refuge:
     def __init__(self, lost: SpoolFile, add: Callable[[list[Entry]], None]) -> None:
         """Take the file, and what makes entries durable elsewhere."""
         self.lost = lost
-        self._copying = Copying(lost.readable(), add)
-
-    @property
-    def outcome(self) -> dict[str, int]:
-        """How many events were copied, and how many could not be read."""
-        return {"copied_events": self._copying.copied, "unreadable_events": self._copying.source.unreadable}
+        self.copying = Copying(lost.readable(), add)
 
     def step(self) -> bool:
         """Copy some; return whether there may be more. Raises sqlite3.Error; the next step then tries them again."""
-        return self.lost.opened and self._copying.step()
+        return self.lost.opened and self.copying.step()
 
     def finish(self) -> None:
         """Let the file go. Where only its log or its lock was removed, the rest of it is no longer needed either."""
-        if self._copying.source.unreadable == 0:
+        if self.copying.source.unreadable == 0:
             self.lost.discard()
         self.lost.close()

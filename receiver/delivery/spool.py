@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from receiver import metrics
+from receiver.delivery.readable import is_damage
 from receiver.delivery.refuge import Refuge
-from receiver.delivery.spool_file import SpoolFile, file_of, lock_file
+from receiver.delivery.spool_file import free_file
 from receiver.errors import NotTakenError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from receiver.delivery.spool_file import SpoolFile
     from receiver.events import Entry
     from receiver.log import Logger
 
 T = TypeVar("T")
-#: More processes than this cannot share a folder.
-_MOST_FILES: Final = 256
 #: Seconds that the end of the service waits for the copy of a file that was lost: nobody else could make it.
 _LAST_COPY: Final = 10.0
 
@@ -93,7 +93,7 @@ class Spool:
             # What was acknowledged goes first: until it is copied, only this process keeps it.
             raise NotTakenError("MovedError", f"the file of the spool in {self.folder} is being replaced")
         try:
-            await self.run(self.file.add, entries)
+            await self.run(self.add, entries)
         except sqlite3.Error as error:
             self.writable = False
             reason = getattr(error, "sqlite_errorname", type(error).__name__)
@@ -105,7 +105,7 @@ class Spool:
         return {}
 
     async def check(self) -> bool:
-        """Look whether the file is still in its folder, and return whether the spool takes writes as far as is known.
+        """Look whether the file is still in its folder and sound; return whether writes are taken as far as is known.
 
         Who only looked at writes would not see it while Redis takes them all.
         """
@@ -116,57 +116,61 @@ class Spool:
         return self.writable
 
     async def probe(self) -> bool:
-        """Find out whether the disk takes writes; if the file is no longer in its folder, take another one first."""
+        """Find out whether the disk takes writes; if the file is damaged or has moved, take another one first."""
         try:
             await self._recover()
             await self.run(self.file.probe)
-        except (OSError, sqlite3.Error):
+        except (OSError, sqlite3.Error) as error:
+            self.file.suspect(error)
             self.writable = False
         else:
             self.writable = True
         return self.writable
 
     async def measure(self) -> None:
-        """Look at the file and set the gauges."""
-        self.events = await self.run(self.file.count)
-        metrics.SPOOL_EVENTS.set(self.events)
-        metrics.SPOOL_BYTES.set(await self.run(self.file.size))
+        """Look at the file and set the gauges. What stands in the way of that is left to those who need the file."""
+        file = self.file
+        try:
+            self.events = await self.run(file.count)
+            metrics.SPOOL_EVENTS.set(self.events)
+            metrics.SPOOL_BYTES.set(await self.run(file.size))
+        except (OSError, sqlite3.Error) as error:
+            file.suspect(error)
+
+    def add(self, entries: list[Entry]) -> None:
+        """Make entries durable; blocking, for the spool's thread. Raises sqlite3.Error."""
+        file = self.file
+        try:
+            file.add(entries)
+        except sqlite3.Error as error:
+            file.suspect(error)
+            raise
 
     async def _recover(self) -> None:
-        """Leave a file that is no longer in its folder, with all that it holds. Goes on where it was interrupted."""
+        """Leave a file that is damaged or no longer in its folder. Goes on where it was interrupted."""
         try:
             await self.run(self.file.check)
         except sqlite3.Error as error:
             lost = self.file
             self._file = await self.run(self._take_file, lost.path)
-            self._refuges.append(Refuge(lost, self._add))
-            self._logger.error("spool.moved", error=str(error), file=str(self._file.path))  # noqa: TRY400 said in full
+            if is_damage(error):
+                # It is nobody's from here on, and who drains the folder salvages what it holds.
+                await self.run(lost.close)
+                self._logger.warning("spool.damaged", error=str(error), file=lost.path.name)
+            else:
+                self._refuges.append(Refuge(lost, self.add))
+                self._logger.error("spool.moved", error=str(error), file=str(self._file.path))  # noqa: TRY400 said in full
         while self._refuges:
             refuge = self._refuges[0]
             while await self.run(refuge.step):
                 pass
             del self._refuges[0]
             await self.run(refuge.finish)
-            self._logger.error("spool.copied", **refuge.outcome, file=str(self.file.path))
-
-    def _add(self, entries: list[Entry]) -> None:
-        self.file.add(entries)
+            self._logger.error("spool.copied", **refuge.copying.outcome, file=str(self.file.path))
 
     def _take_file(self, lost: Path | None = None) -> SpoolFile:
         _make(self.folder)
-        for number in range(_MOST_FILES):
-            # A file that has lost its log alone is still there: opened with another log, it would be damaged.
-            if file_of(self.folder, number) == lost and lost.exists():
-                continue
-            try:
-                spool_file = lock_file(self.folder, number, self.max_bytes)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                continue  # damaged; the drain says so, and a person has to look
-            if spool_file is not None:
-                return spool_file
-        raise OSError(f"more than {_MOST_FILES} processes use {self.folder}")
+        return free_file(self.folder, self.max_bytes, lost)
 
 
 def _make(folder: Path) -> None:

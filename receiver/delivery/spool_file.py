@@ -14,15 +14,18 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.delivery.identity import Identity, MovedError, is_open_at
-from receiver.delivery.readable import Readable
-from receiver.events import Entry
+from receiver.delivery.readable import DamagedError, Readable, entry_of, is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import TextIOWrapper
     from pathlib import Path
 
-_PAGE: Final = 4096
+    from receiver.events import Entry
+
+PAGE: Final = 4096
+#: More processes than this cannot share a folder.
+_MOST_FILES: Final = 256
 #: Bytes of the entries that are read at a time, unless one alone has more.
 _MOST_BYTES: Final = 8 << 20
 _SCHEMA: Final = """
@@ -45,6 +48,7 @@ class SpoolFile:
     def __init__(self, path: Path, lock: TextIOWrapper, max_bytes: int) -> None:
         """Open or create the file. Raises sqlite3.Error."""
         self.path = path
+        self._damage: str | None = None
         self._lock = lock
         self._max_bytes = max_bytes
         #: Up to this place all is safe elsewhere, although a full disk did not let us remove it.
@@ -67,15 +71,16 @@ class SpoolFile:
 
     def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[Spooled]:
         """Return the oldest entries behind a place, in the order in which they were added, as many as memory allows."""
-        query = f"SELECT seq, topic, id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
+        query = f"SELECT seq, CAST(topic AS BLOB), id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
         found: list[Spooled] = []
         room = _MOST_BYTES
         with closing(self._draining.execute(query, (max(after, self._read_past(table)), limit))) as rows:
-            for seq, topic, id_, data in rows:
-                room -= len(data)
+            for seq, *row in rows:
+                entry = entry_of(*row)
+                room -= len(entry.data)
                 if found and room < 0:
                     break
-                found.append(Spooled(seq, Entry(topic, id_, data)))
+                found.append(Spooled(seq, entry))
         return found
 
     def retry(self) -> None:
@@ -142,10 +147,17 @@ class SpoolFile:
             self._draining.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def check(self) -> None:
-        """Raise MovedError when the file, its log or its lock is no longer in the folder."""
+        """Raise MovedError when a part of the file or its lock is no longer in the folder, DamagedError once it is."""
         self._identity.check()
         if not is_open_at(lock_of(self.path), self._lock.fileno()):
             raise MovedError(lock_of(self.path))
+        if self._damage is not None:
+            raise DamagedError(self._damage)
+
+    def suspect(self, error: Exception) -> None:
+        """Take an error of this file. One that is damaged takes nothing more, and its owner has to leave it."""
+        if is_damage(error):
+            self._damage = str(error)
 
     def readable(self) -> Readable:
         """Return all that the open file holds and is not safe elsewhere, wherever its names lead by now."""
@@ -165,6 +177,8 @@ class SpoolFile:
         self._lock.close()
 
     def _open(self) -> None:
+        if is_emptied(self.path):
+            raise DamagedError("the file is empty, and its log is not")
         # Two connections: what is added must be on the disk; what was drained may come back, since it adds nothing.
         self._adding = self._connect("FULL")
         self._adding.executescript(_SCHEMA)
@@ -193,7 +207,7 @@ class SpoolFile:
         connection = sqlite3.connect(self.path, check_same_thread=False, timeout=1)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
-        connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // _PAGE)}")
+        connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // PAGE)}")
         return connection
 
 
@@ -223,23 +237,69 @@ def parts(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
+def first_page() -> bytes:
+    """Return what each spool file begins with: SQLite's header and the schema (https://www.sqlite.org/fileformat.html).
+
+    The size stands for unknown, so that the file's own counts, and the list of unused pages is empty: it is to be read.
+    """
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(f"PRAGMA page_size = {PAGE}; {_SCHEMA}")
+        page = bytearray(database.serialize()[:PAGE])
+    page[18:20] = b"\2\2"  # read and written with a write-ahead log
+    page[28:32] = bytes(4)
+    return bytes(page)
+
+
+def is_emptied(path: Path) -> bool:
+    """Tell whether a file was cut to nothing beside a log with entries: opened, SQLite would discard the log."""
+    file, log, _ = parts(path)
+    return file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0
+
+
+def lock(path: Path) -> TextIOWrapper | None:
+    """Lock a spool file if no living process holds it. Closing the lock frees it. Raises OSError."""
+    held = lock_of(path).open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        return None
+    if not is_open_at(lock_of(path), held.fileno()):  # removed in between: the next one would lock another
+        held.close()
+        return None
+    return held
+
+
 def lock_file(folder: Path, number: int, max_bytes: int) -> SpoolFile | None:
     """Open the spool file of this number if no living process holds it. Raises OSError and sqlite3.Error."""
     path = file_of(folder, number)
-    lock = lock_of(path).open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    if not is_open_at(lock_of(path), lock.fileno()):  # removed in between: the next one would lock another
-        lock.close()
+    held = lock(path)
+    if held is None:
         return None
     try:
-        return SpoolFile(path, lock, max_bytes)
+        return SpoolFile(path, held, max_bytes)
     except sqlite3.Error:
-        lock.close()
+        held.close()
         raise
+
+
+def free_file(folder: Path, max_bytes: int, but: Path | None = None) -> SpoolFile:
+    """Take the first spool file that nobody holds and that opens. Raises OSError and sqlite3.Error.
+
+    ``but``: not this one if it is there. One that has lost its log alone would be damaged by another log.
+    """
+    for number in range(_MOST_FILES):
+        if file_of(folder, number) == but and but.exists():
+            continue
+        try:
+            spool_file = lock_file(folder, number, max_bytes)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                continue  # the drain sees to it
+            raise
+        if spool_file is not None:
+            return spool_file
+    raise OSError(f"more than {_MOST_FILES} processes use {folder}")
 
 
 def numbers(folder: Path) -> list[int]:

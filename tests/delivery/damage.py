@@ -1,0 +1,64 @@
+"""Real damage to real SQLite files, and what it takes with it."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import TYPE_CHECKING
+
+from receiver.delivery.spool_file import PAGE, file_of, lock_file
+from receiver.events import Entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = "urn:smn:local:p:good"
+MOST = 1 << 30
+_LEAF, _INNER = 13, 5
+_NUMBER = re.compile(rb'"n(\d+)\.')
+
+
+def entries(*numbers: int, topic: str = GOOD) -> list[Entry]:
+    """Return events by number, of the size of real ones."""
+    return [Entry(topic, number.to_bytes(16, "big"), b'"n%d.%s"' % (number, b"x" * 400)) for number in numbers]
+
+
+def number_of(data: bytes) -> int:
+    """Return the number of an event."""
+    return int(_NUMBER.search(data)[1])
+
+
+def filled(folder: Path, number: int, numbers: range) -> Path:
+    """Make a file of nobody's with events."""
+    folder.mkdir(exist_ok=True)
+    orphan = lock_file(folder, number, MOST)
+    orphan.add(entries(*numbers))
+    orphan.close()
+    return file_of(folder, number)
+
+
+def leaves(path: Path) -> list[int]:
+    """Return the pages that hold events, in the order of the events."""
+    raw = path.read_bytes()
+    found = [page for page in range(1, len(raw) // PAGE) if raw[page * PAGE] == _LEAF and on_pages(path, page)]
+    return sorted(found, key=lambda page: min(on_pages(path, page)))
+
+
+def inner(path: Path) -> list[int]:
+    """Return the pages above those that hold events, without the first of each table."""
+    raw = path.read_bytes()
+    return [page for page in range(4, len(raw) // PAGE) if raw[page * PAGE] == _INNER]
+
+
+def on_pages(path: Path, *pages: int) -> set[int]:
+    """Return the numbers of the events that stand on pages."""
+    raw = path.read_bytes()
+    return {int(found) for page in pages for found in _NUMBER.findall(raw[page * PAGE : (page + 1) * PAGE])}
+
+
+def overwrite(path: Path, *pages: int) -> None:
+    """Write garbage over pages, as a broken disk does."""
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek(page * PAGE)
+            file.write(random.Random(page).randbytes(PAGE))  # noqa: S311 no secret
