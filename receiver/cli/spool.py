@@ -25,12 +25,15 @@ from receiver.cli.in_order import InOrder
 from receiver.cli.progress import bar
 from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.publisher import Publisher
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_status import FileStatus, events, spool_files, status
+from receiver.delivery.readable import is_damage
+from receiver.delivery.salvage import Salvage
+from receiver.delivery.spool_file import free_file, lock_file
+from receiver.delivery.spool_status import FileStatus, files_set_aside, readable, spool_files, status
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
+    from receiver.delivery.spool_file import SpoolFile
     from receiver.settings import Settings
 
 
@@ -53,7 +56,7 @@ def spool() -> None:
 def status_(*, as_json: bool) -> None:
     """Show the files, and what is in them."""
     folder = _folder(read_settings(os.environ))
-    found = [status(path) for path in spool_files(folder)]
+    found = [status(path) for path in _all_files(folder)]
     if as_json:
         click.echo(msgspec.json.encode([one._asdict() for one in found]))
     elif not found:
@@ -68,7 +71,8 @@ def status_(*, as_json: bool) -> None:
 def drain() -> None:
     """Publish the events of files that no living process holds.
 
-    Nothing leaves the disk before Redis has it, and what Redis has already is not added again.
+    Nothing leaves the disk before Redis has it, and what Redis has already is not added again. A damaged file is set
+    aside when what can be read of it is published; one that was set aside has nothing more to publish.
     """
     settings = read_settings(os.environ)
     published, problems = run(_drain(settings))
@@ -88,23 +92,40 @@ def drain() -> None:
     help="A new file. [default: stdout]",
 )
 def export(*, output: Path) -> None:
-    """Write the events as JSON lines, and remove none."""
+    """Write the events as JSON lines, and remove none.
+
+    Damage is passed over, and the exit code is then 1. What reads of a file that was set aside has been published as
+    well, or waits in another file: it has the same id there.
+    """
+    number = 0
+    problems: list[str] = []
     with ExitStack() as stack:
         out = sys.stdout.buffer if str(output) == "-" else stack.enter_context(_new_file(output))
-        number = 0
-        for path in spool_files(_folder(read_settings(os.environ))):
+        for path in _all_files(_folder(read_settings(os.environ))):
             try:
-                for data in events(path):
-                    out.write(data + b"\n")
-                    number += 1
+                with readable(path) as source:
+                    for entry in source:
+                        out.write(entry.data + b"\n")
+                        number += 1
             except sqlite3.Error as error:
-                raise ReceiverError(f"{path} cannot be read: {error}; {number:,} events were written.") from None
+                problems.append(f"{path.name} cannot be read: {error}.")
+            else:
+                if source.unreadable:
+                    problems.append(f"{path.name} is damaged: {source.unreadable:,} places of it did not read.")
         out.flush()
+    for problem in problems:
+        click.echo(f"receiver: {problem}", err=True)
     click.echo(f"{number:,} events exported.", err=True)
+    if problems:
+        sys.exit(1)
 
 
 def _folder(settings: Settings) -> Path:
     return settings.data_dir / "spool"
+
+
+def _all_files(folder: Path) -> list[Path]:
+    return [*spool_files(folder), *files_set_aside(folder)]
 
 
 def _new_file(path: Path) -> IO[bytes]:
@@ -138,6 +159,8 @@ def _table(*names: str) -> Table:
 
 
 def _state(one: FileStatus) -> Text:
+    if one.set_aside:
+        return Text(f"{one.problem}", "red")
     if one.problem:
         return Text(f"cannot be read: {one.problem}", "red")
     if one.in_use:
@@ -175,9 +198,35 @@ async def _drain_file(files: FileDrain, path: Path, max_bytes: int) -> list[str]
         if spool_file is None:
             return [f"{path.name} is in use by a living process, which drains it itself."]
         with closing(spool_file):
-            blocked = await files.drain(spool_file, parked=True)
-            left = spool_file.count()
+            return await _drain_open(files, spool_file)
     except (OSError, sqlite3.Error) as error:
-        return [f"{path.name} cannot be drained: {error}."]
+        if not is_damage(error):
+            return [f"{path.name} cannot be drained: {error}."]
+    try:
+        with closing(free_file(path.parent, max_bytes, but=path)) as other:
+            return await _salvage(files, path, other)
+    except (OSError, sqlite3.Error) as error:
+        return [f"{path.name} is damaged and cannot be salvaged: {error}."]
+
+
+async def _drain_open(files: FileDrain, spool_file: SpoolFile) -> list[str]:
+    blocked = await files.drain(spool_file, parked=True)
     problems = [str(error) for error in blocked.values()]
-    return [*problems, f"{path.name}: {left:,} events stay, for their topics do not take them."] if left else problems
+    if left := spool_file.count():
+        problems.append(f"{spool_file.path.name}: {left:,} events stay, for their topics do not take them.")
+    return problems
+
+
+async def _salvage(files: FileDrain, path: Path, other: SpoolFile) -> list[str]:
+    """Drain what can be read of a damaged file by way of another one."""
+    salvage = Salvage.begin(path, other.add)
+    if salvage is None:
+        return [f"{path.name} is in use by a living process, which salvages it itself."]
+    with closing(salvage):
+        while salvage.copying.step():
+            await files.drain(other, parked=False)
+        aside = salvage.set_aside()
+    copied, unreadable = salvage.copying.outcome.values()
+    told = f"{path.name} was damaged: {copied:,} events of it were copied, {unreadable:,} places did not read."
+    advice = f"It is {aside.name} now: keep it, and see `receiver spool export`."
+    return [f"{told} {advice}", *await _drain_open(files, other)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from receiver.delivery.copying import Copying
 from receiver.delivery.readable import Readable, is_damage
-from receiver.delivery.spool_file import first_page, is_emptied, lock, parts
+from receiver.delivery.spool_file import first_page, lock, parts, refuse_emptied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ class Salvage:
         """Take the file, its lock, which is held to the end, and what makes entries durable elsewhere."""
         self._path = path
         self._lock = held
-        if is_emptied(path) or _begins_damaged(path):
+        if _begins_damaged(path):
             with path.open("r+b") as file:
                 file.write(first_page())
         self._database = sqlite3.connect(path, check_same_thread=False, timeout=1)
@@ -72,14 +72,10 @@ class Salvage:
         self._lock.close()
 
 
-def files_set_aside(folder: Path) -> list[Path]:
-    """Return the damaged files that were set aside, in the order of their numbers and times."""
-    return sorted(folder.glob("[0-9][0-9][0-9].damaged-*.sqlite"))
-
-
 def _begins_damaged(path: Path) -> bool:
     """Tell whether the first page does not read, without which SQLite reads nothing of all others."""
     try:
+        refuse_emptied(path)
         with closing(sqlite3.connect(path, timeout=1)) as database:
             database.execute("PRAGMA writable_schema = ON")  # else a file that was cut would seem to be one of these
             database.execute("SELECT name FROM sqlite_schema").fetchall()

@@ -177,8 +177,7 @@ class SpoolFile:
         self._lock.close()
 
     def _open(self) -> None:
-        if is_emptied(self.path):
-            raise DamagedError("the file is empty, and its log is not")
+        refuse_emptied(self.path)
         # Two connections: what is added must be on the disk; what was drained may come back, since it adds nothing.
         self._adding = self._connect("FULL")
         self._adding.executescript(_SCHEMA)
@@ -250,10 +249,11 @@ def first_page() -> bytes:
     return bytes(page)
 
 
-def is_emptied(path: Path) -> bool:
-    """Tell whether a file was cut to nothing beside a log with entries: opened, SQLite would discard the log."""
+def refuse_emptied(path: Path) -> None:
+    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard the log beside it."""
     file, log, _ = parts(path)
-    return file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0
+    if file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0:
+        raise DamagedError("the file is empty, and its log is not")
 
 
 def lock(path: Path) -> TextIOWrapper | None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+
+from receiver.delivery.readable import Readable
+from receiver.delivery.spool_file import refuse_emptied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _TABLES: Final = ("entries", "parked")
-#: Entries read at a time: a long read would keep a living process's write-ahead log from being emptied.
-_PAGE: Final = 500
+_SET_ASIDE: Final = "damaged and set aside; what could be read of it was copied, and counts there"
 
 
 class _Received(msgspec.Struct):
@@ -26,7 +28,7 @@ _received: Final = msgspec.json.Decoder(_Received)
 
 
 class FileStatus(NamedTuple):
-    """What a spool file holds. ``parked`` events wait for a topic that does not take them."""
+    """What a spool file holds. ``parked`` events wait for a topic that does not take them, one set aside has none."""
 
     file: str
     in_use: bool
@@ -36,11 +38,17 @@ class FileStatus(NamedTuple):
     oldest: str | None
     topics: dict[str, int]
     problem: str | None = None
+    set_aside: bool = False
 
 
 def spool_files(folder: Path) -> list[Path]:
     """Return the spool's files, in the order of their numbers."""
     return sorted(folder.glob("[0-9][0-9][0-9].sqlite"))
+
+
+def files_set_aside(folder: Path) -> list[Path]:
+    """Return the damaged files that were set aside, in the order of their numbers and times."""
+    return sorted(folder.glob("[0-9][0-9][0-9].damaged-*.sqlite"))
 
 
 def in_use(path: Path) -> bool:
@@ -58,6 +66,8 @@ def in_use(path: Path) -> bool:
 def status(path: Path) -> FileStatus:
     """Return what a file holds; if it cannot be read, why."""
     size = sum(part.stat().st_size for part in path.parent.glob(path.name + "*"))
+    if path in files_set_aside(path.parent):
+        return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, _SET_ASIDE, set_aside=True)
     try:
         with closing(_read_only(path)) as database:
             counts = [_count(database, table) for table in _TABLES]
@@ -67,15 +77,14 @@ def status(path: Path) -> FileStatus:
         return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, str(error))
 
 
-def events(path: Path) -> Iterator[bytes]:
-    """Yield the ``data`` of a file's entries, oldest first. Raises sqlite3.Error."""
+@contextmanager
+def readable(path: Path) -> Iterator[Readable]:
+    """Open what can be read of a file, in short reads: a long one would keep a living process from emptying its log.
+
+    Raises sqlite3.Error.
+    """
     with closing(_read_only(path)) as database:
-        for table in _TABLES:
-            after = -1
-            query = f"SELECT seq, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT {_PAGE}"  # noqa: S608 our own names
-            while rows := database.execute(query, (after,)).fetchall():
-                yield from (data for _, data in rows)
-                after = rows[-1][0]
+        yield Readable(database)
 
 
 _BY_TOPIC: Final = (
@@ -84,6 +93,7 @@ _BY_TOPIC: Final = (
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
+    refuse_emptied(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
 
 

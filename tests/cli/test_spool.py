@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from delivery.damage import leaves, on_pages, overwrite
 from messages import FAIL, SUCCESS, report
 from servers import free_port
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 _RECEIVED = 1_600_000_000_123
+_DAMAGED = rb'"message_id": "d(\d+)"'
 
 
 def _entries(topic: str, *sids: str) -> list[Entry]:
@@ -111,10 +114,63 @@ def test_export_writes_every_event_and_removes_none(run_here: Run, tmp_path: Pat
     assert (again.returncode, "name another file" in again.stderr) == (2, True)
 
 
-def test_a_damaged_file_harms_no_other(cli_redis: Redis, run_here: Run, folder: Path) -> None:
-    (folder / "002.sqlite").write_bytes(b"this is no database, but it is long enough to look like one" * 100)
+@pytest.fixture
+def damaged(folder: Path) -> tuple[Path, int]:
+    """Return a file of nobody's with a page of garbage, and how many events stood on that page."""
+    left_behind = _file(folder, 1)
+    left_behind.add(_entries(SUCCESS, *(f"d{number}" for number in range(1000))))
+    left_behind.close()
+    page = leaves(left_behind.path, _DAMAGED)[50]
+    lost = len(on_pages(left_behind.path, page, of=_DAMAGED))
+    overwrite(left_behind.path, page)
+    return left_behind.path, lost
+
+
+def test_a_damaged_file_harms_no_other(cli_redis: Redis, run_here: Run, damaged: tuple[Path, int]) -> None:
+    """What can be read of it is published, and the rest is set aside, and shown, and exported once more."""
+    path, lost = damaged
     assert run_here("spool", "status").returncode == 1
     result = run_here("spool", "drain")
     assert result.returncode == 1
-    assert "002.sqlite cannot be drained" in result.stderr
-    assert cli_redis.xlen(SUCCESS) == 1500
+    assert f"001.sqlite was damaged: {1000 - lost} events of it were copied, {lost} places did not" in result.stderr
+    assert cli_redis.xlen(SUCCESS) == 2500 - lost
+    (aside,) = path.parent.glob("001.damaged-*.sqlite")
+    shown = run_here("spool", "status")
+    assert (shown.returncode, "damaged and set aside" in " ".join(shown.stdout.split())) == (1, True)
+    (one,) = [one for one in json.loads(run_here("spool", "status", "--json").stdout) if one["set_aside"]]
+    assert (one["file"], one["events"], "damaged" in one["problem"]) == (aside.name, 0, True)
+    before = aside.read_bytes()
+    assert "0 events published." in run_here("spool", "drain").stdout
+    exported = run_here("spool", "export")
+    assert (exported.returncode, exported.stdout.count("\n")) == (1, 1000 - lost)
+    assert f"{aside.name} is damaged: {lost} places of it did not read." in exported.stderr
+    assert aside.read_bytes() == before
+
+
+def test_export_goes_on_past_damage_where_nothing_was_salvaged(run_here: Run, damaged: tuple[Path, int]) -> None:
+    """There is no Redis, or no service; a file that cannot be read at all does not end it either."""
+    path, lost = damaged
+    path.with_name("002.sqlite").write_bytes(b"no database " * 1000)
+    left_behind = _file(path.parent, 3)
+    left_behind.add(_entries(SUCCESS, "last"))
+    left_behind.close()
+    result = run_here("spool", "export")
+    assert (result.returncode, result.stdout.count("\n")) == (1, 2502 - lost)
+    assert '"last"' in result.stdout.splitlines()[-1]
+    assert f"001.sqlite is damaged: {lost} places of it did not read." in result.stderr
+    assert "002.sqlite" in result.stderr
+    assert path.exists()
+
+
+def test_looking_at_a_file_that_was_emptied_does_not_cost_its_log(run_here: Run, folder: Path) -> None:
+    """SQLite discards a log beside an empty file, even when it only reads."""
+    living = _file(folder, 1)
+    living.add(_entries(SUCCESS, "in the log"))
+    killed = folder / "002.sqlite-wal"
+    shutil.copy(folder / "001.sqlite-wal", killed)
+    living.close()
+    killed.with_name("002.sqlite").touch()
+    assert "the file is empty" in json.loads(run_here("spool", "status", "--json").stdout)[2]["problem"]
+    assert "002.sqlite cannot be read" in run_here("spool", "export").stderr
+    assert killed.stat().st_size > 0
+    assert "1 events of it were copied, 0 places did not read" in run_here("spool", "drain").stderr

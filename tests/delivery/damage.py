@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GOOD = "urn:smn:local:p:good"
 MOST = 1 << 30
 _LEAF, _INNER = 13, 5
-_NUMBER = re.compile(rb'"n(\d+)\.')
+_NUMBER = rb'"n(\d+)\.'
 
 
 def entries(*numbers: int, topic: str = GOOD) -> list[Entry]:
@@ -25,7 +25,7 @@ def entries(*numbers: int, topic: str = GOOD) -> list[Entry]:
 
 def number_of(data: bytes) -> int:
     """Return the number of an event."""
-    return int(_NUMBER.search(data)[1])
+    return int(re.search(_NUMBER, data)[1])
 
 
 def filled(folder: Path, number: int, numbers: range) -> Path:
@@ -37,11 +37,11 @@ def filled(folder: Path, number: int, numbers: range) -> Path:
     return file_of(folder, number)
 
 
-def leaves(path: Path) -> list[int]:
+def leaves(path: Path, of: bytes = _NUMBER) -> list[int]:
     """Return the pages that hold events, in the order of the events."""
     raw = path.read_bytes()
-    found = [page for page in range(1, len(raw) // PAGE) if raw[page * PAGE] == _LEAF and on_pages(path, page)]
-    return sorted(found, key=lambda page: min(on_pages(path, page)))
+    found = {page: on_pages(path, page, of=of) for page in range(1, len(raw) // PAGE) if raw[page * PAGE] == _LEAF}
+    return sorted((page for page in found if found[page]), key=lambda page: min(found[page]))
 
 
 def inner(path: Path) -> list[int]:
@@ -50,10 +50,10 @@ def inner(path: Path) -> list[int]:
     return [page for page in range(4, len(raw) // PAGE) if raw[page * PAGE] == _INNER]
 
 
-def on_pages(path: Path, *pages: int) -> set[int]:
+def on_pages(path: Path, *pages: int, of: bytes = _NUMBER) -> set[int]:
     """Return the numbers of the events that stand on pages."""
     raw = path.read_bytes()
-    return {int(found) for page in pages for found in _NUMBER.findall(raw[page * PAGE : (page + 1) * PAGE])}
+    return {int(found) for page in pages for found in re.findall(of, raw[page * PAGE : (page + 1) * PAGE])}
 
 
 def overwrite(path: Path, *pages: int) -> None:

@@ -16,9 +16,10 @@ from delivery.damage import GOOD, MOST, entries, filled, inner, leaves, number_o
 from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
 from receiver.delivery.publisher import Publisher, connect
-from receiver.delivery.salvage import Salvage, files_set_aside
+from receiver.delivery.salvage import Salvage
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import PAGE, file_of, lock_file, parts
+from receiver.delivery.spool_status import files_set_aside
 from receiver.errors import NotTakenError
 
 MANY = range(1, 3000)
