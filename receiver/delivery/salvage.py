@@ -1,7 +1,8 @@
 """The way out of a damaged spool file: what reads is copied to where it is drained, and the file is set aside.
 
-It keeps its number until all is copied. So whoever ends before that leaves a file that the next one finds damaged and
-salvages anew, and one that is set aside has given all it could. What is copied twice is published once.
+It keeps its number until all is copied. So whoever ends before that leaves a file that the next one drains like any
+other, up to the damage, and salvages anew; one that is set aside has given all it could. What is copied twice is
+published once.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chaos.disks import fill, small_disk
 from chaos.guarantees import assert_guarantees, refused
 
+from receiver.delivery.spool_status import files_set_aside
 from receiver.proving.stage import Stage
 
 if TYPE_CHECKING:
@@ -31,21 +32,20 @@ async def test_a_strange_file_does_not_stop_the_drain(survives: Survives) -> Non
 
 
 async def test_a_damaged_file_stops_neither_the_start_nor_the_drain(survives: Survives) -> None:
-    """A file of the spool is no database any more: the service takes another, and drains what else there is."""
+    """A file of the spool is no database any more: it is set aside, and what else there is is drained."""
     async with survives() as stage:
         await stage.service.kill()
         spool = stage.service.data_dir / "spool"
         for path in spool.glob("000.*"):
             path.unlink()
-        damaged = spool / "000.sqlite"
-        damaged.write_bytes(b"no database " * 1000)
+        (spool / "000.sqlite").write_bytes(b"no database " * 1000)
         await stage.service.start()
+        assert (spool / "001.sqlite").exists()
         await stage.valkey.kill()
         await asyncio.sleep(0.5)
-        assert (spool / "001.sqlite").exists()
         await stage.service.kill()
         await asyncio.gather(stage.service.start(), stage.valkey.start())
-        damaged.unlink()
+        await stage.until(lambda: files_set_aside(spool) != [])
 
 
 async def test_a_service_starts_on_a_full_disk(tmp_path: Path) -> None:
