@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from receiver.delivery.spool_file import PAGE, file_of, lock_file
@@ -39,9 +40,10 @@ def filled(folder: Path, number: int, numbers: range) -> Path:
 
 def leaves(path: Path, of: bytes = _NUMBER) -> list[int]:
     """Return the pages that hold events, in the order of the events."""
-    raw = path.read_bytes()
-    found = {page: on_pages(path, page, of=of) for page in range(1, len(raw) // PAGE) if raw[page * PAGE] == _LEAF}
-    return sorted((page for page in found if found[page]), key=lambda page: min(found[page]))
+    with path.open("rb") as file:
+        pages = list(iter(partial(file.read, PAGE), b""))
+    found = {at: re.findall(of, page) for at, page in enumerate(pages) if page[0] == _LEAF}
+    return sorted((at for at in found if found[at]), key=lambda at: min(map(int, found[at])))
 
 
 def inner(path: Path) -> list[int]:

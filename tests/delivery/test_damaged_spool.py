@@ -163,6 +163,21 @@ async def test_damaged_orphans_do_not_keep_the_next_from_draining(spool, drain, 
     await until(lambda: _holds(redis, [*range(2000, 2100), *range(4000, 4100)]))
 
 
+@pytest.mark.parametrize("name", ["001.sqlite", "001.lock"])
+async def test_what_cannot_be_opened_keeps_nothing_from_draining_and_is_not_set_aside(
+    spool, drain, redis, folder, name
+):
+    """A folder of that name, or one without the right to it: no damage, and another day it may be opened."""
+    await spool.open()
+    (folder / "001.sqlite").touch()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    filled(folder, 2, range(1, 10))
+    drain.start()
+    await until(lambda: _holds(redis, range(1, 10)))
+    assert files_set_aside(folder) == []
+
+
 async def test_our_own_damaged_file_does_not_keep_orphans_from_draining(spool, drain, redis, folder):
     """Nor what came after, into a fresh one, which is drained like any other."""
     filled(folder, 0, MANY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 
@@ -9,6 +10,7 @@ import pytest
 from delivery.damage import GOOD, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
 from receiver.delivery.readable import Readable
+from receiver.delivery.spool_file import PAGE
 
 
 def read(path):
@@ -94,3 +96,12 @@ def test_a_file_that_is_busy_is_not_taken_for_damaged(tmp_path):
             readable.step()
         other.close()
         assert [number_of(entry.data) for entry in readable] == list(range(1, 10))
+
+
+def test_of_a_file_that_was_cut_all_in_front_is_read(tmp_path):
+    """SQLite refuses a file that is shorter than its header says."""
+    path = filled(tmp_path, 0, range(1, 3000))
+    pages = path.stat().st_size // PAGE // 2
+    kept = on_pages(path, *(page for page in leaves(path) if page < pages))
+    os.truncate(path, pages * PAGE)
+    assert read(path) == (sorted(kept), 1)
