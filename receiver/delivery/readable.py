@@ -13,6 +13,10 @@ from receiver.events import Entry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: The columns of an entry as bytes, whatever damage has made of them: Python's sqlite3 fails at text that is none.
+COLUMNS: Final = "CAST(topic AS BLOB), CAST(id AS BLOB), CAST(data AS BLOB)"
+#: Bytes of an event's id.
+_ID: Final = 16
 _ROWS: Final = 1000
 _MOST_BYTES: Final = 8 << 20
 #: Places that are tried one by one in a step: some 10 ms.
@@ -23,6 +27,8 @@ _NEAR: Final = 100_000
 _LAST_PLACE: Final = 2**63 - 1
 #: What stands in the file is not what was written. Others are faults of the moment (busy, full) or of the disk.
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
+
+_json: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 class DamagedError(sqlite3.DatabaseError):
@@ -43,16 +49,15 @@ def _primary_code(error: Exception) -> int:
 
 
 def entry_of(topic: object, id_: object, data: object) -> Entry:
-    """Return the entry of a row (the topic as bytes). Raises DamagedError for what none of ours can be."""
-    if not (isinstance(topic, bytes) and isinstance(id_, bytes) and isinstance(data, bytes)):
+    """Return the entry of a row, as ``COLUMNS`` give it. Raises DamagedError for what none of ours can be."""
+    if not (isinstance(topic, bytes) and isinstance(id_, bytes) and isinstance(data, bytes)) or len(id_) != _ID:
         raise DamagedError("a row holds what was never written")
     try:
-        msgspec.json.decode(data, type=msgspec.Raw)
+        _json.decode(data)
+        data.decode()  # which the line above does not look at
         return Entry(topic.decode(), id_, data)
-    except UnicodeDecodeError:
-        raise DamagedError("the topic of a row is no text") from None
-    except msgspec.MsgspecError:
-        raise DamagedError("an event is no JSON") from None
+    except (UnicodeDecodeError, msgspec.MsgspecError):
+        raise DamagedError("a row is no event") from None
 
 
 class Readable:
@@ -91,8 +96,7 @@ class _Table:
 
     def __init__(self, database: sqlite3.Connection, name: str, place: int) -> None:
         self._database = database
-        columns = "seq, CAST(topic AS BLOB), id, data"
-        self._from = f"SELECT {columns} FROM {name} WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
+        self._from = f"SELECT seq, {COLUMNS} FROM {name} WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
         self._place = place + 1
         self._limit = _ROWS
         self._gap = 0

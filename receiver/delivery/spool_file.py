@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.delivery.identity import Identity, MovedError, is_open_at
-from receiver.delivery.readable import DamagedError, Readable, entry_of, is_damage
+from receiver.delivery.readable import COLUMNS, DamagedError, Readable, entry_of, is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ class SpoolFile:
 
     def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[Spooled]:
         """Return the oldest entries behind a place, in the order in which they were added, as many as memory allows."""
-        query = f"SELECT seq, CAST(topic AS BLOB), id, data FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
+        query = f"SELECT seq, {COLUMNS} FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
         found: list[Spooled] = []
         room = _MOST_BYTES
         with closing(self._draining.execute(query, (max(after, self._read_past(table)), limit))) as rows:

@@ -63,7 +63,7 @@ def test_a_damaged_front_does_not_hide_what_is_far_behind_it(tmp_path):
     assert read(path) == ([number for number in range(1000) if number not in lost], 1)
 
 
-@pytest.mark.parametrize("garbage", [b"\xff\xfe", b"", b'"cut', b"\0" * 400, None])
+@pytest.mark.parametrize("garbage", [b"\xff\xfe", b"", b'"cut', b"\0" * 400, b'"\xff"', b'"\0"', None])
 def test_a_row_that_is_no_event_is_passed_over(tmp_path, garbage):
     """SQLite has no checksum of a row: garbage in the midst of one reads like anything else."""
     path = filled(tmp_path, 0, range(1, 10))
@@ -72,10 +72,12 @@ def test_a_row_that_is_no_event_is_passed_over(tmp_path, garbage):
     assert read(path) == ([1, 2, 3, 4, 6, 7, 8, 9], 1)
 
 
-def test_a_topic_that_is_no_text_is_passed_over(tmp_path):
+@pytest.mark.parametrize("column", ["topic", "id", "data"])
+def test_text_that_is_none_is_passed_over(tmp_path, column):
+    """Damage can make text of what was none, and of text what is none: Python raises then, without a code of SQLite."""
     path = filled(tmp_path, 0, range(1, 10))
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE entries SET topic = CAST(x'ff' AS TEXT) WHERE seq = 5")
+        database.execute(f"UPDATE entries SET {column} = CAST(x'ff' AS TEXT) WHERE seq = 5")  # noqa: S608 our own names
     assert read(path) == ([1, 2, 3, 4, 6, 7, 8, 9], 1)
 
 
