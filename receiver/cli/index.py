@@ -21,6 +21,7 @@ from receiver.lookups import Indexer, Reports
 from receiver.lookups import rebuild as rebuild_index
 from receiver.lookups.routes import RouteStore
 from receiver.settings import read_settings
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from receiver.log import Logger
@@ -72,9 +73,7 @@ async def _index(settings: Settings, logger: Logger, beside: int | None) -> None
         working.append(asyncio.create_task(_end_with(beside, stop)))
     logger.info("indexer.started", consumer=consumer)
     await stop.wait()
-    for task in working:
-        task.cancel()
-    await asyncio.wait(working)
+    await end(*working)
     await store.close()
     await client.aclose()
     logger.info("indexer.stopped", applied_count=indexer.applied)

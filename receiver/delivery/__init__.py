@@ -14,6 +14,7 @@ from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
 from receiver.delivery.spool import Spool
 from receiver.errors import NotTakenError, UnavailableError
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from receiver.events import Entry
@@ -71,9 +72,7 @@ class Delivery:
         """Let what was handed in become safe, then let go of Redis and the disk."""
         await self._redis.close()
         await self._disk.close()
-        if self._healing is not None:
-            self._healing.cancel()
-            await asyncio.wait([self._healing])
+        await end(self._healing)
         await self._retention.close()
         await self._drain.close()
         await self.breaker.close()

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from receiver.errors import NotTakenError
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,9 +41,7 @@ class Breaker:
 
     async def close(self) -> None:
         """Stop probing."""
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.wait([self._probing])
+        await end(self._probing)
 
     async def _probe_until_back(self) -> None:
         loop = asyncio.get_running_loop()

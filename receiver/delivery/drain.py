@@ -15,6 +15,7 @@ from receiver.delivery.readable import is_damage
 from receiver.delivery.salvage import Salvage
 from receiver.delivery.spool_file import file_of, lock_file, numbers
 from receiver.errors import NotTakenError
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,9 +59,7 @@ class Drain:
 
     async def close(self) -> None:
         """Stop at once. What was published and is not removed yet is published again, and recognised."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:

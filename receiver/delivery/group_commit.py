@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from receiver.errors import NotTakenError
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -58,8 +59,7 @@ class GroupCommit:
         if self._pump is None:
             return
         await self._idle.wait()
-        self._pump.cancel()
-        await asyncio.wait([self._pump])
+        await end(self._pump)
 
     def commit(self, entries: list[Entry], size: int) -> asyncio.Future[None]:
         """Queue the entries of a callback of so many bytes.

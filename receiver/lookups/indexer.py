@@ -76,7 +76,6 @@ class Indexer:
                 self._failures += 1
                 self._log.exception("indexer.failed")
             self._group.forget()
-            _heed_cancel()
             await asyncio.sleep(min(_FIRST_PAUSE_S * 2 ** min(self._failures, 9), _LONGEST_PAUSE_S))
 
     async def _work(self) -> None:
@@ -93,7 +92,6 @@ class Indexer:
                 claim_at = monotonic() + self._claim_ms / 2000
             size = await self._index(await self._group.new(topics, _BATCH, _BLOCK_MS))
             self._good()
-            _heed_cancel()
             if 0 < size < _SMALL:
                 await asyncio.sleep(_LINGER_S)
 
@@ -162,14 +160,3 @@ class Indexer:
 
 def _milliseconds(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
-
-
-def _heed_cancel() -> None:
-    """End the task if it has been cancelled and nobody has told it.
-
-    A cancellation at one moment of opening a connection is lost (seen with redis-py 8.1.0; related:
-    https://github.com/redis/redis-py/issues/2551).
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

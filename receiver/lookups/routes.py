@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from receiver.events import ROUTED, EventType
 from receiver.lookups.scripts import project_key
 from receiver.routing import topic_problem
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,9 +61,7 @@ class RouteStore:
 
     async def close(self) -> None:
         """Stop watching."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await end(self._watching)
 
     async def change(self, project_id: str, routes: Mapping[EventType, str | None], by: str) -> None:
         """Set routes of a project, or with None take them back to the configured ones; log who did it.

@@ -365,3 +365,15 @@ async def test_whatever_fails_it_is_logged_and_the_next_round_comes(
         await start(topics=topics)
         await trimmed(redis, TOPIC)
     assert [log["event"] for log in logs if log["log_level"] == "error"] == ["retention.failed"]
+
+
+async def test_a_stop_at_any_moment_ends_it(redis_url: str) -> None:
+    """Also at the one of opening a connection at which redis-py loses a cancellation: the service would never end."""
+    for turns in range(20):
+        async with from_url(redis_url) as client:
+            retention = Retention(client, lambda: {TOPIC: ()}, HOUR, 10**9, structlog.get_logger("test"))
+            retention.start()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                await retention.close()

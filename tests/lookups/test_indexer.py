@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from receiver.lookups.group import GROUP, Group
 from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild
 from receiver.lookups.reports import ReportQuery, Reports
+from receiver.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -71,9 +72,7 @@ async def running(redis: Redis, consumer: str = "one", **more: Any) -> AsyncIter
     try:
         yield indexer
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
         assert task.cancelled()
 
 
