@@ -42,30 +42,32 @@ def test_a_good_setup_has_neither_errors_nor_warnings_and_leaves_nothing_behind(
     assert cli_redis.keys() == []
 
 
-def test_what_endangers_events_in_redis_is_found_with_its_mend(restored: Redis, run: Run) -> None:
+def test_what_endangers_events_in_redis_is_found_with_its_mend(restored: Redis, run_here: Run) -> None:
     restored.config_set("appendfsync", "everysec")
-    code, found = _found(run)
+    code, found = _found(run_here)
     assert code == 0
     assert "CONFIG SET appendfsync always" in found["warning"][0]["mend"]
-    assert _found(run, "--strict")[0] == 1
+    assert _found(run_here, "--strict")[0] == 1
     restored.config_set("appendonly", "no")
     restored.config_set("maxmemory-policy", "allkeys-lru")
-    code, found = _found(run)
+    code, found = _found(run_here)
     assert code == 1
     assert "loses every event" in found["warning"][0]["what"]
     assert "noeviction" in found["error"][0]["mend"]
 
 
-def test_a_redis_that_hides_its_configuration_gives_notes(restored: Redis, run: Run, environ: dict[str, str]) -> None:
+def test_a_redis_that_hides_its_configuration_gives_notes(
+    restored: Redis, run_here: Run, environ: dict[str, str]
+) -> None:
     restored.execute_command("ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all", "-config", "-info")
-    code, found = _found(run, REDIS_URL=environ["REDIS_URL"].replace("//", "//limited:pass@"))
+    code, found = _found(run_here, REDIS_URL=environ["REDIS_URL"].replace("//", "//limited:pass@"))
     assert code == 0
     assert sum("cannot be told" in note["what"] for note in found["note"]) == 2
 
 
-def test_a_user_that_may_not_publish_is_an_error(restored: Redis, run: Run, environ: dict[str, str]) -> None:
+def test_a_user_that_may_not_publish_is_an_error(restored: Redis, run_here: Run, environ: dict[str, str]) -> None:
     restored.execute_command("ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all", "-evalsha")
-    code, found = _found(run, REDIS_URL=environ["REDIS_URL"].replace("//", "//limited:pass@"))
+    code, found = _found(run_here, REDIS_URL=environ["REDIS_URL"].replace("//", "//limited:pass@"))
     assert code == 1
     assert found["error"][0]["area"] == "script"
 
@@ -75,25 +77,25 @@ def test_a_user_that_may_not_publish_is_an_error(restored: Redis, run: Run, envi
     [({"cluster_enabled": "yes"}, "cluster mode"), ({"replicaof": "127.0.0.1 1"}, "replica of 127.0.0.1:1")],
 )
 def test_a_redis_that_the_service_cannot_use_is_an_error(
-    options: dict[str, str], words: str, run: Run, tmp_path: Path
+    options: dict[str, str], words: str, run_here: Run, tmp_path: Path
 ) -> None:
     # Its port plus 10,000, where a cluster listens unless it is told another, may be none.
     server = RedisServer(valkey_binary(), tmp_path, **options, cluster_port=str(free_port()))
     try:
-        code, found = _found(run, REDIS_URL=server.url)
+        code, found = _found(run_here, REDIS_URL=server.url)
     finally:
         server.kill()
     assert code == 1
     assert any(words in error["what"] for error in found["error"])
 
 
-def test_every_mistake_of_the_configuration_is_found_at_once(run: Run, tmp_path: Path) -> None:
+def test_every_mistake_of_the_configuration_is_found_at_once(run_here: Run, tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
     config.write_text('[projects.a]\ncallback_keys = ["short"]\n[projects.b]\nno_such = 1\n')
     data = tmp_path / "file"
     data.touch()
     settings = {"PORT": "0", "RECEIVER_CONFIG": str(config), "RECEIVER_LOG_LEVL": "info", "RECEIVER_DATA_DIR": "/proc"}
-    code, found = _found(run, **settings)
+    code, found = _found(run_here, **settings)
     assert code == 1
     errors = " ".join(error["what"] for error in found["error"])
     assert all(words in errors for words in ("PORT", "projects.b.no_such", "/proc cannot be written to"))
@@ -113,7 +115,7 @@ def test_short_secrets_and_passwords_in_the_clear_are_warned_of_and_not_shown(ru
     assert result.returncode == 1
 
 
-def test_an_embedded_valkey_that_does_not_run_yet_is_no_error(run: Run) -> None:
-    code, found = _found(run, REDIS_URL="", RECEIVER_EMBEDDED_PORT=str(free_port()))
+def test_an_embedded_valkey_that_does_not_run_yet_is_no_error(run_here: Run) -> None:
+    code, found = _found(run_here, REDIS_URL="", RECEIVER_EMBEDDED_PORT=str(free_port()))
     assert code == 0
     assert any("will start its own Valkey" in note["what"] for note in found["note"])

@@ -83,25 +83,25 @@ def test_everything_acknowledged_is_in_the_streams(
     assert set(summary["latency_ms"]) == {"p50", "p90", "p99", "max"}
 
 
-def test_the_same_seed_makes_only_duplicates(service: Receiver, cli_redis: Redis, run: Run) -> None:
+def test_the_same_seed_makes_only_duplicates(service: Receiver, cli_redis: Redis, run_here: Run) -> None:
     arguments = ("simulate", "--seed", "7", "--count", "20", "--duplicate-share", "1", *_FAST)
-    assert "20 acknowledged" in run(*arguments, PORT=str(service.port)).stdout
+    assert "20 acknowledged" in run_here(*arguments, PORT=str(service.port)).stdout
     first = cli_redis.xlen(SUCCESS)
-    assert "20 duplicates" in run(*arguments, PORT=str(service.port)).stdout
+    assert "20 duplicates" in run_here(*arguments, PORT=str(service.port)).stdout
     assert cli_redis.xlen(SUCCESS) == first > 0
 
 
-def test_a_push_is_sent_again_until_http_and_result_both_say_ok(answering: Answering, run: Run) -> None:
-    result = run("simulate", "--url", answering.url, "--count", "4", "--json", *_FAST)
+def test_a_push_is_sent_again_until_http_and_result_both_say_ok(answering: Answering, run_here: Run) -> None:
+    result = run_here("simulate", "--url", answering.url, "--count", "4", "--json", *_FAST)
     summary = json.loads(result.stdout)
     assert summary["answers"] == {"HTTP 503": 4, "HTTP 200, result 1": 4, "acknowledged": 4}
     assert (summary["retries"], summary["given_up"], result.returncode) == (8, 0, 0)
     assert all(answering.bodies.count(body) == 3 for body in answering.bodies)
 
 
-def test_after_two_retries_it_gives_up_and_says_so_with_its_exit_code(answering: Answering, run: Run) -> None:
+def test_after_two_retries_it_gives_up_and_says_so_with_its_exit_code(answering: Answering, run_here: Run) -> None:
     answering.answers[2:] = [(503, b"{}")]
-    result = run("simulate", "--url", answering.url, "--count", "3", *_FAST)
+    result = run_here("simulate", "--url", answering.url, "--count", "3", *_FAST)
     assert len(answering.bodies) == 9
     assert "3 given up" in result.stdout
     assert result.returncode == 1
@@ -114,11 +114,13 @@ def test_nobody_listening_is_counted_and_explained(run: Run) -> None:
     assert result.returncode == 1
 
 
-def test_the_key_of_the_default_project_is_used_and_not_shown(answering: Answering, run: Run, tmp_path: Path) -> None:
+def test_the_key_of_the_default_project_is_used_and_not_shown(
+    answering: Answering, run_here: Run, tmp_path: Path
+) -> None:
     config = tmp_path / "receiver.toml"
     config.write_text('[projects.a]\ncallback_keys = ["a key & more of it"]\n')
     answering.answers[:] = [(200, b'{"result":0}')]
-    result = run("simulate", "--count", "1", RECEIVER_CONFIG=str(config), PORT=str(answering.server_port))
+    result = run_here("simulate", "--count", "1", RECEIVER_CONFIG=str(config), PORT=str(answering.server_port))
     assert result.returncode == 0
     assert "more" not in result.stdout
 
@@ -136,17 +138,19 @@ def test_ctrl_c_ends_an_endless_run_with_its_summary(answering: Answering, start
 
 
 @pytest.mark.parametrize("host", ["::1", "::"])
-def test_a_service_on_ipv6_says_its_url_and_is_found_by_it(serve: Callable[..., Receiver], run: Run, host: str) -> None:
+def test_a_service_on_ipv6_says_its_url_and_is_found_by_it(
+    serve: Callable[..., Receiver], run_here: Run, host: str
+) -> None:
     listening = serve(wait=False, RECEIVER_HOST=host, RECEIVER_ALLOW_OPEN="1")
     eventually(lambda: f"http://[{host}]:{listening.port}" in listening.output, "it says where it listens")
-    result = run("simulate", "--count", "2", RECEIVER_HOST=host, PORT=str(listening.port), RECEIVER_ALLOW_OPEN="1")
+    result = run_here("simulate", "--count", "2", RECEIVER_HOST=host, PORT=str(listening.port), RECEIVER_ALLOW_OPEN="1")
     assert result.returncode == 0
 
 
 @pytest.mark.parametrize(
     "url", ["foo", "127.0.0.1:8080/sms/callback", "ftp://host/", "http://", "http://h:port/", "http://[::1"]
 )
-def test_a_url_that_is_none_is_told_with_its_form(run: Run, url: str) -> None:
-    result = run("simulate", "--url", url)
+def test_a_url_that_is_none_is_told_with_its_form(run_here: Run, url: str) -> None:
+    result = run_here("simulate", "--url", url)
     assert result.returncode == 2
     assert "http://127.0.0.1:8080/sms/callback" in " ".join(result.stderr.split())

@@ -37,39 +37,39 @@ def test_events_are_shown_as_lines_for_people(service: Receiver, run: Run) -> No
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_json_is_exactly_what_is_in_the_stream(service: Receiver, cli_redis: Redis, run: Run) -> None:
+def test_json_is_exactly_what_is_in_the_stream(service: Receiver, cli_redis: Redis, run_here: Run) -> None:
     _post(service, report(description="带 空格 and 'quotes'"))
     ((_, fields),) = cli_redis.xrange(SUCCESS)
-    assert run("tail", "--json", "--from-start", "-n1").stdout == fields["data"] + "\n"
+    assert run_here("tail", "--json", "--from-start", "-n1").stdout == fields["data"] + "\n"
 
 
-def test_events_of_several_streams_come_in_their_order(service: Receiver, run: Run) -> None:
+def test_events_of_several_streams_come_in_their_order(service: Receiver, run_here: Run) -> None:
     for number in range(3):
         _post(service, reply(f"r{number}"))
         _post(service, report(f"s{number}"))
-    lines = run("tail", "--from-start", "-n6").stdout.splitlines()
+    lines = run_here("tail", "--from-start", "-n6").stdout.splitlines()
     assert [line.split()[2] for line in lines] == ["reply", "delivered"] * 3
 
 
-def test_mask_hides_numbers_and_words_of_people(service: Receiver, run: Run) -> None:
+def test_mask_hides_numbers_and_words_of_people(service: Receiver, run_here: Run) -> None:
     _post(service, report(), reply("my secret"))
-    shown = run("tail", "--from-start", "-n2", "--mask").stdout
+    shown = run_here("tail", "--from-start", "-n2", "--mask").stdout
     assert "138****8000" in shown
     assert "13800138000" not in shown
     assert "my secret" not in shown
 
 
-def test_a_text_cannot_take_over_the_terminal(service: Receiver, run: Run) -> None:
+def test_a_text_cannot_take_over_the_terminal(service: Receiver, run_here: Run) -> None:
     _post(service, reply("\x1b]0;owned\x07 two\nlines \u202e"))
-    shown = run("tail", "--from-start", "-n1").stdout
+    shown = run_here("tail", "--from-start", "-n1").stdout
     assert shown.count("\n") == 1
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
 
 
-def test_types_and_quarantine_are_chosen(service: Receiver, run: Run) -> None:
+def test_types_and_quarantine_are_chosen(service: Receiver, run_here: Run) -> None:
     _post(service, report("good"), report("bad", mobile=None), reply())
-    assert "reply" in run("tail", "--from-start", "--type", "reply", "-n1").stdout
-    assert "mobile: Missing data" in run("tail", "--from-start", "--quarantine", "-n3").stdout
+    assert "reply" in run_here("tail", "--from-start", "--type", "reply", "-n1").stdout
+    assert "mobile: Missing data" in run_here("tail", "--from-start", "--quarantine", "-n3").stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
