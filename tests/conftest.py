@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
@@ -125,11 +126,25 @@ def receiver(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
     """Start ``receiver serve`` as a process of its own: ``serve(RECEIVER_LOG_LEVEL="debug")``."""
+    with starting(redis_url, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_all(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Receiver]]:
+    """Start one for all tests of a file: a start takes longer than most tests."""
+    with starting(valkey.url, tmp_path_factory.mktemp("shared")) as start:
+        yield start
+
+
+@contextmanager
+def starting(redis_url: str, folder: Path) -> Iterator[Callable[..., Receiver]]:
+    """Give a function that starts receivers, and stop them in the end."""
     started: list[Receiver] = []
 
     def start(*, wait: bool = True, **environ: str) -> Receiver:
         number = len(started)
-        started.append(Receiver(tmp_path / f"serve{number}", {"REDIS_URL": redis_url, **environ}, wait=wait))
+        started.append(Receiver(folder / f"serve{number}", {"REDIS_URL": redis_url, **environ}, wait=wait))
         return started[-1]
 
     yield start

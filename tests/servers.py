@@ -147,6 +147,11 @@ class Receiver(Child):
         """GET a path: status (0 when nobody answers) and body."""
         return self._ask(Request(self.url + path))  # noqa: S310 our own URL
 
+    def figure(self, name: str) -> float:
+        """Return one figure of ``/metrics``, 0 when there is none yet."""
+        lines = self.get("/metrics")[1].decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
     def post(self, body: bytes, path: str = "/sms/callback", **headers: str) -> tuple[int, Any]:
         """POST a callback: status (0 when nobody answers) and the decoded body."""
         status, answer = self._ask(Request(self.url + path, body, headers))  # noqa: S310 our own URL

@@ -255,13 +255,18 @@ def test_one_that_ends_at_once_is_tried_less_and_less_often(alone, tmp_path):
     assert process.stop() == 0
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["valkey.log", "appendonlydir"])
+@pytest.mark.parametrize(
+    ("workers", "number", "moment"),
+    [
+        ("1", signal.SIGTERM, "valkey.log"),
+        ("1", signal.SIGINT, "appendonlydir"),
+        ("1", signal.SIGHUP, "valkey.log"),
+        ("2", signal.SIGTERM, "appendonlydir"),
+        ("2", signal.SIGINT, "valkey.log"),
+    ],
+)
 def test_a_signal_that_comes_early_leaves_nothing_behind(alone, tmp_path, workers, number, moment):
     """Its Valkey runs already, or just not yet; the service does not."""
-    if workers != "1" and number is signal.SIGHUP:
-        pytest.skip("SIGHUP reloads where there are several workers")
     process = alone(wait=False, RECEIVER_WORKERS=workers)
     eventually((tmp_path / "alone/data/valkey" / moment).exists, "its Valkey is started", 20)
     process.signal(number)

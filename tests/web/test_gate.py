@@ -24,18 +24,18 @@ allowed_networks = ["127.0.0.1", "::1"]
 TOPIC = "urn:smn:local:{}:sms_success"
 
 
-@pytest.fixture
-def config(tmp_path):
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
     """Return the path of a configuration with keys and networks."""
-    path = tmp_path / "receiver.toml"
+    path = tmp_path_factory.mktemp("gated") / "receiver.toml"
     path.write_text(TOML, encoding="utf-8")
     return str(path)
 
 
-@pytest.fixture
-def gated(serve, config):
+@pytest.fixture(scope="module")
+def gated(serve_all, config):
     """Start a receiver behind a trusted proxy."""
-    return serve(RECEIVER_CONFIG=config, RECEIVER_TRUSTED_PROXIES="127.0.0.0/8, ::1, 10.0.0.0/8")
+    return serve_all(RECEIVER_CONFIG=config, RECEIVER_TRUSTED_PROXIES="127.0.0.0/8, ::1, 10.0.0.0/8")
 
 
 async def post(port, path, **headers):

@@ -50,12 +50,6 @@ def test_metrics_please_prometheus_own_linter(receiver, redis_url):
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
 
 
-def figure(process, name):
-    """Return one figure of the metrics, 0 when there is none yet."""
-    lines = process.get("/metrics")[1].decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-
 def test_metrics_count_what_happened(serve):
     """By outcome, event type and way of reading; duplicates apart."""
     names = {
@@ -71,11 +65,11 @@ def test_metrics_count_what_happened(serve):
         "receiver_duplicate_events_total": 1,
     }
     receiver = serve()  # of its own, and events of its own: others may still drain what tests before have left
-    before = {name: figure(receiver, name) for name in names}
+    before = {name: receiver.figure(name) for name in names}
     first = body([report("counted 1"), report("counted 2", report_status="FAIL")])
     for data in (first, body([report("counted 1")]), body([report("counted 3"), "counted"]), b"counted"):
         receiver.post(data)
-    assert {name: figure(receiver, name) - value for name, value in before.items()} == names
+    assert {name: receiver.figure(name) - value for name, value in before.items()} == names
 
 
 def test_what_callers_send_does_not_become_a_label(receiver, redis_url):
