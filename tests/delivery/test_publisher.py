@@ -25,7 +25,7 @@ def entries(*numbers, topic=ONE, size=0):
 async def publish(redis_url):
     """Return a function that writes entries with a publisher of its own connection."""
     client = connect(redis_url)
-    publisher = Publisher(client, 0.3, 86400)
+    publisher = Publisher(client, 2.0, 86400)  # half a second is not always enough on a busy machine
 
     async def write(batch):
         return await publisher.write(batch)
@@ -124,12 +124,12 @@ async def test_a_full_redis_takes_nothing(redis, publish):
 async def test_no_reply_in_time_is_not_taken_and_the_same_again_is_stored_once(redis, publish):
     """What Redis does after the time-out is recognised when it comes again."""
     await publish(entries(0))
-    await redis.execute_command("CLIENT PAUSE", 600, "WRITE")
+    await redis.execute_command("CLIENT PAUSE", 30_000, "WRITE")
     began = asyncio.get_running_loop().time()
     with pytest.raises(NotTakenError) as caught:
         await publish(entries(1, 2))
     assert caught.value.reason == "timeout"
-    assert asyncio.get_running_loop().time() - began < 0.5
+    assert asyncio.get_running_loop().time() - began < 4
     await redis.execute_command("CLIENT UNPAUSE")
     assert not await publish(entries(1, 2, 3))
     assert await stored(redis) == [0, 1, 2, 3]
@@ -137,7 +137,7 @@ async def test_no_reply_in_time_is_not_taken_and_the_same_again_is_stored_once(r
 
 async def test_a_reply_is_not_taken_for_that_of_the_next_batch(redis, publish):
     """After a time-out the connection is given up, with whatever is still on it."""
-    await redis.execute_command("CLIENT PAUSE", 400, "WRITE")
+    await redis.execute_command("CLIENT PAUSE", 30_000, "WRITE")
     with pytest.raises(NotTakenError):
         await publish(entries(1, topic=OTHER))
     await redis.execute_command("CLIENT UNPAUSE")
@@ -160,7 +160,7 @@ async def test_a_redis_that_was_killed_and_started_again_has_what_was_acknowledg
     """And does not take it twice."""
     server = own_valkey()
     client = connect(server.url)
-    publisher = Publisher(client, 0.3, 86400)
+    publisher = Publisher(client, 5.0, 86400)
     await publisher.write(entries(*range(100)))
     server.kill()
     with pytest.raises(NotTakenError):
@@ -177,7 +177,7 @@ async def test_a_redis_that_was_killed_and_started_again_has_what_was_acknowledg
 async def test_a_probe_is_a_write(redis, redis_url):
     """A Redis that only reads is not back yet."""
     client = connect(redis_url)
-    publisher = Publisher(client, 0.3, 86400)
+    publisher = Publisher(client, 5.0, 86400)
     await publisher.probe()
     await redis.config_set("min-replicas-to-write", 1)
     try:
