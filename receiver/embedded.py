@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from receiver.errors import EmbeddedError
@@ -176,7 +176,7 @@ class EmbeddedValkey:
                     raise EmbeddedError(f"the embedded Valkey ended at once. Its log says: {self._last_words()}")
                 try:
                     client.ping()
-                except (BusyLoadingError, RedisError):
+                except RedisError:  # it does not listen yet, or loads
                     time.sleep(0.02)
                 else:
                     return

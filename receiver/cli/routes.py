@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver import log
-from receiver.cli.connections import opened, routing_of, run
+from receiver.cli.connections import chosen_project, opened, routing_of, run
 from receiver.events import ROUTED
 from receiver.lookups.routes import RouteStore
 from receiver.settings import Settings, read_settings
@@ -29,10 +29,8 @@ Row = dict[str, str]
 def routes(wanted: str | None, *, as_json: bool) -> None:
     """Show which topic each event type goes to, and why."""
     settings = read_settings(os.environ)
-    if wanted is not None and settings.projects.get(wanted) is None:
-        there = ", ".join(project.id for project in settings.projects.values())
-        raise click.BadParameter(f"there is no project {wanted!r}; choose one of: {there}.", param_hint="--project")
-    rows = [row for row in run(_rows(settings)) if wanted in (None, row["project"])]
+    only = None if wanted is None else chosen_project(settings.projects, wanted).id
+    rows = [row for row in run(_rows(settings)) if only in (None, row["project"])]
     if as_json:
         for row in rows:
             click.echo(msgspec.json.encode(row))

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections import Counter
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,9 +27,10 @@ from receiver.cli.progress import bar
 from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.publisher import Publisher
 from receiver.delivery.readable import is_damage
-from receiver.delivery.salvage import Salvage
+from receiver.delivery.salvage import salvage
 from receiver.delivery.spool_file import free_file, lock_file
-from receiver.delivery.spool_status import FileStatus, files_set_aside, readable, spool_files, status
+from receiver.delivery.spool_folder import files_set_aside, spool_files
+from receiver.delivery.spool_status import FileStatus, readable, status
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
 
@@ -194,7 +196,7 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
 
 async def _drain_file(files: FileDrain, path: Path, max_bytes: int) -> list[str]:
     try:
-        spool_file = lock_file(path.parent, int(path.stem), max_bytes)
+        spool_file = lock_file(path, max_bytes)
         if spool_file is None:
             return [f"{path.name} is in use by a living process, which drains it itself."]
         with closing(spool_file):
@@ -219,14 +221,11 @@ async def _drain_open(files: FileDrain, spool_file: SpoolFile) -> list[str]:
 
 async def _salvage(files: FileDrain, path: Path, other: SpoolFile) -> list[str]:
     """Drain what can be read of a damaged file by way of another one."""
-    salvage = Salvage.begin(path, other.add)
-    if salvage is None:
+    salvaged = await salvage(path, asyncio.to_thread, other.add, partial(files.drain, other, parked=False))
+    if salvaged is None:
         return [f"{path.name} is in use by a living process, which salvages it itself."]
-    with closing(salvage):
-        while salvage.copying.step():
-            await files.drain(other, parked=False)
-        aside = salvage.set_aside()
-    copied, unreadable = salvage.copying.outcome.values()
+    aside, copying = salvaged
+    copied, unreadable = copying.copied, copying.source.unreadable
     told = f"{path.name} was damaged: {copied:,} events of it were copied, {unreadable:,} places did not read."
     advice = f"It is {aside.name} now: keep it, and see `receiver spool export`."
     return [f"{told} {advice}", *await _drain_open(files, other)]

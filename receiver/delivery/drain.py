@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 from receiver import metrics
 from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.readable import is_damage
-from receiver.delivery.salvage import Salvage
-from receiver.delivery.spool_file import file_of, lock_file, numbers
+from receiver.delivery.salvage import salvage
+from receiver.delivery.spool_file import lock_file
+from receiver.delivery.spool_folder import spool_files
 from receiver.errors import NotTakenError
 from receiver.tasks import end
 
@@ -47,7 +48,7 @@ class Drain:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._parked_at = 0.0
-        self._failing: set[int] = set()
+        self._failing: set[Path] = set()
 
     def start(self) -> None:
         """Begin to drain."""
@@ -85,14 +86,14 @@ class Drain:
         if parked:
             self._parked_at = now
         await self._drain_own(parked=parked)
-        for number in await self._spool.run(numbers, self._spool.folder):
+        for path in await self._spool.run(spool_files, self._spool.folder):
             try:
-                await self._drain_orphan(number, parked=parked)
-                self._failing.discard(number)
+                await self._drain_orphan(path, parked=parked)
+                self._failing.discard(path)
             except (OSError, sqlite3.Error) as error:  # one that cannot be read must not hold up the others
-                if number not in self._failing:
-                    self._failing.add(number)
-                    self._logger.error("spool.file_unreadable", file=f"{number:03d}.sqlite", error=str(error))  # noqa: TRY400 a disk fault needs no traceback
+                if path not in self._failing:
+                    self._failing.add(path)
+                    self._logger.error("spool.file_unreadable", file=path.name, error=str(error))  # noqa: TRY400 a disk fault needs no traceback
         self._progress.end()
 
     async def _drain_own(self, *, parked: bool = False) -> None:
@@ -104,10 +105,10 @@ class Drain:
             if own is self._spool.file:  # else it was left in the meantime, and closed
                 self._logger.error("spool.unreadable", error=str(error))  # noqa: TRY400 as above
 
-    async def _drain_orphan(self, number: int, *, parked: bool) -> None:
+    async def _drain_orphan(self, path: Path, *, parked: bool) -> None:
         """Drain a file that no living process holds."""
         try:
-            orphan = await self._spool.run(lock_file, self._spool.folder, number, self._spool.max_bytes)
+            orphan = await self._spool.run(lock_file, path, self._spool.max_bytes)
             if orphan is None:
                 return
             try:
@@ -117,20 +118,15 @@ class Drain:
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            await self._salvage(file_of(self._spool.folder, number))
+            await self._salvage(path)
 
     async def _salvage(self, path: Path) -> None:
         """Copy what can be read of a damaged file into our own, and set it aside."""
-        salvage = await self._spool.run(Salvage.begin, path, self._spool.add)
-        if salvage is None:
+        salvaged = await salvage(path, self._spool.run, self._spool.add, self._drain_own)
+        if salvaged is None:
             return
-        try:
-            while await self._spool.run(salvage.copying.step):
-                await self._drain_own()  # so that it has room for the next
-            aside = await self._spool.run(salvage.set_aside)
-        finally:
-            await self._spool.run(salvage.close)
-        self._logger.error("spool.set_aside", file=aside.name, **salvage.copying.outcome, advice=_ADVICE)
+        aside, copying = salvaged
+        self._logger.error("spool.set_aside", file=aside.name, **copying.outcome, advice=_ADVICE)
         self.wake()
 
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:

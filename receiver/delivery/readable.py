@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from receiver.delivery.spool_folder import parts
 from receiver.events import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 #: The columns of an entry as bytes, whatever damage has made of them: Python's sqlite3 fails at text that is none.
 COLUMNS: Final = "CAST(topic AS BLOB), CAST(id AS BLOB), CAST(data AS BLOB)"
@@ -41,6 +43,13 @@ class DamagedError(sqlite3.DatabaseError):
 def is_damage(error: Exception) -> bool:
     """Tell whether an error means that its file is damaged, and will be the next time, too."""
     return _primary_code(error) in _DAMAGE
+
+
+def refuse_emptied(path: Path) -> None:
+    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard the log beside it."""
+    file, log, _ = parts(path)
+    if file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0:
+        raise DamagedError("the file is empty, and its log is not")
 
 
 def _primary_code(error: Exception) -> int:

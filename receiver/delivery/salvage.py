@@ -11,14 +11,15 @@ import sqlite3
 import time
 from contextlib import closing
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from receiver.delivery.copying import Copying
-from receiver.delivery.readable import Readable, is_damage
-from receiver.delivery.spool_file import first_page, lock, parts, refuse_emptied
+from receiver.delivery.readable import Readable, is_damage, refuse_emptied
+from receiver.delivery.spool_file import PAGE, SCHEMA
+from receiver.delivery.spool_folder import lock, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from io import TextIOWrapper
     from pathlib import Path
     from typing import Self
@@ -35,7 +36,7 @@ class Salvage:
         self._lock = held
         if _begins_damaged(path):
             with path.open("r+b") as file:
-                file.write(first_page())
+                file.write(_first_page())
         self._database = sqlite3.connect(path, check_same_thread=False, timeout=1)
         self.copying = Copying(Readable(self._database), add)
 
@@ -71,6 +72,41 @@ class Salvage:
         """Let others have the number."""
         self._database.close()
         self._lock.close()
+
+
+async def salvage(
+    path: Path,
+    run: Callable[..., Awaitable[Any]],
+    add: Callable[[list[Entry]], None],
+    make_room: Callable[[], Awaitable[object]],
+) -> tuple[Path, Copying] | None:
+    """Salvage a file: return its name from now on, and what was copied; None if another process does it, or has.
+
+    ``run`` does blocking work in a thread; ``make_room`` drains what was copied before there is more. Raises OSError
+    and sqlite3.Error.
+    """
+    way_out = await run(Salvage.begin, path, add)
+    if way_out is None:
+        return None
+    try:
+        while await run(way_out.copying.step):
+            await make_room()
+        return await run(way_out.set_aside), way_out.copying
+    finally:
+        await run(way_out.close)
+
+
+def _first_page() -> bytes:
+    """Return what each spool file begins with: SQLite's header and the schema (https://www.sqlite.org/fileformat.html).
+
+    The size stands for unknown, so that the file's own counts, and the list of unused pages is empty: it is to be read.
+    """
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(f"PRAGMA page_size = {PAGE}; {SCHEMA}")
+        page = bytearray(database.serialize()[:PAGE])
+    page[18:20] = b"\2\2"  # read and written with a write-ahead log
+    page[28:32] = bytes(4)
+    return bytes(page)
 
 
 def _begins_damaged(path: Path) -> bool:

@@ -1,20 +1,19 @@
 """One file of the spool: entries in SQLite, in the order in which they were added. Blocking: use it in a thread.
 
 WAL mode with ``synchronous=FULL``: a commit that has returned is on the disk
-(https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous). Whoever uses a file holds a
-lock on it; a file whose lock is free belongs to nobody any more, and whoever finds it drains it.
+(https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.delivery.identity import Identity, MovedError, is_open_at
-from receiver.delivery.readable import COLUMNS, DamagedError, Readable, entry_of, is_damage
+from receiver.delivery.readable import COLUMNS, DamagedError, Readable, entry_of, is_damage, refuse_emptied
+from receiver.delivery.spool_folder import file_of, lock, lock_of, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +27,7 @@ PAGE: Final = 4096
 _MOST_FILES: Final = 256
 #: Bytes of the entries that are read at a time, unless one alone has more.
 _MOST_BYTES: Final = 8 << 20
-_SCHEMA: Final = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, topic TEXT, id BLOB, data BLOB);
 CREATE TABLE IF NOT EXISTS parked (seq INTEGER PRIMARY KEY, topic TEXT, id BLOB, data BLOB);
 CREATE TABLE IF NOT EXISTS probe (one INTEGER PRIMARY KEY, times INTEGER);
@@ -180,7 +179,7 @@ class SpoolFile:
         refuse_emptied(self.path)
         # Two connections: what is added must be on the disk; what was drained may come back, since it adds nothing.
         self._adding = self._connect("FULL")
-        self._adding.executescript(_SCHEMA)
+        self._adding.executescript(SCHEMA)
         self._draining = self._connect("NORMAL")
         self._identity = Identity.of(parts(self.path))
         self.opened = True
@@ -221,58 +220,8 @@ def _row(entry: Entry) -> tuple[str, bytes, bytes]:
     return entry.topic, entry.id, entry.data
 
 
-def file_of(folder: Path, number: int) -> Path:
-    """Return the path of a spool file."""
-    return folder / f"{number:03d}.sqlite"
-
-
-def lock_of(path: Path) -> Path:
-    """Return the path of a spool file's lock."""
-    return path.with_suffix(".lock")
-
-
-def parts(path: Path) -> list[Path]:
-    """Return what a file consists of, in the order to remove it: SQLite discards a log without its file."""
-    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
-
-
-def first_page() -> bytes:
-    """Return what each spool file begins with: SQLite's header and the schema (https://www.sqlite.org/fileformat.html).
-
-    The size stands for unknown, so that the file's own counts, and the list of unused pages is empty: it is to be read.
-    """
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.executescript(f"PRAGMA page_size = {PAGE}; {_SCHEMA}")
-        page = bytearray(database.serialize()[:PAGE])
-    page[18:20] = b"\2\2"  # read and written with a write-ahead log
-    page[28:32] = bytes(4)
-    return bytes(page)
-
-
-def refuse_emptied(path: Path) -> None:
-    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard the log beside it."""
-    file, log, _ = parts(path)
-    if file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0:
-        raise DamagedError("the file is empty, and its log is not")
-
-
-def lock(path: Path) -> TextIOWrapper | None:
-    """Lock a spool file if no living process holds it. Closing the lock frees it. Raises OSError."""
-    held = lock_of(path).open("w")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.close()
-        return None
-    if not is_open_at(lock_of(path), held.fileno()):  # removed in between: the next one would lock another
-        held.close()
-        return None
-    return held
-
-
-def lock_file(folder: Path, number: int, max_bytes: int) -> SpoolFile | None:
-    """Open the spool file of this number if no living process holds it. Raises OSError and sqlite3.Error."""
-    path = file_of(folder, number)
+def lock_file(path: Path, max_bytes: int) -> SpoolFile | None:
+    """Open a spool file if no living process holds it. Raises OSError and sqlite3.Error."""
     held = lock(path)
     if held is None:
         return None
@@ -288,11 +237,11 @@ def free_file(folder: Path, max_bytes: int, but: Path | None = None) -> SpoolFil
 
     ``but``: not this one if it is there. One that has lost its log alone would be damaged by another log.
     """
-    for number in range(_MOST_FILES):
-        if file_of(folder, number) == but and but.exists():
+    for path in (file_of(folder, number) for number in range(_MOST_FILES)):
+        if path == but and path.exists():
             continue
         try:
-            spool_file = lock_file(folder, number, max_bytes)
+            spool_file = lock_file(path, max_bytes)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 continue  # the drain sees to it
@@ -300,8 +249,3 @@ def free_file(folder: Path, max_bytes: int, but: Path | None = None) -> SpoolFil
         if spool_file is not None:
             return spool_file
     raise OSError(f"more than {_MOST_FILES} processes use {folder}")
-
-
-def numbers(folder: Path) -> list[int]:
-    """Return the numbers of the spool files that there are. Files of other names are nothing to us."""
-    return sorted(int(path.stem) for path in folder.glob("[0-9][0-9][0-9].sqlite"))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from receiver.delivery.readable import Readable
-from receiver.delivery.spool_file import refuse_emptied
+from receiver.delivery.readable import Readable, refuse_emptied
+from receiver.delivery.spool_folder import files_set_aside, in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,28 +38,6 @@ class FileStatus(NamedTuple):
     topics: dict[str, int]
     problem: str | None = None
     set_aside: bool = False
-
-
-def spool_files(folder: Path) -> list[Path]:
-    """Return the spool's files, in the order of their numbers."""
-    return sorted(folder.glob("[0-9][0-9][0-9].sqlite"))
-
-
-def files_set_aside(folder: Path) -> list[Path]:
-    """Return the damaged files that were set aside, in the order of their numbers and times."""
-    return sorted(folder.glob("[0-9][0-9][0-9].damaged-*.sqlite"))
-
-
-def in_use(path: Path) -> bool:
-    """Tell whether a living process holds a file."""
-    try:
-        with path.with_suffix(".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
 
 
 def status(path: Path) -> FileStatus:

@@ -13,6 +13,7 @@ from messages import FAIL, SUCCESS, report
 from servers import free_port
 
 from receiver.delivery.spool_file import SpoolFile, lock_file
+from receiver.delivery.spool_folder import file_of
 from receiver.events import Entry, Event, EventType, Sealer
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _entries(topic: str, *sids: str) -> list[Entry]:
 
 def _file(folder: Path, number: int) -> SpoolFile:
     folder.mkdir(parents=True, exist_ok=True)
-    spool_file = lock_file(folder, number, 1 << 30)
+    spool_file = lock_file(file_of(folder, number), 1 << 30)
     assert spool_file is not None
     return spool_file
 

@@ -7,7 +7,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from receiver.delivery.spool_file import PAGE, file_of, lock_file
+from receiver.delivery.spool_file import PAGE, lock_file
+from receiver.delivery.spool_folder import file_of
 from receiver.events import Entry
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def number_of(data: bytes) -> int:
 def filled(folder: Path, number: int, numbers: range) -> Path:
     """Make a file of nobody's with events."""
     folder.mkdir(exist_ok=True)
-    orphan = lock_file(folder, number, MOST)
+    orphan = lock_file(file_of(folder, number), MOST)
     orphan.add(entries(*numbers))
     orphan.close()
     return file_of(folder, number)

@@ -18,7 +18,8 @@ from receiver.delivery.drain import Drain
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.salvage import Salvage
 from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import PAGE, file_of, lock_file, parts
+from receiver.delivery.spool_file import PAGE, lock_file
+from receiver.delivery.spool_folder import file_of, parts
 from receiver.delivery.spool_status import files_set_aside
 from receiver.errors import NotTakenError
 
@@ -139,7 +140,7 @@ async def test_a_file_whose_beginning_is_destroyed_is_published_whole(spool, dra
 async def test_what_stands_in_the_log_alone_is_published_though_the_file_was_emptied(spool, drain, redis, folder):
     """SQLite discards a log beside an empty file. Its process was killed: nothing was copied out of the log."""
     await spool.open()
-    living = lock_file(folder, 1, MOST)
+    living = lock_file(file_of(folder, 1), MOST)
     living.add(entries(1, 2, 3))
     killed = file_of(folder, 2)
     for part, copy in list(zip(parts(living.path), parts(killed), strict=True))[:2]:
@@ -249,7 +250,7 @@ async def test_a_process_starts_on_a_file_that_is_damaged_at_its_end(spool, drai
 
 async def test_events_put_aside_are_salvaged_as_well(spool, drain, redis, folder):
     await spool.open()
-    orphan = lock_file(folder, 1, MOST)
+    orphan = lock_file(file_of(folder, 1), MOST)
     orphan.add(entries(*MANY))
     orphan.park(orphan.oldest(500))
     orphan.close()
@@ -296,7 +297,7 @@ def test_a_file_is_set_aside_with_its_log(folder):
     """Somebody who looks at it keeps SQLite from putting the log's events into the file."""
     orphan = filled(folder, 0, range(1, 10))
     with closing(sqlite3.connect(orphan)) as reader:
-        other = lock_file(folder, 0, MOST)
+        other = lock_file(file_of(folder, 0), MOST)
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM entries").fetchone()
         other.add(entries(10))

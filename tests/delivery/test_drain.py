@@ -15,6 +15,7 @@ from receiver.delivery.file_drain import BATCH
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import lock_file
+from receiver.delivery.spool_folder import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
 
@@ -110,7 +111,7 @@ async def test_what_redis_has_already_is_not_added_again(spool, drain, publisher
 
 async def test_the_spool_of_a_process_that_is_gone_is_drained_too(spool, drain, redis):
     """Its file's lock is free. That of a living process is left alone."""
-    gone, living = lock_file(spool.folder, 1, MOST), lock_file(spool.folder, 2, MOST)
+    gone, living = lock_file(file_of(spool.folder, 1), MOST), lock_file(file_of(spool.folder, 2), MOST)
     gone.add(entries(1, 2))
     living.add(entries(3))
     gone.close()
@@ -123,7 +124,7 @@ async def test_the_spool_of_a_process_that_is_gone_is_drained_too(spool, drain, 
 
 
 async def _free(folder, number):
-    spool_file = lock_file(folder, number, MOST)
+    spool_file = lock_file(file_of(folder, number), MOST)
     if spool_file is not None:
         count = spool_file.count()
         spool_file.close()
@@ -222,7 +223,7 @@ async def _tripped(drain):
 async def test_a_spool_file_that_cannot_be_read_does_not_hold_up_the_others(spool, drain, redis):
     """One of three orphans is damaged: the other two are drained."""
     for number in (1, 2, 3):
-        orphan = lock_file(spool.folder, number, MOST)
+        orphan = lock_file(file_of(spool.folder, number), MOST)
         orphan.add(entries(number))
         orphan.close()
     (spool.folder / "002.sqlite").write_bytes(b"no database at all" * 500)
@@ -249,7 +250,7 @@ async def test_a_foreign_file_in_the_folder_is_left_alone(spool, drain, redis):
 
 async def test_a_parked_event_of_a_process_that_is_gone_is_tried_again_too(spool, drain, redis):
     """Its topic may take it by now."""
-    orphan = lock_file(spool.folder, 1, MOST)
+    orphan = lock_file(file_of(spool.folder, 1), MOST)
     orphan.add(entries(1))
     orphan.park(orphan.oldest(10))
     orphan.close()

@@ -8,6 +8,7 @@ import pytest
 
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import lock_file
+from receiver.delivery.spool_folder import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
 
@@ -23,7 +24,7 @@ def kept(folder):
     """Return the numbers that are on the disk for whoever comes next, in all files of a folder."""
     found = []
     for path in sorted(folder.glob("[0-9][0-9][0-9].sqlite")):
-        taken = lock_file(folder, int(path.stem), MOST)
+        taken = lock_file(path, MOST)
         found += [int(one.entry.data) for one in taken.oldest(100_000)]
         taken.close()
     return sorted(set(found))  # what is there twice is published once
@@ -140,7 +141,7 @@ async def test_two_processes_of_a_folder_that_was_removed_have_two_files_again(s
     assert await second.probe()
     assert await spool.probe()
     assert {spool.file.path.name, second.file.path.name} == {"000.sqlite", "001.sqlite"}
-    assert [lock_file(spool.folder, number, MOST) for number in (0, 1)] == [None, None]
+    assert [lock_file(file_of(spool.folder, number), MOST) for number in (0, 1)] == [None, None]
     await second.close()
     await spool.close()
     assert kept(spool.folder) == [1, 2, 3, 4, 5, 7]
@@ -149,7 +150,7 @@ async def test_two_processes_of_a_folder_that_was_removed_have_two_files_again(s
 async def test_a_file_of_another_process_in_its_place_is_left_alone(spool):
     """Giving back the disk space of an emptied file must not remove one that is not ours."""
     _renamed(spool.folder)
-    other = lock_file(spool.folder, 0, MOST)
+    other = lock_file(file_of(spool.folder, 0), MOST)
     other.add(entries(8))
     assert await spool.probe()
     assert spool.file.path.name == "001.sqlite"

@@ -9,6 +9,7 @@ import pytest
 
 from receiver.delivery.spool import Spool
 from receiver.delivery.spool_file import lock_file
+from receiver.delivery.spool_folder import file_of
 from receiver.errors import NotTakenError, SettingsError
 from receiver.events import Entry
 
@@ -74,12 +75,12 @@ async def test_two_processes_have_two_files(spool):
     second = Spool(spool.folder, MOST)
     await second.open()
     assert second.file.path != spool.file.path
-    assert lock_file(spool.folder, 1, MOST) is None
+    assert lock_file(file_of(spool.folder, 1), MOST) is None
     await second.close()
-    assert lock_file(spool.folder, 0, MOST) is None
-    taken = lock_file(spool.folder, 1, MOST)
+    assert lock_file(file_of(spool.folder, 0), MOST) is None
+    taken = lock_file(file_of(spool.folder, 1), MOST)
     assert taken.path == second.file.path
-    assert lock_file(spool.folder, 1, MOST) is None
+    assert lock_file(file_of(spool.folder, 1), MOST) is None
     taken.close()
 
 
