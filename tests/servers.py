@@ -157,6 +157,10 @@ class Receiver(Child):
         status, answer = self._ask(Request(self.url + path, body, headers))  # noqa: S310 our own URL
         return status, json.loads(answer) if answer else None
 
+    def put(self, path: str, body: bytes) -> int:
+        """PUT a body: status (0 when nobody answers)."""
+        return self._ask(Request(self.url + path, body, method="PUT"))[0]  # noqa: S310 our own URL
+
     def _ask(self, request: Request) -> tuple[int, bytes]:
         try:
             with urlopen(request, timeout=10) as response:  # noqa: S310 our own URL

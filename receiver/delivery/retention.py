@@ -9,7 +9,6 @@ is said, and holds up no other.
 from __future__ import annotations
 
 import asyncio
-import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -60,7 +59,7 @@ class Retention:
         ``pause``: seconds between rounds.
         """
         self._topics = topics
-        self._retention = retention
+        self._retention_ms = int(retention * 1000)
         self._most = most_entries
         self._logger = logger
         self._pause = pause
@@ -121,9 +120,8 @@ class Retention:
 
     async def _trim_topic(self, topic: str) -> None:
         while True:
-            keep_from = int((time.time() - self._retention) * 1000)
             async with asyncio.timeout(_PATIENCE):
-                arguments: list[Any] = [max(0, keep_from), self._most, _STEP, self._me, _LEASE_MS]
+                arguments: list[Any] = [self._retention_ms, self._most, _STEP, self._me, _LEASE_MS]
                 aged, unread = await self._trim(keys=[topic], args=arguments)
             metrics.count_trimmed(topic, aged, unread)
             if unread:

@@ -6,7 +6,6 @@ label of a figure.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -74,4 +73,5 @@ class StreamGroups:
             oldest = unread[0][0] if unread else None
         if oldest is None:
             return 0.0
-        return max(0.0, time.time() - int(bytes(oldest).partition(b"-")[0]) / 1000)
+        seconds, microseconds = await self._client.time()  # our clock may be days off, and Redis' has made the id
+        return max(0.0, seconds + microseconds / 1e6 - int(bytes(oldest).partition(b"-")[0]) / 1000)

@@ -1,15 +1,16 @@
 -- Trims a topic's stream by age, but never past what a consumer group still needs; at the hard cap all the same.
 --
 -- KEYS[1]  the topic
--- ARGV     the first millisecond to keep, the most entries, the most entries to remove in this call; who calls, and the
---          milliseconds for which nobody else then trims this topic
+-- ARGV     the milliseconds for which entries are kept, the most entries, the most entries to remove in this call; who
+--          calls, and the milliseconds for which nobody else then trims this topic
 -- returns  how many entries were removed because of their age, and how many at the cap although a group needed them
 --          (0 of the second kind that groups had acknowledged: those go first); 0 and 0 when it is another's turn
 --
+-- Redis' own clock tells the age: it has made the ids of the entries, and the clock of a receiver may be days off.
 -- The name of the lease holds the topic in braces, which puts it into the slot of the stream.
 
 local topic, lease = KEYS[1], '{' .. KEYS[1] .. '}:trimmer'
-local keep_from, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local retention, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local me, lease_ms = ARGV[4], ARGV[5]
 if redis.call('EXISTS', topic) == 0 then
   return {0, 0}
@@ -56,7 +57,8 @@ for _, fields in ipairs(groups) do
   end
 end
 
-local from = {keep_from, 0}
+local now = redis.call('TIME')
+local from = {math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - retention), 0}
 if needed and earlier(needed, from) then
   from = needed
 end

@@ -18,8 +18,8 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
 Mobile = Annotated[str, Meta(max_length=64)]  # its length is one byte in the index
 Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # no text is that long; what 64 bits do not hold, no record holds
 Instant = Annotated[datetime, Meta(tz=True)]
-#: How far ahead of its receipt a status may have come: a day covers every mistaken zone and most wrong clocks.
-_MOST_AHEAD: Final = timedelta(days=1)
+#: How far ahead of its entry a status may have come: a day covers every mistaken zone and most wrong clocks.
+_MOST_AHEAD_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
 
 
 class _Data(Struct):
@@ -40,14 +40,12 @@ class _Success(Struct, tag_field="type", tag=EventType.SUCCESS.value):
     source: str
     time: Instant
     data: _Data
-    receivedtime: Instant | None = None
 
 
 class _Fail(Struct, tag_field="type", tag=EventType.FAIL.value):
     source: str
     time: Instant
     data: _Data
-    receivedtime: Instant | None = None
 
 
 class _Reply(Struct, tag_field="type", tag=EventType.REPLY.value):
@@ -65,7 +63,7 @@ class UndecodableError(Exception):
     """An entry that is none of our events, or lacks what an index needs. Trying again does not help."""
 
 
-def status_of(fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
+def status_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
     """Return project and status event of a stream entry, None if it is a reply or a rejected event.
 
     Raises ``UndecodableError`` for anything else.
@@ -80,15 +78,15 @@ def status_of(fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
     _, _, project_id = event.source.rpartition("/")
     if not project_id:
         raise UndecodableError(f"no project in source {event.source!r}")
-    return project_id, _status(event)
+    return project_id, _status(event, int(entry_id.partition(b"-")[0]))
 
 
-def _status(event: _Success | _Fail) -> Status:
+def _status(event: _Success | _Fail, added_ms: int) -> Status:
     data = event.data
     return Status(
         data.message_id,
         1 if type(event) is _Success else 2,
-        _milliseconds(_when(event)),
+        _when(event, added_ms),
         data.status_desc or None,
         data.sign_id or None,
         data.fee_num,
@@ -99,10 +97,13 @@ def _status(event: _Success | _Fail) -> Status:
     )
 
 
-def _when(event: _Success | _Fail) -> datetime:
-    """Return when the status came. One from the future would never expire, and win over every true one."""
-    told, received = event.data.deliver_time or event.time, event.receivedtime
-    return received if received is not None and told - received > _MOST_AHEAD else told
+def _when(event: _Success | _Fail, added_ms: int) -> int:
+    """Return when the status came. One from the future would never expire, and win over every true one.
+
+    What is the future, the id of the entry tells: it was made by Redis' clock, ``receivedtime`` by that of a receiver.
+    """
+    told = _milliseconds(event.data.deliver_time or event.time)
+    return added_ms if told - added_ms > _MOST_AHEAD_MS else told
 
 
 def _milliseconds(instant: datetime) -> int:

@@ -1,8 +1,9 @@
--- Forgets reports older than ARGV[1] (ms), at most ARGV[2] of them, of some ARGV[4] signatures from the cursor ARGV[3]
+-- Forgets reports older than ARGV[1] ms, at most ARGV[2] of them, of some ARGV[4] signatures from the cursor ARGV[3]
 -- on, and drops the signatures that have no reports left. Returns how many reports it forgot, and the cursor to go on
 -- from: "0" after the last signature.
 
-local BEFORE, MOST, CURSOR = '(' .. ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local BEFORE = string.format('(%.0f', now() - tonumber(ARGV[1]))
+local MOST, CURSOR = tonumber(ARGV[2]), ARGV[3]
 local STATUSES = {0, 1, 2}
 local left = MOST
 

@@ -1,9 +1,10 @@
 -- One page of reports, newest first, equal times by message_id downwards. No-write.
 -- ARGV: start, end (ms, inclusive), offset, limit, statuses ("012"), mobile or '', message_id or '',
--- sign_id, '1' if reports without a signature of their own belong to it.
+-- sign_id, '1' if reports without a signature of their own belong to it, and for how many ms reports are kept:
+-- older ones are not found, although their memory may not be free yet.
 -- Returns id, record, id, record, ...
 
-local START, END = ARGV[1], ARGV[2]
+local START, END = string.format('%.0f', math.max(tonumber(ARGV[1]), now() - tonumber(ARGV[10]))), ARGV[2]
 local OFFSET, LIMIT = tonumber(ARGV[3]), tonumber(ARGV[4])
 local STATUSES, PHONE, ID, SIGN_ID, WITH_DEFAULT = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 

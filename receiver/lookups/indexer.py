@@ -132,9 +132,9 @@ class Indexer:
     def _statuses(self, entries: Iterable[Entry]) -> dict[str, list[Status]]:
         """Return the status events by project, and count what is none."""
         found = defaultdict(list)
-        for _, fields in entries:
+        for entry_id, fields in entries:
             try:
-                event = status_of(fields)
+                event = status_of(entry_id, fields)
             except UndecodableError:
                 self.undecodable += 1
                 continue

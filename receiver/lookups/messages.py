@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from time import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -94,8 +93,7 @@ class Messages:
         outcomes: list[bool | Refused] = []
         for start in range(0, len(messages), _CHUNK):
             rows = [_row(message) for message in messages[start : start + _CHUNK]]
-            now = int(time() * 1000)
-            arguments = (msgspec.msgpack.encode(rows), now, TEXT_KEPT_MS)
+            arguments = (msgspec.msgpack.encode(rows), TEXT_KEPT_MS)
             outcomes += map(_OUTCOMES.__getitem__, await self._register([project_key(project_id)], arguments))
         return outcomes
 

@@ -51,9 +51,9 @@ async def _page(redis: Redis, topic: str, start: bytes, last: bytes) -> list[Ent
 
 async def _apply(reports: Reports, page: Iterable[Entry]) -> int:
     found: dict[str, list[Status]] = defaultdict(list)
-    for _, fields in page:
+    for entry_id, fields in page:
         try:
-            event = status_of(fields)
+            event = status_of(entry_id, fields)
         except UndecodableError:
             continue  # the indexer has counted it
         if event is not None:

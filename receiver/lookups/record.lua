@@ -10,6 +10,12 @@ local PROJECT = KEYS[1]
 local OWNED, STATUS, DELIVER, DESC, SIGN, FEE, EXTEND, SUBMIT, NATION, MOBILE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local ARRAY_OF_TEN = '\154'
 
+-- Redis' clock, in milliseconds: that of the caller may be days off, and those of several callers differ.
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 -- Byte by byte, as sorted sets do it: Lua's own "<" follows the locale of the server.
 local function order(a, b)
     if a == b then

@@ -1,10 +1,10 @@
 -- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile, count},
--- times in ms, count the fee as the text has it; ARGV[2]: now; ARGV[3]: how long the text is kept. Returns for each
+-- times in ms, count the fee as the text has it; ARGV[2]: how long the text is kept, in ms. Returns for each
 -- 1 if it was not known as registered before, 0 if it was, and -1 if it is refused because its signature would be one
 -- too many. What a registration leaves out keeps its value; a fee that was never told is counted, and submit_time is
 -- then the time of the first registration.
 
-local NOW, KEEP = tonumber(ARGV[2]), tonumber(ARGV[3])
+local NOW, KEEP = now(), tonumber(ARGV[2])
 local TEXT, SENT = 2, {3, 4, 5, 6, 7, 8}
 local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT, [7] = NATION, [8] = MOBILE}
 -- Bits of OWNED that stand for no field: it has been registered; its fee was told, not counted.

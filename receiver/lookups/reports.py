@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -127,8 +126,7 @@ class Reports:
 
         Reports without a signature of their own have ``default_sign_id``: the project's, as it is now.
         """
-        oldest = int(time() * 1000) - self._retention_ms
-        start, end = max(query.start_ms, oldest, 0), min(query.end_ms, LATEST)
+        start, end = max(query.start_ms, 0), min(query.end_ms, LATEST)
         if start > end or "" in {query.mobile, query.message_id}:
             return []
         arguments: list[str | int] = [
@@ -141,6 +139,7 @@ class Reports:
             query.message_id or "",
             query.sign_id or "",
             int((query.sign_id or None) == (default_sign_id or None)),
+            self._retention_ms,
         ]
         flat: list[bytes] = await self._find([project_key(project_id)], arguments)
         sign_id = query.sign_id or None
@@ -152,16 +151,16 @@ class Reports:
         Call it every few seconds, and at once again while it returns ``most``. No single step blocks Redis
         for more than some milliseconds, however many signatures there are.
         """
-        before, removed = int(time() * 1000) - self._retention_ms, 0
+        removed = 0
         for project_id in await self._tenants.all():
             if removed < most:
-                removed += await self._expire_some(project_id, before, most - removed)
+                removed += await self._expire_some(project_id, most - removed)
         return removed
 
-    async def _expire_some(self, project_id: str, before: int, most: int) -> int:
+    async def _expire_some(self, project_id: str, most: int) -> int:
         cursor, removed = self._cursors.get(project_id, _FIRST), 0
         for _ in range(_CALLS):
-            arguments = (before, _CHUNK, cursor, _SIGNS)
+            arguments = (self._retention_ms, _CHUNK, cursor, _SIGNS)
             forgotten, cursor = await self._expire([project_key(project_id)], arguments)
             removed += forgotten
             if removed >= most or (cursor == _FIRST and forgotten < _CHUNK):

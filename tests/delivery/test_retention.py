@@ -44,8 +44,7 @@ async def trim(
     redis: Redis, keep_hours: float, most: int = 10**9, limit: int = 10**6, lease: tuple[str, int] = ("me", 10_000)
 ) -> list[int]:
     """Run the script once, as Redis runs it."""
-    keep_from = int((time.time() - keep_hours * HOUR) * MILLISECOND)
-    result: list[int] = await redis.eval(SCRIPT, 1, TOPIC, keep_from, most, limit, *lease)
+    result: list[int] = await redis.eval(SCRIPT, 1, TOPIC, int(keep_hours * HOUR * MILLISECOND), most, limit, *lease)
     return result
 
 
@@ -95,6 +94,13 @@ async def test_entries_past_the_age_go_when_nobody_reads(redis: Redis) -> None:
     removed, unread = await trim(redis, keep_hours=2)
     assert (unread, await redis.xlen(TOPIC)) == (0, 600 - removed)
     assert 400 - NODE < removed <= 400
+
+
+async def test_an_age_beyond_the_beginning_of_time_trims_nothing(redis: Redis) -> None:
+    await redis.xadd(TOPIC, {"data": "x"}, id="1-1")
+    for _ in range(2 * NODE):
+        await redis.xadd(TOPIC, {"data": "x"})
+    assert await trim(redis, keep_hours=10**6) == [0, 0]
 
 
 async def test_an_entry_that_a_group_has_not_read_stays_whatever_its_age(redis: Redis) -> None:
