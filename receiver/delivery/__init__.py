@@ -44,13 +44,16 @@ class Delivery:
         patience = max(_DRAIN_TIMEOUT, settings.publish_timeout)
         self._drainers = [Publisher(self._client, patience, settings.dedupe_window) for _ in range(_DRAINERS)]
         self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
+        self._publishers = (self._publisher, *self._drainers, self._prober)
         self._redis = GroupCommit(self._publisher.write)
         self.breaker = Breaker(self._prober.probe, self._changed, logger)
         self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
         self._disk = GroupCommit(self.spool.write)
         self._drain = Drain(self.spool, self._drainers, self.breaker, logger)
+        # Connections of its own: one that only read may lead to a Redis of before, and a publisher must not get it.
+        self._tending = connect(redis_url)
         self._retention = Retention(
-            self._client, lambda: routing.topics(groups), settings.retention, settings.max_entries, logger
+            self._tending, lambda: routing.topics(groups), settings.retention, settings.max_entries, logger
         )
         self._healing: asyncio.Task[None] | None = None
 
@@ -76,9 +79,10 @@ class Delivery:
         await self._retention.close()
         await self._drain.close()
         await self.breaker.close()
-        for publisher in (self._publisher, *self._drainers, self._prober):
+        for publisher in self._publishers:
             await publisher.close()
         await self._client.aclose()
+        await self._tending.aclose()
         await self.spool.close()
 
     async def keep(self, entries: list[Entry], size: int) -> None:
@@ -116,6 +120,9 @@ class Delivery:
             metrics.ROUTE.labels(route).set(route == self.route)
         if self.breaker.closed:
             self._drain.wake()
+        else:
+            for publisher in self._publishers:
+                publisher.renew()
 
     async def _heal(self) -> None:
         """Find out when the file has left its folder, and when a disk that took no writes takes them again."""

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from receiver import metrics
+from receiver.delivery.connection import renew_refused
 from receiver.errors import NotTakenError
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ _OF_A_TOPIC: Final = (
 
 def connect(url: str) -> Redis:
     """Return a client that never repeats a command by itself. Nothing is sent yet."""
-    return Redis.from_url(
-        url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,
-        socket_connect_timeout=5,
-        decode_responses=False,
+    return renew_refused(
+        Redis.from_url(
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=5,
+            decode_responses=False,
+        )
     )
 
 
@@ -111,6 +114,11 @@ class Publisher:
         except Exception as error:  # as in write
             raise await self._not_taken(_reason(error), str(error)) from error
 
+    def renew(self) -> None:
+        """Connect anew for the next batch: where Redis was away, its name may lead to another one by now."""
+        if self._connection is not None:
+            self._connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+
     async def close(self) -> None:
         """Close the connection."""
         await self._drop()
@@ -136,6 +144,8 @@ class Publisher:
         return replies
 
     async def _connected(self) -> AbstractConnection:
+        if self._connection is not None and self._connection.should_reconnect():  # type: ignore[no-untyped-call]
+            await self._drop()
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         return self._connection

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from receiver import metrics
+from receiver.delivery.connection import concerns_whole_redis
 from receiver.delivery.figures import Figures
 from receiver.delivery.stream_groups import StreamGroups
 from receiver.tasks import end
@@ -37,7 +38,6 @@ _LEASE_MS: Final = 10_000
 _STEP: Final = 10_000
 #: Longest that Redis may take to answer a question of ours, in seconds.
 _PATIENCE: Final = 5.0
-#: Redis is away, for all topics; that is said by those who publish.
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 
@@ -82,10 +82,11 @@ class Retention:
         while True:
             try:
                 await self._round()
-            except _AWAY as error:
-                self._logger.debug("retention.paused", error=str(error))
-            except Exception:  # whatever it is: when this task ends, streams grow until Redis is full
-                self._logger.exception("retention.failed")
+            except Exception as error:  # whatever it is: when this task ends, streams grow until Redis is full
+                if _is_away(error):
+                    self._logger.debug("retention.paused", error=str(error))
+                else:
+                    self._logger.exception("retention.failed")
             await asyncio.sleep(self._pause)
 
     async def _round(self) -> None:
@@ -95,9 +96,9 @@ class Retention:
         for topic, groups in topics.items():
             try:
                 await self._tend(topic, groups)
-            except _AWAY:
-                raise
-            except Exception as error:  # noqa: BLE001 of this topic alone; it is logged, and the others have their turn
+            except Exception as error:  # of this topic alone: it is logged, and the others have their turn
+                if _is_away(error):
+                    raise
                 self._complain(topic, error)
             else:
                 self._problems.pop(topic, None)
@@ -128,3 +129,8 @@ class Retention:
                 self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._most)
             if aged + unread < _STEP // 2:
                 return
+
+
+def _is_away(error: Exception) -> bool:
+    """Tell whether Redis takes nothing, of any topic. Delivery logs that."""
+    return isinstance(error, _AWAY) or concerns_whole_redis(error)

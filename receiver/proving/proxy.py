@@ -90,6 +90,10 @@ class FaultProxy:
         for pipe in list(self._pipes):
             pipe.reset()
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another Redis, as a name that moves does. The old ones stay where they are."""
+        self._target_port = port
+
     def drop_reply(self) -> None:
         """Drop the reply to the next script call, exactly one, and with it the connection, as a network would."""
         self._replies_to_drop += 1

@@ -327,6 +327,21 @@ async def test_a_topic_that_is_no_stream_holds_up_no_other_and_is_said_once(
         ]
 
 
+async def test_a_read_only_replica_is_no_matter_of_its_topics(own_valkey: Callable[..., RedisServer]) -> None:
+    """With a thousand topics it would log a thousand errors, beside the one that Redis is away."""
+    async with from_url(own_valkey().url) as redis:
+        await fill(redis, [3])
+        await redis.replicaof("127.0.0.1", 1)
+        retention = Retention(redis, lambda: {TOPIC: ()}, HOUR, 10**9, structlog.get_logger("test"), pause=0.01)
+        with structlog.testing.capture_logs() as logs:
+            retention.start()
+            async with asyncio.timeout(5):
+                while sum(log["event"] == "retention.paused" for log in logs) < 2:
+                    await asyncio.sleep(0.01)
+            await retention.close()
+    assert {log["event"] for log in logs} == {"retention.paused"}
+
+
 async def test_what_is_wrong_with_a_topic_is_said_again_when_it_is_something_else(
     redis: Redis, start: Callable[..., Awaitable[Retention]]
 ) -> None:
