@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
 
 from receiver import log, metrics
 from receiver.delivery import Delivery
 from receiver.delivery.publisher import connect
 from receiver.lookups import Messages, Reports
+from receiver.lookups.counts import IndexCounts
 from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
 from receiver.routing import Routing
+from receiver.tasks import end
 from receiver.web.callbacks import AnyProvider, Callbacks
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
@@ -47,6 +50,8 @@ _LOOKUP_CONNECTIONS: Final = 50
 _LOOKUP_TURN: Final = 4.0
 #: Seconds between hand-overs of counts to the metrics; other workers read them from files.
 _FLUSH_EVERY: Final = 1.0
+#: Seconds between two looks at what the indexers have done.
+_SHOW_INDEX_EVERY: Final = 2.0
 
 
 def create_app(settings: Settings, redis_url: str) -> web.Application:
@@ -105,7 +110,9 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
 
     async def looking_up(_app: web.Application) -> AsyncIterator[None]:
         await store.open()
+        showing = asyncio.create_task(_show_index(IndexCounts(redis), logger))
         yield
+        await end(showing)
         await store.close()
         await redis.aclose()
 
@@ -134,6 +141,17 @@ def _sharing(client: Redis) -> Redis:
             **pool.connection_kwargs,
         )
     )
+
+
+async def _show_index(counts: IndexCounts, logger: log.Logger) -> None:
+    """Show what the indexers have done. While Redis is away the last known counts stay."""
+    while True:
+        try:
+            for outcome, count in (await counts.all()).items():
+                metrics.INDEX_ENTRIES.labels(outcome).set(count)
+        except (RedisError, OSError, ValueError) as error:  # the last: somebody else has written there
+            logger.debug("index.counts_unknown", error=str(error))
+        await asyncio.sleep(_SHOW_INDEX_EVERY)
 
 
 async def _flush_metrics(delivery: Delivery) -> None:

@@ -34,8 +34,10 @@ _SECRETS: Final = (
     # Not the decimals of a figure, nor a part of a hexadecimal id. Chinese needs no space before a number.
     (re.compile(r"(?<![A-Za-z0-9])(?<!\d\.)\+?\d{7,15}(?![A-Za-z0-9])"), _MASK),
 )
-#: Numbers that are no phone numbers although they are long.
-_MEASURES: Final = re.compile(r"_(bytes|events|seconds|ms|count)$|^(pid|port|bytes|events|seconds|count|timestamp)$")
+#: Numbers that are no phone numbers although they are long; the ids of entries are times.
+_MEASURES: Final = re.compile(
+    r"_(bytes|events|seconds|ms|count)$|^entry_ids$|^(pid|port|bytes|events|seconds|count|timestamp)$"
+)
 
 #: What aiohttp raises for bytes that are no HTTP, bodies that do not end as announced, and clients that go away.
 _CLIENTS_FAULTS: Final = (HttpProcessingError, RequestPayloadError, ConnectionError)

@@ -98,6 +98,14 @@ GROUP_OLDEST: Final = Gauge(
     ["topic", "group"], multiprocess_mode="mostrecent",
 )  # fmt: skip
 
+INDEX_ENTRIES: Final = Gauge(
+    "receiver_index_entries",
+    "Entries that the report index has read, by what became of them: applied, skipped (about no message), undecodable"
+    " (no event of ours: alert on an increase), and claimed (also one of these, taken over from an indexer that died)."
+    " Counted in Redis for all indexers together, so every replica tells the same.",
+    ["outcome"], multiprocess_mode="mostrecent",
+)  # fmt: skip
+
 
 class Tally:
     """The metrics of one provider's acks, counted in plain numbers and handed to Prometheus' objects in bulk.

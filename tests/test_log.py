@@ -88,6 +88,7 @@ def test_a_password_ends_at_the_last_at_sign(text, masked):
         ("event", "spool.drained"), ("events", 12345678), ("seconds", 0.5), ("spool_bytes", 10**10), ("port", 8080),
         ("topic", "urn:smn:local:default:sms_success"), ("ok", True), ("nothing", None), ("group", "billing"),
         ("pid", 4194303), ("timestamp", "2026-11-21T08:00:00.123456Z"), ("version", "7.0.15"),
+        ("entry_ids", ["1795275873210-0"]),
         ("url", "redis://127.0.0.1:6399/0"), ("seconds_each", "0.12345678"), ("id", "f96188c7ccaf4ffba0c9aa149ab2bd57"),
     ],
 )  # fmt: skip

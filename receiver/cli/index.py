@@ -19,6 +19,7 @@ from receiver.cli.progress import bar
 from receiver.delivery.publisher import connect
 from receiver.lookups import Indexer, Reports
 from receiver.lookups import rebuild as rebuild_index
+from receiver.lookups.counts import IndexCounts
 from receiver.lookups.routes import RouteStore
 from receiver.settings import read_settings
 from receiver.tasks import end
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 #: Seconds between steps that forget reports older than the retention.
 _EXPIRE_EVERY: Final = 5.0
 _EXPIRE_STEP: Final = 5000
+#: Seconds between steps that add what was done to the counts in Redis, and that Redis may take for it.
+_COUNT_EVERY: Final = 1.0
+_COUNT_TIMEOUT: Final = 2.0
 #: An index that runs beside callbacks takes what processor time they leave.
 _NICE: Final = 10
 
@@ -68,12 +72,18 @@ async def _index(settings: Settings, logger: Logger, beside: int | None) -> None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    working = [asyncio.create_task(indexer.run()), asyncio.create_task(_expire(reports, logger))]
+    counts = IndexCounts(client)
+    working = [
+        asyncio.create_task(indexer.run()),
+        asyncio.create_task(_expire(reports, logger)),
+        asyncio.create_task(_count(indexer, counts, logger)),
+    ]
     if beside is not None:
         working.append(asyncio.create_task(_end_with(beside, stop)))
     logger.info("indexer.started", consumer=consumer)
     await stop.wait()
     await end(*working)
+    await _add_counts(indexer, counts, logger)
     await store.close()
     await client.aclose()
     logger.info("indexer.stopped", applied_count=indexer.applied)
@@ -94,6 +104,21 @@ async def _expire(reports: Reports, logger: Logger) -> None:
         except (RedisError, OSError) as error:
             logger.debug("indexer.expire_paused", error=str(error))
         await asyncio.sleep(_EXPIRE_EVERY)
+
+
+async def _count(indexer: Indexer, counts: IndexCounts, logger: Logger) -> None:
+    while True:
+        await asyncio.sleep(_COUNT_EVERY)
+        await _add_counts(indexer, counts, logger)
+
+
+async def _add_counts(indexer: Indexer, counts: IndexCounts, logger: Logger) -> None:
+    """Let the service show what was done, now or when Redis is back."""
+    try:
+        async with asyncio.timeout(_COUNT_TIMEOUT):
+            await counts.add(indexer.totals)
+    except (RedisError, OSError) as error:
+        logger.debug("indexer.count_paused", error=str(error))
 
 
 async def _rebuild(settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,6 +21,8 @@ Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # no text is that long; what 64 
 Instant = Annotated[datetime, Meta(tz=True)]
 #: How far ahead of its entry a status may have come: a day covers every mistaken zone and most wrong clocks.
 _MOST_AHEAD_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
+#: A value that msgspec quotes.
+_VALUE: Final = re.compile(r"'.*'", re.DOTALL)
 
 
 class _Data(Struct):
@@ -60,7 +63,10 @@ _decoder = msgspec.json.Decoder(_Success | _Fail | _Reply | _Rejected)
 
 
 class UndecodableError(Exception):
-    """An entry that is none of our events, or lacks what an index needs. Trying again does not help."""
+    """An entry that is none of our events, or lacks what an index needs. Trying again does not help.
+
+    The message is for the log: it names the place and the rule, and nothing of what the entry holds.
+    """
 
 
 def status_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
@@ -72,13 +78,21 @@ def status_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Stat
         event = _decoder.decode(fields[b"data"])
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         # Text that is no UTF-8 and what is nested too deeply are no errors of msgspec's own.
-        raise UndecodableError(str(error)) from error
+        raise UndecodableError(_reason(error)) from error
     if isinstance(event, _Reply | _Rejected):
         return None
     _, _, project_id = event.source.rpartition("/")
     if not project_id:
-        raise UndecodableError(f"no project in source {event.source!r}")
+        raise UndecodableError("no project in its source")
     return project_id, _status(event, int(entry_id.partition(b"-")[0]))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return "no field data"
+    if isinstance(error, msgspec.MsgspecError):
+        return _VALUE.sub("'…'", str(error))
+    return type(error).__name__
 
 
 def _status(event: _Success | _Fail, added_ms: int) -> Status:

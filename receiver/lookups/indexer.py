@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from time import monotonic, time
+from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
+from receiver.lookups.counts import COUNTED
 from receiver.lookups.decoding import UndecodableError, status_of
 from receiver.lookups.group import Group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from redis.asyncio import Redis
 
     from receiver.log import Logger
-    from receiver.lookups.group import Batch, Entry
+    from receiver.lookups.group import Batch
     from receiver.lookups.reports import Reports, Status
 
 _BATCH = 1000  # entries of each stream a read
@@ -26,15 +28,15 @@ _BLOCK_MS = 500  # topics are looked at anew at least this often
 _SMALL, _LINGER_S = 200, 0.02  # after a small batch let more gather: 20 ms later, and a fraction of the calls
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _REAP_AFTER = 10  # a consumer that has claimed nothing for so many claim times is of a dead process
+_LOGGED_IDS: Final = 20  # of the entries of a batch that are no events
 _FROM_START: Final = b"0-0"
 
 
 class Indexer:
     """One worker. Several of them, in any number of processes, share the streams.
 
-    ``applied``, ``skipped`` (replies, rejected events), ``undecodable`` and ``claimed`` count entries since
-    the start; ``lag_seconds`` is the age of the oldest entry of the last batch when it became visible, 0 when
-    there is nothing to read, and grows while Redis is away; ``paused`` says that it is.
+    ``totals`` counts entries since the start. ``paused`` says that Redis is away. How far the index is behind, the
+    consumer group tells.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators and one setting
@@ -60,10 +62,13 @@ class Indexer:
         self._group = Group(redis, consumer)
         self._claim_ms = int(claim_after_s * 1000)
         self.applied = self.skipped = self.undecodable = self.claimed = 0
-        self.lag_seconds = 0.0
         self.paused = False
         self._failures = 0
-        self._last_good = monotonic()
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What has become of how many entries, by the names of ``COUNTED``."""
+        return {name: getattr(self, name) for name in COUNTED}
 
     async def run(self) -> None:
         """Index until cancelled. Whatever fails, it tries again, with longer and longer pauses up to 5 s."""
@@ -117,46 +122,60 @@ class Indexer:
 
     async def _index(self, batches: Collection[Batch]) -> int:
         """Apply entries, then acknowledge them, in this order: a crash in between only repeats them."""
-        entries = [entry for _, batch in batches for entry in batch]
-        for project_id, statuses in self._statuses(entries).items():
-            await self._reports.apply(project_id, statuses)
-            self.applied += len(statuses)
+        statuses, skipped, refused = _read(batches)
+        for project_id, found in statuses.items():
+            await self._reports.apply(project_id, found)
+            self.applied += len(found)
+        self.skipped += skipped
+        for topic, errors in refused.items():
+            self._refuse(topic, errors)
         for topic, batch in batches:
             await self._group.acknowledge(topic, batch)
-        oldest = min((_milliseconds(entry_id) for entry_id, _ in entries), default=None)
-        self.lag_seconds = 0.0 if oldest is None else max(0.0, time() - oldest / 1000)
-        if entries:
+        size = sum(len(batch) for _, batch in batches)
+        if size:
             self._good()
-        return len(entries)
+        return size
 
-    def _statuses(self, entries: Iterable[Entry]) -> dict[str, list[Status]]:
-        """Return the status events by project, and count what is none."""
-        found = defaultdict(list)
-        for entry_id, fields in entries:
-            try:
-                event = status_of(entry_id, fields)
-            except UndecodableError:
-                self.undecodable += 1
-                continue
-            if event is None:
-                self.skipped += 1
-            else:
-                found[event[0]].append(event[1])
-        return found
+    def _refuse(self, topic: str, errors: Mapping[bytes, UndecodableError]) -> None:
+        """Count and log entries that are no events, in one line: a thousand may come at a time."""
+        self.undecodable += len(errors)
+        self._log.error(
+            "indexer.undecodable",
+            topic=topic,
+            count=len(errors),
+            entry_ids=[entry_id.decode() for entry_id in islice(errors, _LOGGED_IDS)],
+            reason=str(next(iter(errors.values()))),
+        )
 
     def _pause(self, error: Exception) -> None:
         self._failures += 1
-        self.lag_seconds = monotonic() - self._last_good
         if not self.paused:
             self.paused = True
             self._log.warning("indexer.paused", error=type(error).__name__, reason=str(error))
 
     def _good(self) -> None:
-        self._failures, self._last_good = 0, monotonic()
+        self._failures = 0
         if self.paused:
             self.paused = False
             self._log.info("indexer.resumed")
 
 
-def _milliseconds(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])
+def _read(
+    batches: Iterable[Batch],
+) -> tuple[dict[str, list[Status]], int, dict[str, dict[bytes, UndecodableError]]]:
+    """Return the status events by project, how many entries are about no message, and by topic what is no event."""
+    statuses: defaultdict[str, list[Status]] = defaultdict(list)
+    refused: defaultdict[str, dict[bytes, UndecodableError]] = defaultdict(dict)
+    skipped = 0
+    for topic, entries in batches:
+        for entry_id, fields in entries:
+            try:
+                event = status_of(entry_id, fields) if fields else None  # one that was trimmed has no fields
+            except UndecodableError as error:
+                refused[topic][entry_id] = error
+                continue
+            if event is None:
+                skipped += 1
+            else:
+                statuses[event[0]].append(event[1])
+    return statuses, skipped, refused

@@ -175,7 +175,6 @@ async def ack_to_visible(redis: Redis, indexer: Indexer, first: int, seconds: in
         "ack to visible: events a second": rate,
         "ack to visible p50 ms": waits[len(waits) // 2] * 1e3,
         "ack to visible p99 ms": waits[len(waits) * 99 // 100] * 1e3,
-        "lag seconds at the end": indexer.lag_seconds,
     }
 
 

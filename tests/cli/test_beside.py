@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from messages import SUCCESS, body, report
+from redis import Redis
 from servers import eventually
 
 if TYPE_CHECKING:
@@ -56,6 +58,27 @@ def test_one_that_ends_is_started_again(serve: Callable[..., Receiver]) -> None:
     eventually(lambda: len(said(service, "indexer.started")) == 2, "it runs again")
     assert [line["level"] for line in said(service, "indexer.ended")] == ["error"]
     assert service.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_service_tells_what_its_index_has_done(
+    serve: Callable[..., Receiver], redis_url: str, workers: str
+) -> None:
+    """An entry that is no event is logged with its id, and can be alerted on; at first the count is there, at 0."""
+    service = serve(RECEIVER_INDEX="1", RECEIVER_WORKERS=workers)
+    assert service.post(body([report("m1"), report("m2")]))[0] == 200
+    counted = 'receiver_index_entries{outcome="%s"}'
+    eventually(lambda: service.figure(counted % "applied") == 2, "both reports are counted")
+    assert counted % "undecodable" + " 0.0" in service.get("/metrics")[1].decode()
+    with Redis.from_url(redis_url) as redis:
+        entry_id = redis.xadd(SUCCESS, {"data": "no event"}).decode()
+    eventually(lambda: service.figure(counted % "undecodable") == 1, "the entry is counted")
+    [line] = said(service, "indexer.undecodable")
+    assert (line["level"], line["topic"], line["entry_ids"]) == ("error", SUCCESS, [entry_id])
+    assert service.figure(counted % "applied") == 2
+    assert service.stop() == 0
+    with Redis.from_url(redis_url) as redis:
+        assert redis.hgetall("lookups:counts")[b"applied"] == b"2"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -16,7 +16,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
+from receiver.lookups.counts import IndexCounts
 from receiver.lookups.group import GROUP, Group
 from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild
@@ -94,7 +96,6 @@ async def test_events_become_reports_and_the_rest_is_skipped_or_counted(
     await lookups_redis.xadd(FAILS, {"another": "field"})
     async with running(lookups_redis) as indexer:
         await until(lambda: (indexer.applied, indexer.skipped, indexer.undecodable) == (3, 2, 6))
-        await until(lambda: indexer.lag_seconds == 0)
         assert indexer.claimed == 0
     assert await visible(lookups_redis) == 2
     assert await pending(lookups_redis) == await pending(lookups_redis, FAILS) == 0
@@ -122,6 +123,40 @@ async def test_an_entry_that_cannot_be_read_stops_nothing(
     assert await pending(lookups_redis) == 0
     assert (await visible(lookups_redis), await visible(lookups_redis, "q")) == (1, 1)
     assert await rebuild(lookups_redis, Reports(lookups_redis), [TOPIC], lambda *_: None) == 2
+
+
+async def test_entries_that_are_no_events_are_logged_by_topic_with_their_ids_and_nothing_of_their_content(
+    lookups_redis: Redis, until: Callable[..., Any]
+) -> None:
+    """Who wrote them can be found; and a thousand of them at a time are not a thousand lines."""
+    ids = [await lookups_redis.xadd(TOPIC, {"data": event(number, "13800138000")}) for number in range(30)]
+    (other,) = [await lookups_redis.xadd(FAILS, {"13800138000": "13800138000"})]
+    with structlog.testing.capture_logs() as logs:
+        async with running(lookups_redis) as indexer:
+            await until(lambda: indexer.undecodable == 31)
+    found = {log["topic"]: log for log in logs if log["event"] == "indexer.undecodable"}
+    assert (found[TOPIC]["count"], found[FAILS]["count"]) == (30, 1)
+    assert found[TOPIC]["entry_ids"] == [entry_id.decode() for entry_id in ids[:20]]
+    assert found[FAILS]["entry_ids"] == [other.decode()]
+    assert "$.type" in found[TOPIC]["reason"]
+    assert "13800138000" not in str(logs)
+    assert {log["log_level"] for log in found.values()} == {"error"}
+
+
+async def test_what_all_indexers_have_done_is_counted_together(lookups_redis: Redis) -> None:
+    """Over their restarts, and what Redis did not take at first is added later."""
+    first, second = IndexCounts(lookups_redis), IndexCounts(lookups_redis)
+    assert await first.all() == {"applied": 0, "skipped": 0, "undecodable": 0, "claimed": 0}
+    await first.add({"applied": 5, "undecodable": 1})
+    await first.add({"applied": 7, "undecodable": 1})
+    await lookups_redis.rename("lookups:counts", "kept")
+    await lookups_redis.set("lookups:counts", "no hash")
+    with pytest.raises(ResponseError):
+        await first.add({"applied": 8, "undecodable": 2})
+    await lookups_redis.rename("kept", "lookups:counts")
+    await first.add({"applied": 9, "undecodable": 2})
+    await second.add({"applied": 10, "claimed": 3})
+    assert await second.all() == {"applied": 19, "skipped": 0, "undecodable": 2, "claimed": 3}
 
 
 async def test_a_status_from_the_future_came_when_it_was_added(lookups_redis: Redis, until: Callable[..., Any]) -> None:
@@ -289,7 +324,6 @@ async def test_redis_goes_away_and_comes_back(
                     await until(lambda: indexer.applied == 1)
                     away = stack.pop_all()
             await until(lambda: indexer.paused)
-            await until(lambda: indexer.lag_seconds > 0)
             with server(free_port):
                 await publish(redis, TOPIC, event(2))
                 await until(lambda: indexer.applied == 2)
@@ -306,6 +340,7 @@ async def test_an_entry_trimmed_while_pending_stops_nothing(lookups_redis: Redis
     async with running(lookups_redis) as indexer:
         await until(lambda: indexer.applied == 1)
         await until(lambda: _all_done(lookups_redis, 1))
+        assert (indexer.skipped, indexer.undecodable) == (1, 0)  # nobody wrote anything wrong
 
 
 async def test_rebuilding_brings_everything_back_and_tells_how_far_it_is(lookups_redis: Redis) -> None:
