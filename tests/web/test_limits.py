@@ -175,6 +175,53 @@ async def test_past_the_bytes_in_work_callbacks_are_503_at_once(limited):
     assert (await ask(limited.port, request(b"[]"))).json == OK
 
 
+@pytest.fixture
+def few(serve):
+    """Start a receiver that has little room for events; what Redis does not take within 1.2 s goes to disk."""
+    return serve(RECEIVER_MAX_INFLIGHT_EVENTS="5", RECEIVER_PUBLISH_TIMEOUT="1.2s")
+
+
+def batch(number):
+    """Return the request of a callback of so many reports, unlike any other."""
+    return request(body([report(f"{number}:{part}") for part in range(number)]))
+
+
+async def test_events_that_are_safe_take_no_room(few, redis):
+    """Nor do those of a refused callback: many more than the bound go through, one callback after the other."""
+    for _ in range(5):
+        assert (await ask(few.port, batch(3))).json == OK
+        assert (await ask(few.port, request(b"[]"))).json == OK
+        assert (await ask(few.port, request(body([{"sid": str(number)} for number in range(3)])))).status == 400
+    async with asyncio.timeout(10):
+        while few.figure("receiver_in_flight_events") or few.figure("receiver_in_flight_bytes"):
+            await asyncio.sleep(0.01)
+
+
+async def test_past_the_events_in_work_callbacks_are_503_at_once(few, redis):
+    """While Redis does not answer there is room for one of two; what was refused is stored when it comes again."""
+    await redis.client_pause(10_000, all=False)
+    first, second = asyncio.create_task(ask(few.port, batch(4))), asyncio.create_task(ask(few.port, batch(3)))
+    done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+    answers = await asyncio.gather(first, second)
+    await redis.client_unpause()
+    refused = next(iter(done)).result()
+    assert sorted(answer.status for answer in answers) == [200, 503]
+    assert refused.status == 503
+    assert "events are in work" in refused.json["errmsg"]
+    assert int(refused.headers["retry-after"]) >= 1
+    for number in (3, 4):
+        assert (await ask(few.port, batch(number))).json == OK
+    async with asyncio.timeout(10):
+        while len(await events(redis, SUCCESS)) != 7:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_callback_of_more_events_than_there_may_be_in_work_is_taken_when_it_is_alone(few, redis):
+    """It would never be otherwise, however often its provider sends it."""
+    assert (await ask(few.port, batch(9))).json == OK
+    assert len(await events(redis, SUCCESS)) == 9
+
+
 async def test_senders_that_only_announce_take_no_room(limited):
     """Sixteen of them, chunked or with a length, do not keep a complete callback out."""
     async with AsyncExitStack() as stack:
