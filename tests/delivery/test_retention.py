@@ -48,6 +48,13 @@ async def trim(
     return result
 
 
+async def acknowledge(redis: Redis, name: str, read: int, leave: frozenset[int] = frozenset()) -> None:
+    """Create a group that has read so many entries, and acknowledged all but some of them, by their place."""
+    await redis.xgroup_create(TOPIC, name, id="0")
+    [[_, entries]] = await redis.xreadgroup(name, "one", {TOPIC: ">"}, count=read)
+    await redis.xack(TOPIC, name, *[entry_id for place, (entry_id, _) in enumerate(entries) if place not in leave])
+
+
 async def trimmed(redis: Redis, topic: str) -> None:
     """Wait until a stream has been trimmed."""
     async with asyncio.timeout(10):
@@ -78,9 +85,10 @@ async def start(redis: Redis) -> AsyncIterator[Callable[..., Awaitable[Retention
         retention: float = HOUR,
         most: int = 10**9,
         topics: Callable[[], Mapping[str, tuple[str, ...]]] | None = None,
+        pause: float = 0.05,
     ) -> Retention:
         logger = structlog.get_logger("test")
-        running.append(Retention(redis, topics or (lambda: {TOPIC: groups}), retention, most, logger, pause=0.05))
+        running.append(Retention(redis, topics or (lambda: {TOPIC: groups}), retention, most, logger, pause=pause))
         running[-1].start()
         return running[-1]
 
@@ -121,6 +129,28 @@ async def test_an_entry_that_was_read_and_not_acknowledged_stays(redis: Redis) -
     await redis.xack(TOPIC, "billing", *[entry_id for entry_id, _ in entries])
     await trim(redis, keep_hours=1)
     assert await redis.xlen(TOPIC) < NODE
+
+
+async def test_what_every_group_has_acknowledged_stays_until_its_age(redis: Redis) -> None:
+    await fill(redis, [3])
+    await acknowledge(redis, "billing", 200)
+    assert await trim(redis, keep_hours=4) == [0, 0]
+
+
+async def test_of_entries_of_one_millisecond_those_that_were_not_read_stay(redis: Redis) -> None:
+    await fill(redis, [5], each=400)
+    await acknowledge(redis, "billing", 150)
+    removed, unread = await trim(redis, keep_hours=1)
+    assert 150 - NODE < removed <= 150
+    assert unread == 0
+
+
+async def test_of_entries_of_one_millisecond_those_that_were_not_acknowledged_stay(redis: Redis) -> None:
+    await fill(redis, [5], each=400)
+    await acknowledge(redis, "billing", 400, leave=frozenset({120}))
+    removed, unread = await trim(redis, keep_hours=1)
+    assert 120 - NODE < removed <= 120
+    assert unread == 0
 
 
 async def test_what_a_group_that_was_set_back_reads_again_stays(redis: Redis) -> None:
@@ -174,6 +204,38 @@ async def test_past_the_hard_cap_unread_entries_go_and_are_counted(redis: Redis)
     assert 150 <= 400 - unread < 150 + NODE
 
 
+async def test_at_the_hard_cap_only_what_is_too_much_goes(redis: Redis) -> None:
+    await fill(redis, [5], each=700)
+    await acknowledge(redis, "billing", 600)
+    removed, unread = await trim(redis, keep_hours=100, most=500)
+    assert 200 - NODE < removed <= 200
+    assert unread == 0
+
+
+async def test_at_the_hard_cap_one_call_removes_no_more_than_its_limit(redis: Redis) -> None:
+    await fill(redis, [5], each=700)
+    await acknowledge(redis, "billing", 600)
+    removed, unread = await trim(redis, keep_hours=100, most=100, limit=200)
+    assert 200 - NODE < removed <= 200
+    assert unread == 0
+
+
+async def test_at_the_hard_cap_nothing_that_was_acknowledged_is_counted_as_unread(redis: Redis) -> None:
+    """A node of the stream may hold both kinds."""
+    await fill(redis, [5], each=300)
+    await acknowledge(redis, "billing", 50)
+    left = 250 - (await trim(redis, keep_hours=100, most=150))[1]
+    assert await redis.xlen(TOPIC) == left
+    assert 150 <= left < 150 + NODE
+
+
+async def test_at_the_hard_cap_the_oldest_go_when_nobody_reads(redis: Redis) -> None:
+    await fill(redis, [5], each=400)
+    removed, unread = await trim(redis, keep_hours=100, most=150)
+    assert (unread, await redis.xlen(TOPIC)) == (0, 400 - removed)
+    assert 150 <= 400 - removed < 150 + NODE
+
+
 async def test_one_call_removes_no_more_than_its_limit(redis: Redis) -> None:
     await fill(redis, [5, 4, 3])
     removed, _ = await trim(redis, keep_hours=1, limit=200)
@@ -209,6 +271,39 @@ async def test_lag_pending_and_age_are_metrics(redis: Redis, start: Callable[...
             await asyncio.sleep(0.01)
     assert REGISTRY.get_sample_value("receiver_group_pending_entries", labels) == 50
     assert REGISTRY.get_sample_value("receiver_group_lag_entries", labels) == 150
+
+
+async def test_a_back_log_goes_in_one_round(redis: Redis, start: Callable[..., Awaitable[Retention]]) -> None:
+    """In steps, between which Redis answers others; the next round would be an hour later."""
+    await fill(redis, [3], each=25_000)
+    await start(pause=HOUR)
+    await trimmed(redis, TOPIC)
+
+
+async def test_what_is_trimmed_is_counted_and_what_was_unread_is_an_error(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """Both counts are there, at 0, before anything is trimmed: an alert sees the first increase."""
+    aged = {"name": "receiver_trimmed_entries_total", "labels": {"topic": TOPIC + "1"}}
+    unread = {"name": "receiver_unread_trimmed_total", "labels": {"topic": TOPIC + "1"}}
+    assert REGISTRY.get_sample_value(**aged) is None
+    with structlog.testing.capture_logs() as logs:
+        await start(most=150, topics=lambda: {TOPIC + "1": ()})
+        async with asyncio.timeout(5):
+            while (REGISTRY.get_sample_value(**aged), REGISTRY.get_sample_value(**unread)) != (0, 0):
+                await asyncio.sleep(0.01)
+        await fill(redis, [3], topic=TOPIC)
+        await fill(redis, [0], each=400, topic=TOPIC)
+        await redis.xgroup_create(TOPIC, "billing", id=f"{int((time.time() - HOUR) * MILLISECOND)}-0")
+        await redis.rename(TOPIC, TOPIC + "1")
+        async with asyncio.timeout(5):
+            while not REGISTRY.get_sample_value(**unread):
+                await asyncio.sleep(0.01)
+    lost = 400 - await redis.xlen(TOPIC + "1")
+    assert (REGISTRY.get_sample_value(**aged), REGISTRY.get_sample_value(**unread)) == (200, lost)
+    assert [(log["event"], log["log_level"], log["count"]) for log in logs if "count" in log] == [
+        ("stream.unread_trimmed", "error", lost)
+    ]
 
 
 async def test_a_group_that_is_destroyed_is_reported_on_no_longer(
