@@ -16,7 +16,9 @@ from receiver.lookups import Messages, Reports
 from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
 from receiver.routing import Routing
+from receiver.web.auth_failures import AuthFailures
 from receiver.web.callbacks import AnyProvider, Callbacks
+from receiver.web.client_address import ClientAddresses
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
 from receiver.web.gate import Gate
@@ -54,14 +56,16 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     logger = log.configure(settings.log_level)
     routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
     delivery = Delivery(settings, redis_url, routing, logger)
-    gate = Gate(settings.projects, settings.trusted_proxies)
+    addresses = ClientAddresses(settings.trusted_proxies)
+    failures = AuthFailures(logger)
+    gate = Gate(settings.projects, addresses, failures)
     callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
     ops = Ops(delivery)
 
     redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
     store = RouteStore(redis, routing, logger)
     body = reader(settings.read_timeout, settings.max_body)
-    credentials, parser = Credentials(settings.projects, body), SmnParser(body)
+    credentials, parser = Credentials(settings.projects, body, addresses, failures), SmnParser(body)
     iam = Iam(settings.projects, credentials, SmnParser(reader(settings.read_timeout, TOKEN_BODY)))
     events = SmsEvents(credentials, SmnParser(body, ROUTES_BODY), routing, store)
     wanted = asyncio.Event()
@@ -110,7 +114,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
         await redis.aclose()
 
     async def counting(_app: web.Application) -> AsyncIterator[None]:
-        flushing = asyncio.create_task(_flush_metrics(delivery))
+        flushing = asyncio.create_task(_report(delivery, failures))
         yield
         flushing.cancel()
 
@@ -136,8 +140,9 @@ def _sharing(client: Redis) -> Redis:
     )
 
 
-async def _flush_metrics(delivery: Delivery) -> None:
+async def _report(delivery: Delivery, failures: AuthFailures) -> None:
     while True:
         await asyncio.sleep(_FLUSH_EVERY)
         metrics.Tally.flush()
         delivery.room.report()
+        failures.report()

@@ -92,7 +92,7 @@ def _answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
 
 def _smn_answer(error: ReceiverError) -> web.Response:
     if isinstance(error, GatewayError):
-        return smn_response({"error_msg": str(error), "error_code": "APIG.0301"}, error.status)
+        return smn_response({"error_msg": str(error), "error_code": error.gateway_code}, error.status)
     if isinstance(error, SmnError):
         return smn_response({"code": error.smn_code, "message": str(error)}, error.status)
     code = "SMN.0018" if error.status >= web.HTTPInternalServerError.status_code else "SMN.0013"

@@ -39,9 +39,10 @@ _ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
 _CALLBACK_ERRORS: Final = {
     400: "Not JSON, not an array or object, or no item valid (these are quarantined too).",
     401: "The key is wrong or missing.",
-    403: "The caller's address is not allowed.",
+    403: "The caller's address is not allowed; or the project is open, and a web page seems to have sent it.",
     404: "No such project or provider.",
     408: "The body did not arrive in time.",
+    429: "The key is wrong or missing, as too many from the same address were. A right one is taken.",
     413: "The body or the number of items is over the limit.",
     503: "Neither Redis nor the spool can take it, or overloaded: send it again after `Retry-After`.",
 }
@@ -174,6 +175,7 @@ def _smn_errors(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
     for status, listed in sorted(found.items()):
         yield status, _error("; ".join(f"`{fault.code}` {fault.message}" for fault in listed), SmnErrorAnswer)
     yield 401, _error("`APIG.0301` No credentials, or wrong ones.", GatewayErrorAnswer)
+    yield 429, _error("`APIG.0308` Wrong credentials, as too many from the same address were.", GatewayErrorAnswer)
     if operation.tag == "lookups":
         yield 403, _error(f"`{faults.FORBIDDEN.code}` {faults.FORBIDDEN.message}", SmnErrorAnswer)
     if operation.body is not None or operation.tag == "lookups":

@@ -12,7 +12,7 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from receiver.errors import GatewayError
+from receiver.errors import GatewayError, GatewayRateLimitedError
 from receiver.web.smn.faults import FORBIDDEN
 from receiver.web.smn.signing import ALGORITHM, SignedRequest, parse_authorization, verify
 from receiver.web.smn.tokens import Tokens
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from receiver.projects import Project, Projects
+    from receiver.web.auth_failures import AuthFailures
+    from receiver.web.client_address import ClientAddresses
     from receiver.web.smn.bodies import Body
 
 
@@ -36,9 +38,21 @@ class Caller(NamedTuple):
 class Credentials:
     """Checks the credentials of a request against those of the projects."""
 
-    def __init__(self, projects: Projects, body: Body, clock: Callable[[], float] = time.time) -> None:
-        """Take the projects with their secrets, how to read a body, and the clock (seconds since the epoch)."""
+    def __init__(
+        self,
+        projects: Projects,
+        body: Body,
+        addresses: ClientAddresses,
+        failures: AuthFailures,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Hand the collaborators over: the projects with their secrets, and how to read a body.
+
+        The clock returns seconds since the epoch.
+        """
         self._projects = projects
+        self._addresses = addresses
+        self._failures = failures
         self._body = body
         self._clock = clock
         self.tokens = Tokens(projects)
@@ -53,8 +67,8 @@ class Credentials:
     async def check(self, request: web.Request, project_id: str) -> Caller:
         """Return the caller if the request may use the project.
 
-        Raises GatewayError (401: no credentials, or wrong ones) or SmnError (403: those of another project). A
-        project without any secret is open to all.
+        Raises GatewayError (401: no credentials, or wrong ones; 429: too many wrong ones) or SmnError (403: those of
+        another project). A project without any secret is open to all.
         """
         project = self._projects.get(project_id)
         if project is not None and project.open:
@@ -72,9 +86,14 @@ class Credentials:
         token = request.headers.get("X-Auth-Token")
         if not token:
             raise GatewayError("x-auth-token not found")
-        return await self._bearing(token)
+        return await self._bearing(request, token)
 
-    async def _bearing(self, token: str) -> list[Caller]:
+    def failure(self, request: web.Request, credential: str, reason: str) -> GatewayError:
+        """Count wrong credentials, and return the error to raise."""
+        wait = self._failures.count(self._addresses.client(request), credential)
+        return GatewayError(reason) if wait is None else GatewayRateLimitedError(reason, wait)
+
+    async def _bearing(self, request: web.Request, token: str) -> list[Caller]:
         digest = sha256(token.encode(errors="surrogateescape")).digest()
         matches = [(hmac.compare_digest(digest, known), project) for known, project in self._static]
         who = f"token {digest.hex()[:12]}"
@@ -83,13 +102,13 @@ class Credentials:
         if issued is not None:
             callers.append(Caller(issued[0], f"user {issued[1]}"))
         if not callers:
-            raise GatewayError("decrypt token fail")
+            raise self.failure(request, "token", "decrypt token fail")
         return callers
 
     async def _signed(self, request: web.Request, text: str) -> list[Caller]:
         authorization = parse_authorization(text)
         if authorization is None:
-            raise GatewayError("verify aksk signature fail")
+            raise self.failure(request, "signature", "verify aksk signature fail")
         candidates = self._secret_keys.get(authorization.access_key)
         url = request.rel_url
         signed = SignedRequest(
@@ -105,5 +124,5 @@ class Credentials:
         good = [(project, verify(authorization, signed, key, now)) for project, key in candidates or self._nobody]
         callers = [Caller(project, f"access key {authorization.access_key}") for project, ok in good if project and ok]
         if not callers:
-            raise GatewayError("verify aksk signature fail")
+            raise self.failure(request, "signature", "verify aksk signature fail")
         return callers
