@@ -17,6 +17,7 @@ from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
 from receiver.routing import Routing
 from receiver.web.auth_failures import AuthFailures
+from receiver.web.browsers import BrowserGuard
 from receiver.web.callbacks import AnyProvider, Callbacks
 from receiver.web.client_address import ClientAddresses
 from receiver.web.documents.operations import SMS
@@ -58,14 +59,16 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     delivery = Delivery(settings, redis_url, routing, logger)
     addresses = ClientAddresses(settings.trusted_proxies)
     failures = AuthFailures(logger)
-    gate = Gate(settings.projects, addresses, failures)
+    browsers = BrowserGuard(any_host=settings.allow_open)
+    gate = Gate(settings.projects, addresses, failures, browsers)
     callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
     ops = Ops(delivery)
 
     redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
     store = RouteStore(redis, routing, logger)
     body = reader(settings.read_timeout, settings.max_body)
-    credentials, parser = Credentials(settings.projects, body, addresses, failures), SmnParser(body)
+    credentials = Credentials(settings.projects, body, browsers, addresses, failures)
+    parser = SmnParser(body)
     iam = Iam(settings.projects, credentials, SmnParser(reader(settings.read_timeout, TOKEN_BODY)))
     events = SmsEvents(credentials, SmnParser(body, ROUTES_BODY), routing, store)
     wanted = asyncio.Event()
@@ -73,6 +76,8 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     kept = timedelta(seconds=settings.report_retention)
     reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention, wanted)
 
+    # The figures name the projects and their topics; health and the documents are the same for everybody.
+    figures = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
     documents = Documents()
     errors = ErrorAnswers(logger)
     app = web.Application(middlewares=[errors], client_max_size=settings.max_body)
@@ -95,7 +100,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
             web.get("/v3/projects", iam.projects),
             web.get("/livez", ops.livez),
             web.get("/readyz", ops.readyz),
-            web.get("/metrics", ops.metrics),
+            web.get("/metrics", figures),
             web.get("/openapi.json", documents.openapi),
             web.get("/asyncapi.json", documents.asyncapi),
             web.get("/docs", documents.docs),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from receiver.projects import Project, Projects
     from receiver.web.auth_failures import AuthFailures
+    from receiver.web.browsers import BrowserGuard
     from receiver.web.client_address import ClientAddresses
 
 #: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
@@ -32,9 +33,12 @@ class Known(NamedTuple):
 class Gate:
     """Finds the project of a callback and checks that the caller may post to it."""
 
-    def __init__(self, projects: Projects, addresses: ClientAddresses, failures: AuthFailures) -> None:
+    def __init__(
+        self, projects: Projects, addresses: ClientAddresses, failures: AuthFailures, browsers: BrowserGuard
+    ) -> None:
         """Hand the collaborators over."""
         self._projects = projects
+        self._browsers = browsers
         self._addresses = addresses
         self._failures = failures
         self._known: OrderedDict[str, Known] = OrderedDict()
@@ -47,7 +51,7 @@ class Gate:
         url = request.raw_path
         project = self._project(project_id)
         self._check_key(request, project)
-        self.check_address(request, project)
+        self.check_client(request, project)
         self._remember(url, Known(provider, project))
         return project
 
@@ -59,10 +63,16 @@ class Gate:
         """
         return self._known.get(url)
 
-    def check_address(self, request: BaseRequest, project: Project) -> None:
-        """Raise ForbiddenError unless the project allows the address that a request comes from."""
-        if not project.allowed_networks:
-            return
+    def check_client(self, request: BaseRequest, project: Project) -> None:
+        """Raise ForbiddenError unless the project takes callbacks from this client. Known URLs are checked as well."""
+        if not project.callback_keys:
+            # Behind a fence the provider uses the public name of the service.
+            check = self._browsers.check_origin if project.allowed_networks else self._browsers.check
+            check(request)
+        if project.allowed_networks:
+            self._check_address(request, project)
+
+    def _check_address(self, request: BaseRequest, project: Project) -> None:
         address = self._addresses.of(request)
         if address is None:
             raise ForbiddenError("the caller's address cannot be told")

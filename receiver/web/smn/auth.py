@@ -18,12 +18,11 @@ from receiver.web.smn.signing import ALGORITHM, SignedRequest, parse_authorizati
 from receiver.web.smn.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp import web
 
     from receiver.projects import Project, Projects
     from receiver.web.auth_failures import AuthFailures
+    from receiver.web.browsers import BrowserGuard
     from receiver.web.client_address import ClientAddresses
     from receiver.web.smn.bodies import Body
 
@@ -42,19 +41,16 @@ class Credentials:
         self,
         projects: Projects,
         body: Body,
+        browsers: BrowserGuard,
         addresses: ClientAddresses,
         failures: AuthFailures,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        """Hand the collaborators over: the projects with their secrets, and how to read a body.
-
-        The clock returns seconds since the epoch.
-        """
+        """Hand the collaborators over: the projects with their secrets, and how to read a body."""
         self._projects = projects
         self._addresses = addresses
+        self.browsers = browsers
         self._failures = failures
         self._body = body
-        self._clock = clock
         self.tokens = Tokens(projects)
         self._static = [(sha256(text.encode()).digest(), p) for p in projects.values() for text in p.tokens]
         self._secret_keys: dict[str, list[tuple[Project | None, str]]] = {}
@@ -68,10 +64,11 @@ class Credentials:
         """Return the caller if the request may use the project.
 
         Raises GatewayError (401: no credentials, or wrong ones; 429: too many wrong ones) or SmnError (403: those of
-        another project). A project without any secret is open to all.
+        another project). A project without any secret is open to all but web pages (ForbiddenError).
         """
         project = self._projects.get(project_id)
         if project is not None and project.open:
+            self.browsers.check(request)
             return Caller(project, "anybody")
         for caller in await self.callers(request):
             if caller.project.id == project_id:
@@ -98,7 +95,7 @@ class Credentials:
         matches = [(hmac.compare_digest(digest, known), project) for known, project in self._static]
         who = f"token {digest.hex()[:12]}"
         callers = [Caller(project, who) for match, project in matches if match]
-        issued = await self.tokens.owner(token, self._clock())
+        issued = await self.tokens.owner(token, time.time())
         if issued is not None:
             callers.append(Caller(issued[0], f"user {issued[1]}"))
         if not callers:
@@ -120,7 +117,7 @@ class Credentials:
             # A stranger cannot make us read a body: an access key is no secret, but one has to know it.
             sha256(await self._body(request) if candidates else b"").hexdigest(),
         )
-        now = self._clock()
+        now = time.time()
         good = [(project, verify(authorization, signed, key, now)) for project, key in candidates or self._nobody]
         callers = [Caller(project, f"access key {authorization.access_key}") for project, ok in good if project and ok]
         if not callers:

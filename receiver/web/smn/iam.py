@@ -98,13 +98,18 @@ class Iam:
         self._clock = clock
 
     async def issue(self, request: web.Request) -> web.Response:
-        """Answer ``POST /v3/auth/tokens`` with a token in ``X-Subject-Token``. Raises GatewayError, SmnError."""
+        """Answer ``POST /v3/auth/tokens`` with a token in ``X-Subject-Token``.
+
+        Raises GatewayError, SmnError or ForbiddenError.
+        """
         body: Any = await self._parser.parse(TokenRequest(), request, location="json")
         user = body["auth"]["identity"]["password"]["user"]
         project = _authenticated(_in_scope(self._projects.values(), body["auth"]), user)
         if project is None:
             reason = "the user name, the password or the project is wrong"
             raise self._credentials.failure(request, "password", reason)
+        if project.open:
+            self._credentials.browsers.check(request)
         token = await self._credentials.tokens.issue(project, user["name"], self._clock())
         about = {
             "expires_at": _utc(token.expires),
@@ -126,6 +131,7 @@ class Iam:
         except GatewayError:
             if not any(_is_called(project, query) for project in open_):
                 raise
+            self._credentials.browsers.check(request)
             found = open_
         return smn_response(
             {"projects": [_named(project) for project in found if _is_called(project, query)], "links": {}}
