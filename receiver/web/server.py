@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
@@ -12,9 +12,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from receiver import metrics
 from receiver.providers import PROVIDERS
-from receiver.web.answers import JSON
+from receiver.web.answers import JSON, harden
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from receiver.web.shortcut import Shortcut
 
 #: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer. aiohttp's own
@@ -25,9 +27,16 @@ LAST_CALL: Final = 0.25
 
 
 class Connection(RequestHandler):
-    """A connection that answers in JSON what cannot be read as a request."""
+    """A connection that answers in JSON what cannot be read as a request, and does not tell our versions."""
 
     __slots__ = ()
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Write an answer; each comes this way, aiohttp's own included."""
+        harden(resp)
+        return super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
