@@ -12,6 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from receiver import log, metrics
 from receiver.delivery import Delivery
 from receiver.delivery.publisher import connect
+from receiver.descriptors import room_for
 from receiver.lookups import Messages, Reports
 from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
@@ -20,6 +21,7 @@ from receiver.web.auth_failures import AuthFailures
 from receiver.web.browsers import BrowserGuard
 from receiver.web.callbacks import AnyProvider, Callbacks
 from receiver.web.client_address import ClientAddresses
+from receiver.web.connections import Connections
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
 from receiver.web.gate import Gate
@@ -37,13 +39,15 @@ from receiver.web.smn.parsing import SmnParser
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from receiver.delivery.room import Room
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
 #: Set when somebody looks reports up: the report index is of use.
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
 SHORTCUT: Final = web.AppKey("shortcut", Shortcut)
-#: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
+#: Seconds that an idle connection is kept. It bounds a sender that does not end its later headers, too.
 KEEPALIVE: Final = 75.0
 #: Connections to Redis that all lookups share, and seconds that one may wait for its turn: less than a lookup may take.
 _LOOKUP_CONNECTIONS: Final = 50
@@ -83,6 +87,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     app = web.Application(middlewares=[errors], client_max_size=settings.max_body)
     app[OPS] = ops
     app[INDEX_WANTED] = wanted
+    connections = app[CONNECTIONS] = Connections(room_for(settings.max_connections), logger)
     app[SHORTCUT] = Shortcut(gate, callbacks, errors)
     app.add_routes(
         [
@@ -119,7 +124,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
         await redis.aclose()
 
     async def counting(_app: web.Application) -> AsyncIterator[None]:
-        flushing = asyncio.create_task(_report(delivery, failures))
+        flushing = asyncio.create_task(_report(delivery.room, connections, failures))
         yield
         flushing.cancel()
 
@@ -129,7 +134,14 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
 
 def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     """Return what serves the application, with the short way for callbacks."""
-    return Runner(app, app[SHORTCUT], shutdown_timeout=settings.stop_timeout, keepalive=KEEPALIVE)
+    return Runner(
+        app,
+        app[SHORTCUT],
+        app[CONNECTIONS],
+        shutdown_timeout=settings.stop_timeout,
+        keepalive=KEEPALIVE,
+        first_request=settings.read_timeout,
+    )
 
 
 def _sharing(client: Redis) -> Redis:
@@ -145,9 +157,9 @@ def _sharing(client: Redis) -> Redis:
     )
 
 
-async def _report(delivery: Delivery, failures: AuthFailures) -> None:
+async def _report(*parts: Room | Connections | AuthFailures) -> None:
     while True:
         await asyncio.sleep(_FLUSH_EVERY)
         metrics.Tally.flush()
-        delivery.room.report()
-        failures.report()
+        for part in parts:
+            part.report()

@@ -43,6 +43,17 @@ AUTH_FAILURES: Final = Counter(
 for _credential in CREDENTIALS:
     AUTH_FAILURES.labels(_credential, "unauthorized")
     AUTH_FAILURES.labels(_credential, "rate_limited")
+CONNECTIONS: Final = Gauge(
+    "receiver_open_connections", "Connections of clients that are open.", multiprocess_mode="livesum"
+)
+SHED_CONNECTIONS: Final = Counter(
+    "receiver_shed_connections",
+    "Connections closed at the bound to make room: silent (no request yet), idle, or stalled (the client is slow); "
+    "refused: there was no room for it.",
+    ["reason"],
+)
+for _reason in ("silent", "idle", "stalled", "refused"):
+    SHED_CONNECTIONS.labels(_reason)
 UNREADABLE: Final = Counter(
     "receiver_unreadable_requests",
     "Requests that are no HTTP, or packed in an unknown way. Nobody can tell whose.",
