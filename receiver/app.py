@@ -14,13 +14,18 @@ from redis.exceptions import RedisError
 from receiver import log, metrics
 from receiver.delivery import Delivery
 from receiver.delivery.publisher import connect
+from receiver.descriptors import room_for
 from receiver.lookups import Messages, Reports
 from receiver.lookups.counts import IndexCounts
 from receiver.lookups.routes import RouteStore
 from receiver.providers import PROVIDERS
 from receiver.routing import Routing
 from receiver.tasks import end
+from receiver.web.auth_failures import AuthFailures
+from receiver.web.browsers import BrowserGuard
 from receiver.web.callbacks import AnyProvider, Callbacks
+from receiver.web.client_address import ClientAddresses
+from receiver.web.connections import Connections
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
 from receiver.web.gate import Gate
@@ -39,13 +44,15 @@ from receiver.web.smn.schemas import BATCH_BODY, PUT_BODY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from receiver.delivery.room import Room
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
 #: Set when somebody looks reports up: the report index is of use.
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
 SHORTCUT: Final = web.AppKey("shortcut", Shortcut)
-#: Seconds that an idle connection is kept. It bounds a sender that does not end its headers, too.
+#: Seconds that an idle connection is kept. It bounds a sender that does not end its later headers, too.
 KEEPALIVE: Final = 75.0
 #: Connections to Redis that all lookups share, and seconds that one may wait for its turn: less than a lookup may take.
 _LOOKUP_CONNECTIONS: Final = 50
@@ -64,14 +71,18 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     logger = log.configure(settings.log_level)
     routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
     delivery = Delivery(settings, redis_url, routing, logger)
-    gate = Gate(settings.projects, settings.trusted_proxies)
+    addresses = ClientAddresses(settings.trusted_proxies)
+    failures = AuthFailures(logger)
+    browsers = BrowserGuard(any_host=settings.allow_open)
+    gate = Gate(settings.projects, addresses, failures, browsers)
     callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
     ops = Ops(delivery)
 
     redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
     store = RouteStore(redis, routing, logger)
     up_to = LimitedBodies(delivery.room, settings.read_timeout).up_to
-    credentials, parser = Credentials(settings.projects, read_body), SmnParser(read_body)
+    credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
+    parser = SmnParser(read_body)
     iam = Iam(settings.projects, credentials, parser)
     events = SmsEvents(credentials, parser, routing, store)
     wanted = asyncio.Event()
@@ -79,11 +90,14 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     kept = timedelta(seconds=settings.report_retention)
     reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention, wanted)
 
+    # The figures name the projects and their topics; health and the documents are the same for everybody.
+    figures = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
     documents = Documents()
     errors = ErrorAnswers(logger)
     app = web.Application(middlewares=[errors])
     app[OPS] = ops
     app[INDEX_WANTED] = wanted
+    connections = app[CONNECTIONS] = Connections(room_for(settings.max_connections), logger)
     app[SHORTCUT] = Shortcut(gate, callbacks, errors)
     app.add_routes(
         [
@@ -102,7 +116,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
             web.get("/v3/projects", up_to(TOKEN_BODY, iam.projects)),
             web.get("/livez", ops.livez),
             web.get("/readyz", ops.readyz),
-            web.get("/metrics", ops.metrics),
+            web.get("/metrics", figures),
             web.get("/openapi.json", documents.openapi),
             web.get("/asyncapi.json", documents.asyncapi),
             web.get("/docs", documents.docs),
@@ -123,7 +137,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
         await redis.aclose()
 
     async def counting(_app: web.Application) -> AsyncIterator[None]:
-        flushing = asyncio.create_task(_flush_metrics(delivery))
+        flushing = asyncio.create_task(_report(delivery.room, connections, failures))
         yield
         flushing.cancel()
 
@@ -134,7 +148,14 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
 def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     """Return what serves the application, with the short way for callbacks. Threads let the event loop go first."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    return Runner(app, app[SHORTCUT], shutdown_timeout=settings.stop_timeout, keepalive=KEEPALIVE)
+    return Runner(
+        app,
+        app[SHORTCUT],
+        app[CONNECTIONS],
+        shutdown_timeout=settings.stop_timeout,
+        keepalive=KEEPALIVE,
+        first_request=settings.read_timeout,
+    )
 
 
 def _sharing(client: Redis) -> Redis:
@@ -161,8 +182,9 @@ async def _show_index(counts: IndexCounts, logger: log.Logger) -> None:
         await asyncio.sleep(_SHOW_INDEX_EVERY)
 
 
-async def _flush_metrics(delivery: Delivery) -> None:
+async def _report(*parts: Room | Connections | AuthFailures) -> None:
     while True:
         await asyncio.sleep(_FLUSH_EVERY)
         metrics.Tally.flush()
-        delivery.room.report()
+        for part in parts:
+            part.report()

@@ -36,7 +36,7 @@ class ReceiverError(Exception):
     code: ClassVar[str] = "internal"
     status: int = 500
     #: Seconds after which sending the same again may help; None when it will not.
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
 
 
 class InvalidCallbackError(ReceiverError):
@@ -51,6 +51,18 @@ class UnauthorizedError(ReceiverError):
 
     code = "unauthorized"
     status = 401
+
+
+class RateLimitedError(ReceiverError):
+    """The key is missing or wrong, and the same client has sent too many such keys. A right key is taken."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, retry_after: int) -> None:
+        """Take the seconds until the next wrong key is answered as such."""
+        super().__init__("the key is missing or wrong, as too many from this address were; send the right one")
+        self.retry_after = retry_after
 
 
 class ForbiddenError(ReceiverError):
@@ -165,10 +177,23 @@ class GatewayError(ReceiverError):
 
     code = "gateway"
     status = 401
+    gateway_code: ClassVar[str] = "APIG.0301"
 
     def __init__(self, reason: str) -> None:
         """Take what was wrong with the credentials, for the caller."""
         super().__init__(f"Incorrect IAM authentication information: {reason}")
+
+
+class GatewayRateLimitedError(GatewayError):
+    """Authentication failed, as it did too often for the same client; APIG.0308 is the gateway's throttling."""
+
+    status = 429
+    gateway_code = "APIG.0308"
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        """Take what was wrong, and the seconds until the next wrong credentials are answered as such."""
+        super().__init__(f"{reason}; too many from this address were wrong")
+        self.retry_after = retry_after
 
 
 class NotTakenError(Exception):
@@ -193,6 +218,7 @@ OUTCOMES: Final = (
             ReceiverError,
             InvalidCallbackError,
             UnauthorizedError,
+            RateLimitedError,
             ForbiddenError,
             NotFoundError,
             MethodNotAllowedError,

@@ -7,8 +7,10 @@ long runs of digits, keys in URLs and passwords in URLs wherever they stand in a
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -16,6 +18,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, WrappedLogger
 
 Logger = structlog.stdlib.BoundLogger
@@ -39,8 +43,27 @@ _MEASURES: Final = re.compile(
     r"_(bytes|events|seconds|ms|count)$|^entry_ids$|^(pid|port|bytes|events|seconds|count|timestamp)$"
 )
 
+_MINUTE: Final = 60.0
+
 #: What aiohttp raises for bytes that are no HTTP, bodies that do not end as announced, and clients that go away.
 _CLIENTS_FAULTS: Final = (HttpProcessingError, RequestPayloadError, ConnectionError)
+
+
+class OnceAMinute:
+    """Says when something that goes on may be logged again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the clock, in seconds."""
+        self._clock = clock
+        self._next = -math.inf
+
+    def due(self) -> bool:
+        """Tell whether a minute has passed since the answer was last yes."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + _MINUTE
+        return True
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -34,6 +34,26 @@ _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CALLBACKS: Final = Counter(
     "receiver_callbacks", "Callbacks answered, by outcome: ok, or the code of the error.", ["provider", "outcome"]
 )
+CREDENTIALS: Final = ("callback_key", "token", "signature", "password")
+AUTH_FAILURES: Final = Counter(
+    "receiver_auth_failures",
+    "Wrong credentials, by how they were answered: unauthorized (401), or rate_limited (429) after too many.",
+    ["credential", "answer"],
+)
+for _credential in CREDENTIALS:
+    AUTH_FAILURES.labels(_credential, "unauthorized")
+    AUTH_FAILURES.labels(_credential, "rate_limited")
+CONNECTIONS: Final = Gauge(
+    "receiver_open_connections", "Connections of clients that are open.", multiprocess_mode="livesum"
+)
+SHED_CONNECTIONS: Final = Counter(
+    "receiver_shed_connections",
+    "Connections closed at the bound to make room: silent (no request yet), idle, or stalled (the client is slow); "
+    "refused: there was no room for it.",
+    ["reason"],
+)
+for _reason in ("silent", "idle", "stalled", "refused"):
+    SHED_CONNECTIONS.labels(_reason)
 UNREADABLE: Final = Counter(
     "receiver_unreadable_requests",
     "Requests that are no HTTP, or packed in an unknown way. Nobody can tell whose.",

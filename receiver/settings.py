@@ -88,9 +88,14 @@ class Settings:
     workers: int = _setting("1", _count(1, 64), "worker processes; more than one run under a supervisor")
     embedded_port: int = _setting("6399", _count(1, 65535), "port of the embedded Valkey")
 
+    max_connections: int = _setting(
+        "10000", _count(1), "open connections of a process; at the bound a silent or idle one is closed for a new one"
+    )
     max_body: int = _setting("4MiB", Size(validate=validate.Range(1024)), "largest callback, after decompression")
     max_items: int = _setting("10000", _count(1), "most items in one callback")
-    read_timeout: float = _setting("10s", _seconds(0.1, 300), "time for a body to arrive")
+    read_timeout: float = _setting(
+        "10s", _seconds(0.1, 300), "time for a body, or a connection's first request, to arrive"
+    )
     publish_timeout: float = _setting(
         "500ms", _seconds(0.01, 1.2), "time for Redis to take a batch; then the spool does"
     )

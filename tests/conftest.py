@@ -142,9 +142,9 @@ def starting(redis_url: str, folder: Path) -> Iterator[Callable[..., Receiver]]:
     """Give a function that starts receivers, and stop them in the end."""
     started: list[Receiver] = []
 
-    def start(*, wait: bool = True, **environ: str) -> Receiver:
-        number = len(started)
-        started.append(Receiver(folder / f"serve{number}", {"REDIS_URL": redis_url, **environ}, wait=wait))
+    def start(*, wait: bool = True, descriptors: int | None = None, **environ: str) -> Receiver:
+        own = {"REDIS_URL": redis_url, **environ}
+        started.append(Receiver(folder / f"serve{len(started)}", own, wait=wait, descriptors=descriptors))
         return started[-1]
 
     yield start

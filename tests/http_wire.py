@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 def request(body: bytes = b"", path: str = "/sms/callback", method: str = "POST", **headers: str) -> bytes:
     """Return a request; headers are given as ``Content_Type="…"``, and one that is empty is left out."""
-    given = {"Host": "receiver", "Content-Length": str(len(body))}
+    given = {"Host": "localhost", "Content-Length": str(len(body))}
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value)
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body

@@ -124,8 +124,13 @@ class RedisServer(Child):
 class Receiver(Child):
     """``receiver serve`` as a process of its own."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], *, wait: bool = True) -> None:
-        """Start it with these settings, its data in the folder, and wait until it is ready."""
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], *, wait: bool = True, descriptors: int | None = None
+    ) -> None:
+        """Start it with these settings, its data in the folder, and wait until it is ready.
+
+        ``descriptors`` is the hard limit of open files; the soft one is then half of it.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.port = int(environ.get("PORT", "0")) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -134,7 +139,11 @@ class Receiver(Child):
         # Without the index, a process more; who tests it asks for it.
         defaults = {"RECEIVER_DATA_DIR": str(folder / "data"), "RECEIVER_STOP_DELAY": "0", "RECEIVER_INDEX": "0"}
         own = {**kept, **defaults, **environ, "PORT": str(self.port)}
-        super().__init__([sys.executable, "-m", "receiver", "serve"], folder / f"receiver-{self.port}.log", own)
+        command = [sys.executable, "-m", "receiver", "serve"]
+        if descriptors is not None:
+            limit = f'ulimit -Sn {descriptors // 2} && ulimit -Hn {descriptors} && exec "$@"'
+            command = ["/bin/sh", "-c", limit, "sh", *command]
+        super().__init__(command, folder / f"receiver-{self.port}.log", own)
         if wait:
             eventually(self.ready, "the receiver is ready", START_TIMEOUT)
 

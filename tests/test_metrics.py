@@ -8,10 +8,18 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from receiver import errors, metrics
-from receiver.errors import OUTCOMES, EmbeddedError, GatewayError, ReceiverError, SettingsError, SmnError
+from receiver.errors import (
+    OUTCOMES,
+    EmbeddedError,
+    GatewayError,
+    GatewayRateLimitedError,
+    ReceiverError,
+    SettingsError,
+    SmnError,
+)
 
 #: What answers lookups, or nobody: the service does not start.
-NOT_OF_CALLBACKS = {EmbeddedError, GatewayError, SettingsError, SmnError}
+NOT_OF_CALLBACKS = {EmbeddedError, GatewayError, GatewayRateLimitedError, SettingsError, SmnError}
 
 
 def test_each_error_that_can_answer_a_callback_is_an_outcome():

@@ -8,7 +8,6 @@ from collections import Counter
 from typing import Final
 
 import click
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +16,7 @@ from receiver.cli.checking.findings import Finding, Severity
 from receiver.cli.checking.machine import configuration, disk
 from receiver.cli.checking.redis import redis
 from receiver.cli.connections import run
-from receiver.cli.event_lines import safe
+from receiver.cli.event_lines import echo_json, safe
 
 _SIGNS: Final = {
     Severity.OK: ("✓", "green"),
@@ -43,7 +42,7 @@ def check(*, strict: bool, as_json: bool) -> None:
     findings += disk(settings)
     findings += run(redis(settings))
     if as_json:
-        click.echo(msgspec.json.encode([finding._asdict() for finding in findings]))
+        echo_json([finding._asdict() for finding in findings])
     else:
         _print(findings)
     fatal = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}

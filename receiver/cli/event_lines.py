@@ -6,14 +6,19 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
+import click
 import msgspec
 from rich.cells import cell_len
 from rich.text import Text
 
 from receiver.events import EventType
 
-#: What a terminal would act upon: control characters, and those that turn the direction of a text.
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+#: A terminal obeys C1 controls as it does C0; the others end a line or turn the direction of the text around them.
+_CONTROLS: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+#: Zero-width characters hide in a text: two that look the same differ.
+_UNSAFE: Final = re.compile(rf"[\x00-\x1f{_CONTROLS}\u200b-\u200d\u2060\ufeff]")
+#: JSON keeps zero-width characters, which join emoji, and the white space that it allows between values.
+_UNSAFE_IN_JSON: Final = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f{_CONTROLS}]")
 _WORDS: Final = {
     EventType.SUCCESS: ("delivered", "green"),
     EventType.FAIL: ("failed", "red"),
@@ -55,7 +60,22 @@ def decoded(data: bytes) -> Envelope | None:
 
 def safe(text: object) -> str:
     """Return a text that a terminal shows and does not obey: senders decide what stands in it."""
-    return _UNSAFE.sub(lambda match: "⏎" if match[0] == "\n" else f"\\u{ord(match[0]):04x}", str(text))
+    return _UNSAFE.sub(lambda match: "⏎" if match[0] == "\n" else _escaped(match), str(text))
+
+
+def safe_json(data: bytes) -> str:
+    """Return JSON with the same meaning that a terminal shows and does not obey."""
+    return _UNSAFE_IN_JSON.sub(_escaped, data.decode(errors="backslashreplace"))
+
+
+def echo_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(safe_json(msgspec.json.encode(value)))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """Return the escape of JSON, which people read as well."""
+    return f"\\u{ord(match[0]):04x}"
 
 
 def masked(number: str) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli.connections import PATIENCE, chosen_project, opened, put_in_force, routing_of, run
-from receiver.cli.event_lines import moment, safe
+from receiver.cli.event_lines import echo_json, moment, safe
 from receiver.cli.in_order import InOrder
 from receiver.cli.quarantined import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, Verdict
 from receiver.cli.verdicts import Verdicts
@@ -71,7 +71,7 @@ def list_(*, project: str | None, limit: int, as_json: bool) -> None:
     items, total = run(_newest(settings, chosen, limit))
     if as_json:
         for item in items:
-            click.echo(_as_json(item))
+            echo_json(_as_json(item))
     elif not items:
         click.echo(f"The quarantine of project {chosen.id} is empty.")
     else:
@@ -89,7 +89,7 @@ def show(*, id_: str, project: str | None, as_json: bool) -> None:
     if item is None:
         raise ReceiverError(f"the quarantine of project {chosen.id} has no entry {id_}: see `receiver quarantine list`")
     if as_json:
-        click.echo(_as_json(item))
+        echo_json(_as_json(item))
     else:
         _print_item(item)
 
@@ -199,9 +199,9 @@ async def _each(
     return verdicts.end()
 
 
-def _as_json(item: Item) -> bytes:
+def _as_json(item: Item) -> dict[str, object]:
     event = item.data if item.envelope else b"null"
-    return msgspec.json.encode({"entry_id": item.id, "event": msgspec.Raw(event)})
+    return {"entry_id": item.id, "event": msgspec.Raw(event)}
 
 
 def _print_list(items: list[Item], total: int) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from receiver import log
 from receiver.cli.connections import chosen_project, opened, routing_of, run
+from receiver.cli.event_lines import echo_json
 from receiver.events import ROUTED
 from receiver.lookups.routes import RouteStore
 from receiver.settings import Settings, read_settings
@@ -33,7 +33,7 @@ def routes(wanted: str | None, *, as_json: bool) -> None:
     rows = [row for row in run(_rows(settings)) if only in (None, row["project"])]
     if as_json:
         for row in rows:
-            click.echo(msgspec.json.encode(row))
+            echo_json(row)
         return
     table = Table("project", "event type", "topic", "from", box=None, pad_edge=False)
     for row in rows:

@@ -19,6 +19,7 @@ from receiver.cli.serving.listening import BACKLOG, authority, cannot_listen
 from receiver.cli.serving.stopping import Stopping
 from receiver.cli.serving.watching import add_watch
 from receiver.cli.serving.workers import become_supervisor
+from receiver.descriptors import raise_limit, room_for
 from receiver.embedded import EmbeddedValkey
 from receiver.settings import described, read_settings, unknown_names
 
@@ -46,6 +47,7 @@ def serve(workers: int | None) -> None:
     logger = log.configure(settings.log_level)
     for sentence in unknown_names(os.environ):
         logger.warning("settings.unknown", problem=sentence)
+    _raise_limit(settings, logger)
     if settings.redis_url is not None:
         _run(_Service(settings, settings.redis_url, None, stopping, logger))
         return
@@ -56,6 +58,15 @@ def serve(workers: int | None) -> None:
     finally:
         stopping.remember()  # a second Ctrl-C would leave it behind
         valkey.stop()
+
+
+def _raise_limit(settings: Settings, logger: Logger) -> None:
+    """Take as many descriptors as we may have; workers and the embedded Valkey inherit the limit."""
+    limit = raise_limit(settings.max_connections)
+    connections = room_for(settings.max_connections)
+    if connections < settings.max_connections:
+        advice = "raise the hard limit (ulimit -Hn, systemd's LimitNOFILE, Docker's --ulimit nofile)"
+        logger.warning("descriptors.limit_low", limit=limit, connections=connections, advice=advice)
 
 
 class _Service(NamedTuple):

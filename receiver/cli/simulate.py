@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver.cli.connections import run
+from receiver.cli.event_lines import echo_json
 from receiver.cli.provider.pushing import Plan, Pusher, Tally
 from receiver.cli.provider.summary import print_summary, summary
 from receiver.cli.provider.traffic import Shares, Traffic
@@ -149,7 +149,7 @@ def simulate(  # noqa: PLR0913 a parameter for each option
     with ExitStack() as files:
         tally = run(_simulate(plan, traffic, _recorder(record, files)))
     if as_json:
-        click.echo(msgspec.json.encode(summary(plan.url, tally)))
+        echo_json(summary(plan.url, tally))
     else:
         print_summary(plan.url, tally)
     if tally.given_up:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.filesize import decimal
@@ -21,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli.connections import PATIENCE, opened, run
-from receiver.cli.event_lines import moment
+from receiver.cli.event_lines import echo_json, moment
 from receiver.cli.in_order import InOrder
 from receiver.cli.progress import bar
 from receiver.delivery.file_drain import FileDrain
@@ -60,7 +59,7 @@ def status_(*, as_json: bool) -> None:
     folder = _folder(read_settings(os.environ))
     found = [status(path) for path in _all_files(folder)]
     if as_json:
-        click.echo(msgspec.json.encode([one._asdict() for one in found]))
+        echo_json([one._asdict() for one in found])
     elif not found:
         click.echo(f"There is no spool in {folder}.")
     else:

@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from rich.console import Console
 
 from receiver.cli.connections import chosen_project, put_in_force, routing_of, run
-from receiver.cli.event_lines import LinePrinter, decoded
+from receiver.cli.event_lines import LinePrinter, decoded, safe_json
 from receiver.cli.following import Follower
 from receiver.events import ROUTED, EventType
 from receiver.settings import read_settings
@@ -70,7 +70,7 @@ class Ago(click.ParamType[float]):
 )
 @click.option("--quarantine", is_flag=True, help="Show rejected items as well.")
 @click.option("--mask", is_flag=True, help="Hide phone numbers and what people wrote.")
-@click.option("--json", "as_json", is_flag=True, help="One CloudEvents object a line, exactly as in the stream.")
+@click.option("--json", "as_json", is_flag=True, help="One CloudEvents object a line, with control characters escaped.")
 def tail(  # noqa: PLR0913 a parameter for each option
     *,
     from_start: bool,
@@ -135,7 +135,7 @@ def _is_wanted(data: bytes, wanted: set[EventType]) -> bool:
 
 
 def _show_json(data: bytes) -> None:
-    click.echo(data)
+    click.echo(safe_json(data))
 
 
 def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], None]:

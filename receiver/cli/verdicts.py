@@ -6,13 +6,11 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import click
-import msgspec
 from rich.console import Console
 from rich.progress import TaskID
 from rich.text import Text
 
-from receiver.cli.event_lines import safe
+from receiver.cli.event_lines import echo_json, safe
 from receiver.cli.progress import bar
 from receiver.cli.quarantined import DROPPED, PUBLISHED
 
@@ -52,7 +50,7 @@ class Verdicts:
         for verdict in verdicts:
             self._counts[verdict.outcome] += 1
             if self._as_json:
-                click.echo(msgspec.json.encode(verdict._asdict()))
+                echo_json(verdict._asdict())
             elif verdict.outcome not in _GOOD:
                 self._tell_one(verdict)
         self._bar.advance(self._task, len(verdicts))

@@ -49,6 +49,7 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
         self._parked_at = 0.0
         self._failing: set[Path] = set()
+        self._failure = ""
 
     def start(self) -> None:
         """Begin to drain."""
@@ -69,8 +70,13 @@ class Drain:
                 if self._breaker.closed:
                     await self._drain_all()
                 await self._spool.measure()
+                self._failure = ""
             except NotTakenError as error:
                 self._breaker.trip(error)
+            except OSError as error:  # no descriptor left, a folder that is gone: it goes on for more than a second
+                if str(error) != self._failure:
+                    self._failure = str(error)
+                    self._logger.error("spool.drain_failed", error=str(error))  # noqa: TRY400 as below
             except Exception:  # whatever it is: who ends here leaves acknowledged events on the disk for ever
                 self._logger.exception("spool.drain_failed")
             try:

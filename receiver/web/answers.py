@@ -10,13 +10,24 @@ import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.web_request import BaseRequest
 
 JSON: Final = "application/json"
+#: Keeps browsers from reading an answer as something else than its Content-Type says.
+_NOSNIFF: Final = "X-Content-Type-Options"
+#: aiohttp would put its version and Python's here.
+_SERVER: Final = "receiver"
+
+
+def harden(answer: web.StreamResponse) -> None:
+    """Set the headers that every answer has. An ack has them already."""
+    if not isinstance(answer, Ack):
+        answer.headers[hdrs.SERVER] = _SERVER
+        answer.headers[_NOSNIFF] = "nosniff"
 
 
 class Ack(web.Response):
@@ -57,6 +68,6 @@ class Acks:
             self._second = second
             self._wire = (
                 f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nContent-Length: {len(self._body)}\r\n"
-                f"Date: {formatdate(second, usegmt=True)}\r\n\r\n"
+                f"{_NOSNIFF}: nosniff\r\nDate: {formatdate(second, usegmt=True)}\r\n\r\n"
             ).encode() + self._body
         return Ack(self._wire)

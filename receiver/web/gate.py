@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from receiver.errors import ForbiddenError, NotFoundError, UnauthorizedError
+from receiver.errors import ForbiddenError, NotFoundError, RateLimitedError, UnauthorizedError
 
 if TYPE_CHECKING:
     from aiohttp.web import BaseRequest
 
-    from receiver.projects import Network, Project, Projects
+    from receiver.projects import Project, Projects
+    from receiver.web.auth_failures import AuthFailures
+    from receiver.web.browsers import BrowserGuard
+    from receiver.web.client_address import ClientAddresses
 
 #: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
 _REMEMBERED: Final = 256
@@ -31,20 +33,25 @@ class Known(NamedTuple):
 class Gate:
     """Finds the project of a callback and checks that the caller may post to it."""
 
-    def __init__(self, projects: Projects, proxies: tuple[Network, ...]) -> None:
-        """Take the projects, and the proxies whose X-Forwarded-For is believed."""
+    def __init__(
+        self, projects: Projects, addresses: ClientAddresses, failures: AuthFailures, browsers: BrowserGuard
+    ) -> None:
+        """Hand the collaborators over."""
         self._projects = projects
-        self._proxies = proxies
+        self._browsers = browsers
+        self._addresses = addresses
+        self._failures = failures
         self._known: OrderedDict[str, Known] = OrderedDict()
 
     def admit(self, request: BaseRequest, provider: str, project_id: str | None) -> Project:
         """Return the project that a request is for; ``project_id`` None means the default one.
 
-        Raises NotFoundError, UnauthorizedError or ForbiddenError.
+        Raises NotFoundError, UnauthorizedError, RateLimitedError or ForbiddenError.
         """
         url = request.raw_path
-        project = self._check(url, project_id)
-        self.check_address(request, project)
+        project = self._project(project_id)
+        self._check_key(request, project)
+        self.check_client(request, project)
         self._remember(url, Known(provider, project))
         return project
 
@@ -56,18 +63,23 @@ class Gate:
         """
         return self._known.get(url)
 
-    def check_address(self, request: BaseRequest, project: Project) -> None:
-        """Raise ForbiddenError unless the project allows the address that a request comes from."""
-        if not project.allowed_networks:
-            return
-        try:
-            address = ip_address(self._address(request))
-        except ValueError:
-            raise ForbiddenError("the caller's address cannot be told") from None
+    def check_client(self, request: BaseRequest, project: Project) -> None:
+        """Raise ForbiddenError unless the project takes callbacks from this client. Known URLs are checked as well."""
+        if not project.callback_keys:
+            # Behind a fence the provider uses the public name of the service.
+            check = self._browsers.check_origin if project.allowed_networks else self._browsers.check
+            check(request)
+        if project.allowed_networks:
+            self._check_address(request, project)
+
+    def _check_address(self, request: BaseRequest, project: Project) -> None:
+        address = self._addresses.of(request)
+        if address is None:
+            raise ForbiddenError("the caller's address cannot be told")
         if not any(address in network for network in project.allowed_networks):
             raise ForbiddenError("the caller's address is in none of the project's allowed networks")
 
-    def _check(self, url: str, project_id: str | None) -> Project:
+    def _project(self, project_id: str | None) -> Project:
         project = self._projects.default if project_id is None else self._projects.get(project_id)
         if project is None:
             raise NotFoundError(
@@ -75,9 +87,15 @@ class Gate:
                 if project_id is not None
                 else "no default project; use /sms/callback/{project_id}, or mark one project default = true"
             )
-        if project.callback_keys and not self._has_key(url, project):
-            raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
         return project
+
+    def _check_key(self, request: BaseRequest, project: Project) -> None:
+        if not project.callback_keys or self._has_key(request.raw_path, project):
+            return
+        wait = self._failures.count(self._addresses.client(request), "callback_key")
+        if wait is not None:
+            raise RateLimitedError(wait)
+        raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
 
     def _remember(self, url: str, known: Known) -> None:
         self._known[url] = known
@@ -92,21 +110,6 @@ class Gate:
         # Every pair is compared, and each in constant time.
         matches = [hmac.compare_digest(one, key.encode()) for one in given for key in project.callback_keys]
         return any(matches)
-
-    def _address(self, request: BaseRequest) -> str:
-        """Return the nearest address that is not one of our proxies, going back through X-Forwarded-For."""
-        hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", []) for hop in line.split(",")]
-        address = request.remote or ""
-        while hops and self._is_proxy(address):
-            address = hops.pop()
-        return address
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._proxies)
 
 
 def _keys_in(query: str) -> list[bytes]:

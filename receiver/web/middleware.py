@@ -10,6 +10,7 @@ from aiohttp import web
 
 from receiver import metrics
 from receiver.errors import (
+    ForbiddenError,
     ForeignError,
     GatewayError,
     MethodNotAllowedError,
@@ -20,6 +21,7 @@ from receiver.errors import (
 )
 from receiver.providers import PROVIDERS
 from receiver.web.answers import JSON
+from receiver.web.smn.faults import FORBIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -92,9 +94,11 @@ def _answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
 
 def _smn_answer(error: ReceiverError) -> web.Response:
     if isinstance(error, GatewayError):
-        return smn_response({"error_msg": str(error), "error_code": "APIG.0301"}, error.status)
+        return smn_response({"error_msg": str(error), "error_code": error.gateway_code}, error.status)
     if isinstance(error, SmnError):
         return smn_response({"code": error.smn_code, "message": str(error)}, error.status)
+    if isinstance(error, ForbiddenError):
+        return smn_response({"code": FORBIDDEN.code, "message": str(error)}, error.status)
     code = "SMN.0018" if error.status >= web.HTTPInternalServerError.status_code else "SMN.0013"
     return smn_response({"code": code, "message": str(error)}, error.status)
 

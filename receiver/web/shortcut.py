@@ -40,7 +40,7 @@ class Shortcut:
         if known is None or request.method != "POST" or not request.content.is_eof():
             return await self._application(request)  # type: ignore[misc]  # or we would not be called
         try:
-            self._gate.check_address(request, known.project)
+            self._gate.check_client(request, known.project)
             return await self._callbacks[known.provider].take(request, known.project)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             return self._errors.answer(request, error)

@@ -49,7 +49,9 @@ def test_show_has_the_item_whole_and_the_reasons(cli_redis: Redis, run_here: Run
     assert "sid: Too long." in shown
     assert '"sid": "14:aa"' in shown
     assert "\\xff\\xfe \\u001b[31m" in run_here("quarantine", "show", bad).stdout
-    assert "\x9b" not in shown
+    whole = run_here("quarantine", "show", good, "--json").stdout
+    assert "\x9b" not in shown + whole
+    assert "\x9b2J" in json.loads(whole)["event"]["data"]["item"]
     assert run_here("quarantine", "show", "1-1").returncode == 2
 
 

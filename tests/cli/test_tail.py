@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import signal
 from typing import IO, TYPE_CHECKING
@@ -64,6 +65,22 @@ def test_a_text_cannot_take_over_the_terminal(service: Receiver, run_here: Run) 
     shown = run_here("tail", "--from-start", "-n1").stdout
     assert shown.count("\n") == 1
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
+def test_json_cannot_take_over_the_terminal_and_keeps_its_meaning(service: Receiver, run_here: Run) -> None:
+    """C1 controls, which msgspec does not escape, and characters that turn the direction of a text."""
+    text = "\x9b31m \x7f \u202e \u2066 \u200e \u200f \u061c 👩\u200d👩"
+    _post(service, reply(text))
+    shown = run_here("tail", "--json", "--from-start", "-n1").stdout
+    assert not {"\x9b", "\x7f", "\u202e", "\u2066", "\u200e", "\u200f", "\u061c"} & set(shown)
+    assert json.loads(shown)["data"]["reply"] == text
+
+
+def test_a_person_sees_what_has_no_width(service: Receiver, run_here: Run) -> None:
+    """Else two texts that differ look the same."""
+    _post(service, reply("a\u200bb\u200cc\u200dd\u2060e\ufefff\u200eg\u061ch"))
+    shown = run_here("tail", "--from-start", "-n1").stdout
+    assert r"a\u200bb\u200cc\u200dd\u2060e\ufefff\u200eg\u061ch" in shown
 
 
 def test_types_and_quarantine_are_chosen(service: Receiver, run_here: Run) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import json
 import re
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,11 @@ async def routes(client: Client, token: str, project: str = PROJECT) -> int:
     """Return the status of ListSmsEvent with a token."""
     path = f"/v2/{project}/notifications/sms/callback"
     return (await client.get(path, headers={"X-Auth-Token": token})).status
+
+
+def workers() -> set[threading.Thread]:
+    """Return the threads of ``asyncio.to_thread``."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")}
 
 
 async def test_a_token(smn_client: Client) -> None:
@@ -107,6 +115,40 @@ async def test_an_open_project(client: Client) -> None:
     assert await routes(client, response.headers["X-Subject-Token"], "default") == 200
     response = await client.get("/v3/projects", params={"name": "local"})
     assert (await response.json())["projects"] == [{"id": "default", "name": "local"}]
+
+
+async def test_invented_users_cost_nothing(client: Client) -> None:
+    """An open project takes any name: no scrypt, whose threads read large callbacks, and nothing is kept."""
+    before = workers()
+    for number in range(50):
+        response = await client.post("/v3/auth/tokens", json=asking("x", f"invented-{number}", name="local"))
+        assert response.status == 201
+    headers = {"X-Auth-Token": response.headers["X-Subject-Token"]}
+    found = await (await client.get("/v3/projects", headers=headers)).json()
+    assert found["projects"] == [{"id": "default", "name": "local"}]
+    assert workers() == before
+
+
+async def test_a_token_of_an_open_project_opens_no_other() -> None:
+    """Everybody knows the key that it is made with."""
+    open_, closed = Project(id="o"), Project(id="c", users={"u": "secret"})
+    tokens = Tokens(Projects({"o": open_, "c": closed}))
+    now = time.time()
+    text = (await tokens.issue(open_, "u", now)).text
+    assert await tokens.owner(text, now) == (open_, "u")
+    claims = json.dumps(["c", "u", int((now + LIFETIME) * 1e6)], separators=(",", ":")).encode()
+    forged = f"{claims.hex()}.{hmac.digest(b'open', claims, 'sha256').hex()}"
+    assert await tokens.owner(forged, now) is None
+
+
+async def test_tokens_asked_for_at_once_share_the_work() -> None:
+    """Forged tokens of a user that there is cost one scrypt in all, not one each."""
+    project = Project(id="p", users={"u": "secret"})
+    tokens = Tokens(Projects({"p": project}))
+    now, before = time.time(), workers()
+    issued = await asyncio.gather(*(tokens.issue(project, "u", now) for _ in range(20)))
+    assert len({token.text for token in issued}) == 1
+    assert len(workers() - before) == 1
 
 
 async def test_tokens_over_time_and_places() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from conftest import Client
     from servers import RedisServer
 
+clients = count(1)
 bounded = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 CHECKS = (
     not_a_server_error,
@@ -50,6 +52,7 @@ def smn_url(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> It
     config = folder / "receiver.toml"
     config.write_text(TOML, encoding="utf-8")
     environ = {"REDIS_URL": valkey.url, "RECEIVER_CONFIG": str(config), "RECEIVER_LOG_LEVEL": "warning"}
+    environ["RECEIVER_TRUSTED_PROXIES"] = "127.0.0.1"
     receiver = Receiver(folder, environ)
     yield receiver.url
     receiver.stop()
@@ -68,8 +71,12 @@ def in_our_project(_context: Any, parameters: Any) -> Any:
 
 
 def call(case: Any, url: str, *checks: Any) -> None:
-    """Call a generated case with good credentials, and check the answer."""
-    headers = {**dict(case.headers or {}), "X-Auth-Token": "static-token"}
+    """Call a generated case with good credentials, and check the answer.
+
+    Each comes from a client of its own: checks leave credentials out, and too many wrong ones from one would be 429.
+    """
+    client = f"2001:db8:{next(clients):x}::1"
+    headers = {**dict(case.headers or {}), "X-Auth-Token": "static-token", "X-Forwarded-For": client}
     parameters = {**dict(case.query or {}), **({} if case.path.startswith("/v") else {"key": "callback-key"})}
     case.call_and_validate(base_url=url, headers=headers, params=parameters, checks=list(checks), timeout=10)
 

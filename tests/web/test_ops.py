@@ -21,6 +21,32 @@ async def test_livez_says_that_the_event_loop_turns(receiver):
     assert (answer.status, answer.json) == (200, {"status": "alive"})
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(b"[]"),
+        request(b"[]", Connection="close"),
+        request(b"nonsense"),
+        request(b"[]", "/sms/callback/nobody"),
+        request(b"", "/nowhere", "GET"),
+        request(b"", "/docs", "GET"),
+        request(b"", "/livez", "GET"),
+        request(b"", "/v2/default/notifications/sms/callback", "GET"),
+        request(b"", "/v2/nobody/notifications/sms/callback", "GET"),
+        request(b"x", Content_Encoding="br"),
+        b"no HTTP\r\n\r\n",
+        request(b"[]", Expect="the-unexpected"),
+    ],
+    ids=["ack", "last ack", "invalid", "no project", "no path", "page", "health", "lookup", "refused", "packed",
+         "no http", "expect"],
+)  # fmt: skip
+async def test_answers_tell_no_version_and_are_what_they_say(receiver, data):
+    """An attacker need not know which aiohttp and Python run, and a browser does not guess types."""
+    answer = await ask(receiver.port, data)
+    assert answer.headers.get("server", "receiver") == "receiver"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_readyz_tells_the_state_of_each_part(receiver, redis_url):
     """Ready as long as an event can be made durable."""
     status, text = receiver.get("/readyz")

@@ -39,9 +39,10 @@ _ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
 _CALLBACK_ERRORS: Final = {
     400: "Not JSON, not an array or object, or no item valid (these are quarantined too).",
     401: "The key is wrong or missing.",
-    403: "The caller's address is not allowed.",
+    403: "The caller's address is not allowed; or the project is open, and a web page seems to have sent it.",
     404: "No such project or provider.",
     408: "The body did not arrive in time.",
+    429: "The key is wrong or missing, as too many from the same address were. A right one is taken.",
     413: "The body or the number of items is over the limit.",
     503: "Neither Redis nor the spool can take it, or overloaded: send it again after `Retry-After`.",
 }
@@ -50,6 +51,7 @@ _BODY_ERRORS: Final = {
     413: "The body is over the limit.",
     503: "Overloaded: send it again after `Retry-After`.",
 }
+_FROM_A_PAGE: Final = f"`{faults.FORBIDDEN.code}` The project is open, and a web page seems to have sent the request."
 #: Times written in Python's notation, as a pattern.
 _DIGITS: Final = {"%Y": "[0-9]{4}"} | dict.fromkeys(("%m", "%d", "%H", "%M", "%S"), "[0-9]{2}")
 
@@ -155,6 +157,8 @@ def _answers(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
     if operation.tag == "callbacks":
         for status, text in _CALLBACK_ERRORS.items():
             yield status, _error(text, CallbackAnswer)
+    if operation.name == "metrics":
+        yield 403, _error("A project is open, and a web page seems to have sent the request.", CallbackAnswer)
     if operation.name == "readyz":
         yield 503, {"description": "Not ready.", "content": {JSON: {"schema": {"type": "object"}}}}
     if operation.tag in ("lookups", "tokens"):
@@ -178,8 +182,9 @@ def _smn_errors(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
     for status, listed in sorted(found.items()):
         yield status, _error("; ".join(f"`{fault.code}` {fault.message}" for fault in listed), SmnErrorAnswer)
     yield 401, _error("`APIG.0301` No credentials, or wrong ones.", GatewayErrorAnswer)
-    if operation.tag == "lookups":
-        yield 403, _error(f"`{faults.FORBIDDEN.code}` {faults.FORBIDDEN.message}", SmnErrorAnswer)
+    yield 429, _error("`APIG.0308` Wrong credentials, as too many from the same address were.", GatewayErrorAnswer)
+    text = f"`{faults.FORBIDDEN.code}` {faults.FORBIDDEN.message}" if operation.tag == "lookups" else _FROM_A_PAGE
+    yield 403, _error(text, SmnErrorAnswer)
     if operation.body is not None or operation.tag == "lookups":
         for status, text in _BODY_ERRORS.items():
             yield status, _error(text, SmnErrorAnswer)

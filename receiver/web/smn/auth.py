@@ -12,17 +12,18 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from receiver.errors import GatewayError
+from receiver.errors import GatewayError, GatewayRateLimitedError
 from receiver.web.smn.faults import FORBIDDEN
 from receiver.web.smn.signing import ALGORITHM, SignedRequest, parse_authorization, verify
 from receiver.web.smn.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp import web
 
     from receiver.projects import Project, Projects
+    from receiver.web.auth_failures import AuthFailures
+    from receiver.web.browsers import BrowserGuard
+    from receiver.web.client_address import ClientAddresses
     from receiver.web.smn.bodies import Body
 
 
@@ -36,11 +37,20 @@ class Caller(NamedTuple):
 class Credentials:
     """Checks the credentials of a request against those of the projects."""
 
-    def __init__(self, projects: Projects, body: Body, clock: Callable[[], float] = time.time) -> None:
-        """Take the projects with their secrets, how to read a body, and the clock (seconds since the epoch)."""
+    def __init__(
+        self,
+        projects: Projects,
+        body: Body,
+        browsers: BrowserGuard,
+        addresses: ClientAddresses,
+        failures: AuthFailures,
+    ) -> None:
+        """Hand the collaborators over: the projects with their secrets, and how to read a body."""
         self._projects = projects
+        self._addresses = addresses
+        self.browsers = browsers
+        self._failures = failures
         self._body = body
-        self._clock = clock
         self.tokens = Tokens(projects)
         self._static = [(sha256(text.encode()).digest(), p) for p in projects.values() for text in p.tokens]
         self._secret_keys: dict[str, list[tuple[Project | None, str]]] = {}
@@ -53,11 +63,12 @@ class Credentials:
     async def check(self, request: web.Request, project_id: str) -> Caller:
         """Return the caller if the request may use the project.
 
-        Raises GatewayError (401: no credentials, or wrong ones) or SmnError (403: those of another project). A
-        project without any secret is open to all.
+        Raises GatewayError (401: no credentials, or wrong ones; 429: too many wrong ones) or SmnError (403: those of
+        another project). A project without any secret is open to all but web pages (ForbiddenError).
         """
         project = self._projects.get(project_id)
         if project is not None and project.open:
+            self.browsers.check(request)
             return Caller(project, "anybody")
         for caller in await self.callers(request):
             if caller.project.id == project_id:
@@ -72,24 +83,29 @@ class Credentials:
         token = request.headers.get("X-Auth-Token")
         if not token:
             raise GatewayError("x-auth-token not found")
-        return await self._bearing(token)
+        return await self._bearing(request, token)
 
-    async def _bearing(self, token: str) -> list[Caller]:
+    def failure(self, request: web.Request, credential: str, reason: str) -> GatewayError:
+        """Count wrong credentials, and return the error to raise."""
+        wait = self._failures.count(self._addresses.client(request), credential)
+        return GatewayError(reason) if wait is None else GatewayRateLimitedError(reason, wait)
+
+    async def _bearing(self, request: web.Request, token: str) -> list[Caller]:
         digest = sha256(token.encode(errors="surrogateescape")).digest()
         matches = [(hmac.compare_digest(digest, known), project) for known, project in self._static]
         who = f"token {digest.hex()[:12]}"
         callers = [Caller(project, who) for match, project in matches if match]
-        issued = await self.tokens.owner(token, self._clock())
+        issued = await self.tokens.owner(token, time.time())
         if issued is not None:
             callers.append(Caller(issued[0], f"user {issued[1]}"))
         if not callers:
-            raise GatewayError("decrypt token fail")
+            raise self.failure(request, "token", "decrypt token fail")
         return callers
 
     async def _signed(self, request: web.Request, text: str) -> list[Caller]:
         authorization = parse_authorization(text)
         if authorization is None:
-            raise GatewayError("verify aksk signature fail")
+            raise self.failure(request, "signature", "verify aksk signature fail")
         candidates = self._secret_keys.get(authorization.access_key)
         url = request.rel_url
         signed = SignedRequest(
@@ -101,9 +117,9 @@ class Credentials:
             # A stranger cannot make us read a body: an access key is no secret, but one has to know it.
             sha256(await self._body(request) if candidates else b"").hexdigest(),
         )
-        now = self._clock()
+        now = time.time()
         good = [(project, verify(authorization, signed, key, now)) for project, key in candidates or self._nobody]
         callers = [Caller(project, f"access key {authorization.access_key}") for project, ok in good if project and ok]
         if not callers:
-            raise GatewayError("verify aksk signature fail")
+            raise self.failure(request, "signature", "verify aksk signature fail")
         return callers

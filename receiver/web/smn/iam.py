@@ -100,10 +100,18 @@ class Iam:
         self._clock = clock
 
     async def issue(self, request: web.Request) -> web.Response:
-        """Answer ``POST /v3/auth/tokens`` with a token in ``X-Subject-Token``. Raises GatewayError, SmnError."""
+        """Answer ``POST /v3/auth/tokens`` with a token in ``X-Subject-Token``.
+
+        Raises GatewayError, SmnError or ForbiddenError.
+        """
         body: Any = await self._parser.parse(TokenRequest(), request, location="json")
         user = body["auth"]["identity"]["password"]["user"]
-        project = self._authenticated(_in_scope(self._projects.values(), body["auth"]), user)
+        project = _authenticated(_in_scope(self._projects.values(), body["auth"]), user)
+        if project is None:
+            reason = "the user name, the password or the project is wrong"
+            raise self._credentials.failure(request, "password", reason)
+        if project.open:
+            self._credentials.browsers.check(request)
         token = await self._credentials.tokens.issue(project, user["name"], self._clock())
         about = {
             "expires_at": _utc(token.expires),
@@ -125,21 +133,21 @@ class Iam:
         except GatewayError:
             if not any(_is_called(project, query) for project in open_):
                 raise
+            self._credentials.browsers.check(request)
             found = open_
         return smn_response(
             {"projects": [_named(project) for project in found if _is_called(project, query)], "links": {}}
         )
 
-    def _authenticated(self, projects: list[Project], user: dict[str, str]) -> Project:
-        """Return the first project whose user it is. An open one lets everybody in, but shields no other."""
-        closed = [project for project in projects if not project.open]
-        if projects and not closed:
-            return projects[0]
-        given = sha256(user["password"].encode()).digest()
-        good = [project for project in closed if _knows(project, user["name"], given)]
-        if not good:
-            raise GatewayError("the user name, the password or the project is wrong")
-        return good[0]
+
+def _authenticated(projects: list[Project], user: dict[str, str]) -> Project | None:
+    """Return the first project whose user it is. An open one lets everybody in, but shields no other."""
+    closed = [project for project in projects if not project.open]
+    if projects and not closed:
+        return projects[0]
+    given = sha256(user["password"].encode()).digest()
+    good = [project for project in closed if _knows(project, user["name"], given)]
+    return good[0] if good else None
 
 
 def _knows(project: Project, name: str, given: bytes) -> bool:

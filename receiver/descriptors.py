@@ -1,0 +1,46 @@
+"""The limit of open file descriptors of this process: every connection, file and child's pipe takes one."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Final
+
+#: Descriptors for everything but the connections of clients: Redis (some 60), spool, metrics, logs, sockets, children.
+RESERVE: Final = 200
+#: No more is asked for unless the settings need it: a hard limit may be a billion, and children inherit ours.
+_ENOUGH: Final = 65_536
+
+
+def raise_limit(connections: int) -> int:
+    """Raise the soft limit towards the hard one, for so many connections at least. Return the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(connections + RESERVE, _ENOUGH)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return _finite(soft)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError):  # macOS has a limit of the kernel below the hard one
+        return soft
+    return wanted
+
+
+def room_for(connections: int) -> int:
+    """Return how many connections of clients may be open: so many, or fewer if the limit in force is too low."""
+    limit = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return min(connections, max(limit - RESERVE, limit // 2))
+
+
+def exhausted() -> OSError | None:
+    """Return the error if no descriptor is left. libuv then closes new connections, and tells nobody."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error
+    return None
+
+
+def _finite(limit: int) -> int:
+    return 1 << 30 if limit == resource.RLIM_INFINITY else limit
