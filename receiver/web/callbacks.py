@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from receiver import metrics
 from receiver.errors import InvalidCallbackError, NotFoundError, TooLargeError
 from receiver.events import Entry, Sealer
-from receiver.providers.items import TooManyItemsError
+from receiver.providers.base import FAST, CallbackRequest, ParsedCallback
+from receiver.providers.json_items import TooManyItemsError
 from receiver.web.answers import Acks
 from receiver.web.bodies import Bodies
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from receiver.delivery import Delivery
     from receiver.delivery.room import Place
     from receiver.projects import Project
-    from receiver.providers.base import Provider, Reading
+    from receiver.providers.base import Provider
     from receiver.routing import Routing
     from receiver.settings import Settings
     from receiver.web.gate import Gate
@@ -38,17 +39,20 @@ class Callbacks:
     """Receives callbacks of one provider."""
 
     def __init__(
-        self, provider: Provider, settings: Settings, gate: Gate, routing: Routing, delivery: Delivery
+        self, provider: type[Provider], settings: Settings, gate: Gate, routing: Routing, delivery: Delivery
     ) -> None:
         """Hand the collaborators over."""
         self.provider = provider
-        self._most_items = settings.max_items
         self._bodies = Bodies(settings.max_body, settings.read_timeout)
         self._gate = gate
         self._routing = routing
         self._delivery = delivery
         self._sealers = {project.id: Sealer(provider.name, project.id) for project in settings.projects.values()}
-        self._acks = Acks(provider.answer(0, "OK"))
+        self._providers = {
+            project.id: provider(sign_id=project.sign_id, max_items=settings.max_items)
+            for project in settings.projects.values()
+        }
+        self._acks = Acks(provider().acknowledge(ParsedCallback([], [], FAST)))
         self._tally = metrics.Tally(provider.name)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
@@ -66,13 +70,13 @@ class Callbacks:
             else:
                 async with self._delivery.room.turn():
                     reading = await self._keep(body, project, place)
-        self._tally.kept(reading.way, reading.events, len(reading.rejections))
+        self._tally.kept(reading.path, reading.events, len(reading.rejections))
         if reading.rejections and not reading.events:
             raise InvalidCallbackError(_summary(reading))
         self._tally.acknowledged(time.perf_counter() - began)
         return self._acks.ack(request)
 
-    async def _keep(self, body: bytes, project: Project, place: Place) -> Reading:
+    async def _keep(self, body: bytes, project: Project, place: Place) -> ParsedCallback:
         """Return what a body holds when all of it is safe."""
         try:
             reading, entries = await self._read(body, project)
@@ -83,21 +87,23 @@ class Callbacks:
             await self._delivery.keep(entries, len(body))
         return reading
 
-    async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
+    async def _read(self, body: bytes, project: Project) -> tuple[ParsedCallback, list[Entry]]:
         """Read a body here if that takes no longer than a ms or two, else in a thread. Raises TooManyItemsError."""
         if len(body) <= _LARGE:
-            reading = self.provider.read_fast(body, project.sign_id, self._most_items)
+            request = CallbackRequest("POST", "", {}, body)
+            provider = self._providers[project.id]
+            reading = provider.parse_fast(request)
             if reading is None and len(body) <= _SLOWLY_IN_THREAD:
-                reading = self.provider.read_slowly(body, project.sign_id, self._most_items)
+                reading = provider.parse_slow(request)
             if reading is not None:
                 return reading, self._seal(reading, project)
         return await asyncio.to_thread(self._read_long, body, project)
 
-    def _read_long(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        reading = self.provider.read(body, project.sign_id, self._most_items)
+    def _read_long(self, body: bytes, project: Project) -> tuple[ParsedCallback, list[Entry]]:
+        reading = self._providers[project.id].parse(CallbackRequest("POST", "", {}, body))
         return reading, self._seal(reading, project)
 
-    def _seal(self, reading: Reading, project: Project) -> list[Entry]:
+    def _seal(self, reading: ParsedCallback, project: Project) -> list[Entry]:
         """Return the entries of all that was read: each event with its id, its envelope and its topic."""
         seal = self._sealers[project.id].seal
         topics = self._routing[project.id].table
@@ -123,7 +129,7 @@ class AnyProvider:
         return await self._callbacks[name].receive(request)
 
 
-def _summary(reading: Reading) -> str:
+def _summary(reading: ParsedCallback) -> str:
     problems = [problem for rejection in reading.rejections for problem in rejection.problems]
     more = len(problems) - _MOST_PROBLEMS
     return "; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")

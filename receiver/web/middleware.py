@@ -18,8 +18,8 @@ from receiver.errors import (
     SmnError,
     TooLargeError,
 )
-from receiver.providers import PROVIDERS
-from receiver.web.answers import JSON
+from receiver.providers import DEFAULT, PROVIDERS
+from receiver.providers.base import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,9 +100,9 @@ def _smn_answer(error: ReceiverError) -> web.Response:
 
 
 def _provider_answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
-    provider = PROVIDERS["tencent"]
+    provider = DEFAULT
     if request.path.startswith(_CALLBACK_PATHS):
         provider = PROVIDERS.get(request.path.split("/")[2], provider)
         metrics.CALLBACKS.labels(provider.name, error.code).inc()
-    body = provider.answer(error.status, str(error))
-    return web.Response(body=body, status=error.status, content_type=JSON)
+    answer = provider().refuse(error.status, str(error))
+    return web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)

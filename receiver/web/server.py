@@ -11,8 +11,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web_protocol import RequestHandler
 
 from receiver import metrics
-from receiver.providers import PROVIDERS
-from receiver.web.answers import JSON
+from receiver.providers import DEFAULT
 
 if TYPE_CHECKING:
     from receiver.web.shortcut import Shortcut
@@ -43,7 +42,8 @@ class Connection(RequestHandler):
         reason = (message or "not HTTP").strip().splitlines()[0]
         if isinstance(exc, ContentEncodingError):
             reason = "the Content-Encoding is none that is known here; send gzip, deflate or none"
-        answer = web.Response(body=PROVIDERS["tencent"].answer(status, reason), status=status, content_type=JSON)
+        refusal = DEFAULT().refuse(status, reason)
+        answer = web.Response(body=refusal.body, status=refusal.status, content_type=refusal.content_type)
         answer.force_close()
         return answer
 
