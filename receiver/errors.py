@@ -34,6 +34,21 @@ class UnauthorizedError(ReceiverError):
     status = 401
 
 
+class BadSignatureError(ReceiverError):
+    """The request does not carry a valid signature of the provider. Sending the same again does not help."""
+
+    code = "bad_signature"
+    status = 401
+
+
+class UnverifiableError(ReceiverError):
+    """Whether the signature is valid cannot be told now: a certificate is missing, for example."""
+
+    code = "unverifiable"
+    status = 503
+    retry_after = 5
+
+
 class ForbiddenError(ReceiverError):
     """The caller's address is in none of the project's allowed networks."""
 
@@ -174,6 +189,8 @@ OUTCOMES: Final = (
             ReceiverError,
             InvalidCallbackError,
             UnauthorizedError,
+            BadSignatureError,
+            UnverifiableError,
             ForbiddenError,
             NotFoundError,
             MethodNotAllowedError,

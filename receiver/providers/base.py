@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 import msgspec
 from marshmallow import fields, validate
 
-from receiver.errors import ReceiverError
 from receiver.events import Event, EventType, RejectedData, encode
 
 if TYPE_CHECKING:
@@ -108,21 +107,6 @@ class ParsedCallback(msgspec.Struct, frozen=True):
     ignored: int = 0
     #: A URL that has to be fetched before the ack: it confirms a subscription.
     confirmation: str | None = None
-
-
-class BadSignatureError(ReceiverError):
-    """The request does not carry a valid signature of the provider. Sending the same again does not help."""
-
-    code = "bad_signature"
-    status = 401
-
-
-class UnverifiableError(ReceiverError):
-    """Whether the signature is valid cannot be told now: a certificate is missing, for example."""
-
-    code = "unverifiable"
-    status = 503
-    retry_after = 5
 
 
 def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from receiver.providers.base import BadSignatureError, UnverifiableError
+from receiver.errors import BadSignatureError, UnverifiableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
