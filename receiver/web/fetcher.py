@@ -105,7 +105,7 @@ class Fetcher:
                 asyncio.timeout(TIMEOUT),
                 self._open_session().get(url, allow_redirects=False, proxy=self._proxy) as response,
             ):
-                answer = await response.content.read(MAX_ANSWER + 1)
+                answer = await _read(response)
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
             raise self._failed(url, f"{host} did not answer: {error or type(error).__name__}") from None
         if response.status != 200:  # noqa: PLR2004 the code itself
@@ -135,10 +135,18 @@ class Fetcher:
         if self._session is None:
             options: dict[str, Any] = {} if self._proxy else {"resolver": PublicResolver()}
             connector = aiohttp.TCPConnector(limit=8, ttl_dns_cache=60, **options)
-            self._session = aiohttp.ClientSession(
-                connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
-            )
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body, or its beginning when it is longer than MAX_ANSWER."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            break
+    return bytes(body)
 
 
 def _is_address(host: str) -> bool:
