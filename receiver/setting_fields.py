@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields, validate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_MAX_SECRET: Final = 8192
+_MAX_SECRET: Final = 512
 _environment: ContextVar[Mapping[str, str]] = ContextVar("environment")
 TEXT: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be text; write it in quotes: "…".'}
 LIST: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be a list; write ["…"].'}

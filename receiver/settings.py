@@ -179,7 +179,7 @@ def _unsafe(settings: Settings) -> list[str]:
         "anybody could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
         "RECEIVER_ALLOW_OPEN=1 if something in front of the service keeps strangers out."
         for project in settings.projects.values()
-        if not project.callback_keys
+        if project.open_to_callbacks
     ]
 
 

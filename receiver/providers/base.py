@@ -150,15 +150,28 @@ class Provider:
     title: ClassVar[str]
     options_type: ClassVar[type[ProviderOptions]] = ProviderOptions
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
+    #: Whether signatures cover the URL. Then a project that verifies them has to configure its ``public_url``.
+    signs_url: ClassVar[bool] = False
     #: Whether the provider tells of states that are not final.
     has_pending: ClassVar[bool] = False
     #: Whether a 4xx makes the provider drop the items for good. Then what fails validation is acknowledged, once it is
     #: in the quarantine.
     drops_on_4xx: ClassVar[bool] = False
 
-    def __init__(self, options: Any = None, *, sign_id: str | None = None, max_items: int = 10_000) -> None:  # noqa: ANN401 each provider has a type of its own
-        """Take a project's options, its own ``sign_id``, and the most items that a callback may have."""
+    def __init__(
+        self,
+        options: Any = None,  # noqa: ANN401 each provider has a type of its own
+        *,
+        public_url: str = "",
+        sign_id: str | None = None,
+        max_items: int = 10_000,
+    ) -> None:
+        """Take a project's options, its public URL without the path of the callback, its own ``sign_id``.
+
+        ``max_items`` is how many items a callback may have.
+        """
         self.options = self.options_type() if options is None else options
+        self.public_url = public_url
         self.sign_id = sign_id
         self.max_items = max_items
 

@@ -12,18 +12,18 @@ from receiver.setting_fields import secrets_from
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from marshmallow import fields
+
     from receiver.providers.base import Provider, ProviderOptions
 
 
-def options_schema(provider: type[Provider]) -> type[Schema]:
-    """Return the schema of a provider's options. Each is optional; ``pending`` is there where it has an effect."""
-    return Schema.from_dict(
-        {
-            field.name: field.metadata["field"]
-            for field in dataclasses.fields(provider.options_type)
-            if field.name != "pending" or provider.has_pending
-        }
-    )
+def option_fields(provider: type[Provider]) -> dict[str, fields.Field[Any]]:
+    """Return the fields of a provider's options. Each is optional; ``pending`` is there where it has an effect."""
+    return {
+        field.name: field.metadata["field"]
+        for field in dataclasses.fields(provider.options_type)
+        if field.name != "pending" or provider.has_pending
+    }
 
 
 def options_of(provider: type[Provider], loaded: Mapping[str, Any]) -> ProviderOptions:
@@ -37,5 +37,5 @@ def options_of(provider: type[Provider], loaded: Mapping[str, Any]) -> ProviderO
 def load_options(provider: type[Provider], table: Mapping[str, Any], environment: Mapping[str, str]) -> ProviderOptions:
     """Load the options of a provider as they stand in a TOML file. Raises marshmallow.ValidationError."""
     with secrets_from(environment):
-        loaded: Any = options_schema(provider)().load(table)
+        loaded: Any = Schema.from_dict(option_fields(provider))().load(table)
     return options_of(provider, loaded)

@@ -126,10 +126,6 @@ class TwilioOptions(ProviderOptions):
     """What a project configures at Twilio."""
 
     auth_tokens: tuple[str, ...] = option(secrets(), "auth tokens of the account; two while one replaces the other", ())
-    public_url: str | None = option(
-        fields.Url(schemes={"http", "https"}, require_tld=False),
-        "scheme, host and path prefix of the callback URL as Twilio requests it, https://sms.example.com",
-    )
 
 
 def _status(_provider: Twilio, item: MessageStatusItem, extra: dict[str, Any] | None) -> Event:
@@ -173,6 +169,7 @@ class Twilio(FormProvider):
     title = "Twilio"
     options_type = TwilioOptions
     options: TwilioOptions
+    signs_url = True
     has_pending = True
     drops_on_4xx = True
     item_types = (
@@ -195,7 +192,7 @@ class Twilio(FormProvider):
             (
                 b64encode(hmac.digest(token.encode(), (url + suffix).encode(), hashlib.sha1)).decode()
                 for token in self.options.auth_tokens
-                for url in _spellings(f"{self.options.public_url}{request.target}")
+                for url in _spellings(f"{self.public_url}{request.target}")
             ),
         )
 

@@ -1,6 +1,6 @@
 """Requests as providers send them, signatures included: ``payloads/<provider>/samples.json``.
 
-A sample has the request, the project's ``options`` as in the TOML file, the clock (``now``), what fetches would return
+A sample has the request, the project's ``options`` and ``public_url`` as in the TOML file, the clock (``now``), what fetches would return
 (``certificates``), and what is expected.
 """
 
@@ -36,7 +36,8 @@ def request_of(sample):
 def handled(name, sample, request):
     """Do with a request what the web layer does: return the answer, and what was parsed, or None."""
     provider_type = PROVIDERS[name]
-    provider = provider_type(load_options(provider_type, sample.get("options", {}), {}))
+    options = load_options(provider_type, sample.get("options", {}), {})
+    provider = provider_type(options, public_url=sample.get("public_url", ""))
     now = datetime.fromisoformat(sample["now"]).timestamp() if "now" in sample else 1772330406.0
     try:
         if provider.signed:
