@@ -7,6 +7,7 @@ an address that is not public, within a time limit, and no more than a certifica
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import OrderedDict
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -61,9 +62,10 @@ class PublicResolver(AbstractResolver):
 class Fetcher:
     """Fetches for providers. Every failure is an UnverifiableError: the provider is asked to send again."""
 
-    def __init__(self, proxy: str | None, logger: Logger) -> None:
+    def __init__(self, proxy: str | None, logger: Logger, *, timeout: float = TIMEOUT) -> None:
         """Take the URL of the proxy that all fetches go through, if there is one; it then resolves the names."""
         self._proxy = proxy
+        self._timeout = timeout
         self._logger = logger
         self._session: aiohttp.ClientSession | None = None
         self._certificates: OrderedDict[str, bytes] = OrderedDict()
@@ -102,7 +104,7 @@ class Fetcher:
         host = self._checked(url)
         try:
             async with (
-                asyncio.timeout(TIMEOUT),
+                asyncio.timeout(self._timeout),
                 self._open_session().get(url, allow_redirects=False, proxy=self._proxy) as response,
             ):
                 answer = await _read(response)
@@ -134,7 +136,9 @@ class Fetcher:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             options: dict[str, Any] = {} if self._proxy else {"resolver": PublicResolver()}
-            connector = aiohttp.TCPConnector(limit=8, ttl_dns_cache=60, **options)
+            # Made here, not when aiohttp is imported: SSL_CERT_FILE names the authorities of one's own proxy.
+            trust = ssl.create_default_context()
+            connector = aiohttp.TCPConnector(limit=8, ttl_dns_cache=60, ssl=trust, **options)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 

@@ -1,7 +1,7 @@
 """Requests as providers send them, signatures included: ``payloads/<provider>/samples.json``.
 
-A sample has the request, the project's ``options`` and ``public_url`` as in the TOML file, the clock (``now``), what fetches would return
-(``certificates``), and what is expected.
+A sample has the request, the project's ``options`` and ``public_url`` as in the TOML file, the clock (``now``), what
+fetches would return (``certificates``), and what is expected.
 """
 
 from __future__ import annotations
