@@ -18,16 +18,16 @@ from receiver.descriptors import room_for
 from receiver.lookups import Messages, Reports
 from receiver.lookups.counts import IndexCounts
 from receiver.lookups.routes import RouteStore
-from receiver.providers import PROVIDERS
 from receiver.routing import Routing
 from receiver.tasks import end
 from receiver.web.auth_failures import AuthFailures
 from receiver.web.browsers import BrowserGuard
-from receiver.web.callbacks import AnyProvider, Callbacks
+from receiver.web.callbacks import Callbacks
 from receiver.web.client_address import ClientAddresses
 from receiver.web.connections import Connections
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
+from receiver.web.fetcher import Fetcher
 from receiver.web.gate import Gate
 from receiver.web.middleware import ErrorAnswers
 from receiver.web.ops import Ops
@@ -75,7 +75,8 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     failures = AuthFailures(logger)
     browsers = BrowserGuard(any_host=settings.allow_open)
     gate = Gate(settings.projects, addresses, failures, browsers)
-    callbacks = {name: Callbacks(provider, settings, gate, routing, delivery) for name, provider in PROVIDERS.items()}
+    fetcher = Fetcher(settings.fetch_proxy, logger)
+    callbacks = Callbacks(settings, gate, routing, delivery, fetcher)
     ops = Ops(delivery)
 
     redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
@@ -101,9 +102,10 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     app[SHORTCUT] = Shortcut(gate, callbacks, errors)
     app.add_routes(
         [
-            web.post("/sms/callback", callbacks["tencent"].receive),
-            web.post("/sms/callback/{project_id}", callbacks["tencent"].receive),
-            web.post("/callbacks/{provider}/{project_id}", AnyProvider(callbacks).receive),
+            web.post("/sms/callback", callbacks.receive),
+            web.post("/sms/callback/{project_id}", callbacks.receive),
+            # Each provider has methods of its own.
+            web.route("*", "/callbacks/{provider}/{project_id}", callbacks.receive),
             # A signature covers the body of a GET too, should there be one.
             web.get(f"{SMS}/callback", up_to(PUT_BODY, events.list)),
             web.put(f"{SMS}/callback", up_to(PUT_BODY, events.update)),
@@ -126,6 +128,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     async def delivering(_app: web.Application) -> AsyncIterator[None]:
         await delivery.open()
         yield
+        await fetcher.close()
         await delivery.close()
 
     async def looking_up(_app: web.Application) -> AsyncIterator[None]:

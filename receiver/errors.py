@@ -54,15 +54,30 @@ class UnauthorizedError(ReceiverError):
 
 
 class RateLimitedError(ReceiverError):
-    """The key is missing or wrong, and the same client has sent too many such keys. A right key is taken."""
+    """The credentials are wrong, and the same client has sent too many wrong ones. Right ones are taken."""
 
     code = "rate_limited"
     status = 429
 
-    def __init__(self, retry_after: int) -> None:
-        """Take the seconds until the next wrong key is answered as such."""
-        super().__init__("the key is missing or wrong, as too many from this address were; send the right one")
+    def __init__(self, retry_after: int, reason: str) -> None:
+        """Take the seconds until the next wrong credentials are answered as such, and what is wrong with them."""
+        super().__init__(f"{reason}, as too many from this address were; send the right one")
         self.retry_after = retry_after
+
+
+class BadSignatureError(ReceiverError):
+    """The request does not carry a valid signature of the provider. Sending the same again does not help."""
+
+    code = "bad_signature"
+    status = 401
+
+
+class UnverifiableError(ReceiverError):
+    """Whether the signature is valid cannot be told now: a certificate is missing, for example."""
+
+    code = "unverifiable"
+    status = 503
+    retry_after = 5
 
 
 class ForbiddenError(ReceiverError):
@@ -219,6 +234,8 @@ OUTCOMES: Final = (
             InvalidCallbackError,
             UnauthorizedError,
             RateLimitedError,
+            BadSignatureError,
+            UnverifiableError,
             ForbiddenError,
             NotFoundError,
             MethodNotAllowedError,

@@ -21,6 +21,7 @@ class EventType(StrEnum):
     SUCCESS = "sms_success_event"  # the handset has the message
     FAIL = "sms_fail_event"  # the carrier gave up on it
     REPLY = "sms_reply_event"  # a person answered
+    SENT = "sms_sent_event"  # on its way; only where a project asks for states that are not final
     REJECTED = "sms_rejected_event"  # an item that failed validation, kept with the reasons
 
 
@@ -35,31 +36,45 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """``data`` of a success or fail event. What the provider does not tell is left out."""
+    """``data`` of a report's event. What the provider does not tell is left out, never invented.
+
+    ``status_desc`` is the most specific code of the cause; without one, the provider's own word for the state.
+    ``sender`` is the number or name that the message came from, ``fee_num`` the number of its segments.
+    """
 
     event_type: str
     message_id: str
     status: int
     status_desc: str
-    description: str
-    nation_code: str
-    mobile: str
-    deliver_time: str
+    description: str | msgspec.UnsetType = msgspec.UNSET
+    nation_code: str | msgspec.UnsetType = msgspec.UNSET
+    mobile: str | msgspec.UnsetType = msgspec.UNSET
+    deliver_time: str | msgspec.UnsetType = msgspec.UNSET
     session_context: Any = msgspec.UNSET
+    submit_time: str | msgspec.UnsetType = msgspec.UNSET
+    fee_num: int | msgspec.UnsetType = msgspec.UNSET
+    sender: str | msgspec.UnsetType = msgspec.UNSET
+    sign_id: str | msgspec.UnsetType = msgspec.UNSET
+    extend_code: str | msgspec.UnsetType = msgspec.UNSET
     extra: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """``data`` of a reply event. A reply has no ``message_id``: no provider tells what it answers."""
+    """``data`` of a reply event.
+
+    ``extend_code`` is the number, or the part of it, that the person wrote to. ``in_reply_to`` is the ``message_id``
+    of the message that the reply answers, where the provider tells.
+    """
 
     event_type: str
     reply: str
-    sign: str
+    sign: str | msgspec.UnsetType = msgspec.UNSET
     sign_id: str | msgspec.UnsetType = msgspec.UNSET
     extend_code: str | msgspec.UnsetType = msgspec.UNSET
-    nation_code: str
+    nation_code: str | msgspec.UnsetType = msgspec.UNSET
     mobile: str
-    deliver_time: str
+    deliver_time: str | msgspec.UnsetType = msgspec.UNSET
+    in_reply_to: str | msgspec.UnsetType = msgspec.UNSET
     extra: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 

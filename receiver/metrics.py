@@ -21,20 +21,19 @@ from receiver.errors import OUTCOMES
 from receiver.events import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from receiver.events import Event
+    from receiver.providers.base import ParsedCallback
 
 _LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 #: Acks that are counted before they are handed over: bounds the memory of a service that nobody scrapes.
 _FLUSH_AT: Final = 1000
 _WAYS: Final = ("fast", "slow")
+_WITHOUT_EVENT: Final = ("pending", "ignored")
 _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 CALLBACKS: Final = Counter(
     "receiver_callbacks", "Callbacks answered, by outcome: ok, or the code of the error.", ["provider", "outcome"]
 )
-CREDENTIALS: Final = ("callback_key", "token", "signature", "password")
+CREDENTIALS: Final = ("callback_key", "callback_signature", "token", "signature", "password")
 AUTH_FAILURES: Final = Counter(
     "receiver_auth_failures",
     "Wrong credentials, by how they were answered: unauthorized (401), or rate_limited (429) after too many.",
@@ -65,6 +64,11 @@ READINGS: Final = Counter(
     "receiver_readings",
     "Callbacks by how they were read: fast (structs) or slow (marshmallow). A rise of slow: the provider changed.",
     ["provider", "way"],
+)
+ITEMS_WITHOUT_EVENT: Final = Counter(
+    "receiver_items_without_event",
+    "Items that were acknowledged and became no event: pending (a state that is not final), ignored (not about SMS).",
+    ["provider", "reason"],
 )
 ACK: Final = Histogram(
     "receiver_ack_seconds", "From the callback's headers to its ack, for callbacks that were acknowledged.",
@@ -140,6 +144,7 @@ class Tally:
         self._provider = provider
         self._ways: defaultdict[str, int] = defaultdict(int)
         self._types: defaultdict[str, int] = defaultdict(int)
+        self._without_event: defaultdict[str, int] = defaultdict(int)
         self._delays: list[float] = []
         self._all.append(self)
         ACK.labels(provider)
@@ -149,14 +154,20 @@ class Tally:
             EVENTS.labels(provider, kind)
         for way in _WAYS:
             READINGS.labels(provider, way)
+        for why in _WITHOUT_EVENT:
+            ITEMS_WITHOUT_EVENT.labels(provider, why)
 
-    def kept(self, way: str, events: Iterable[Event], rejected: int) -> None:
-        """Count a callback that was read this way, and whose events and rejected items are safe."""
-        self._ways[way] += 1
-        for event in events:
+    def kept(self, parsed: ParsedCallback) -> None:
+        """Count a callback whose events and rejected items are safe."""
+        self._ways[parsed.path] += 1
+        for event in parsed.events:
             self._types[event.type] += 1
-        if rejected:
-            self._types[EventType.REJECTED] += rejected
+        if parsed.rejections:
+            self._types[EventType.REJECTED] += len(parsed.rejections)
+        if parsed.pending:
+            self._without_event["pending"] += parsed.pending
+        if parsed.ignored:
+            self._without_event["ignored"] += parsed.ignored
 
     def acknowledged(self, seconds: float) -> None:
         """Count a callback that was acknowledged after so many seconds."""
@@ -179,6 +190,9 @@ class Tally:
             READINGS.labels(self._provider, way).inc(count)
         for kind, count in self._types.items():
             EVENTS.labels(self._provider, kind).inc(count)
+        for why, count in self._without_event.items():
+            ITEMS_WITHOUT_EVENT.labels(self._provider, why).inc(count)
+        self._without_event.clear()
         self._delays.clear()
         self._ways.clear()
         self._types.clear()

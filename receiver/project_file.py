@@ -10,7 +10,10 @@ from marshmallow import Schema, ValidationError, fields, validate
 from receiver.events import ROUTED
 from receiver.places import places
 from receiver.projects import DEFAULT_REGION, Network, Project, Projects
+from receiver.providers import PROVIDERS
+from receiver.providers.options import option_fields, options_of
 from receiver.routing import LOOKUPS_GROUP, PROJECT_ID, topic_problem
+from receiver.setting_fields import LIST, TABLE, TEXT, Secret, secrets, secrets_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 #: What marshmallow says of a value, by what is wrong with it.
 _Messages = dict[str, str | list[Any] | dict[Any, Any]]
 
-_SECRET: Final = validate.Length(1, 512, error="must have between {min} and {max} characters.")
 _NAME: Final = validate.Length(1, 128, error="must have between {min} and {max} characters.")
 _REGION: Final = validate.Regexp(
     r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z",
@@ -29,9 +31,9 @@ _PROJECT_ID: Final = validate.Regexp(
     PROJECT_ID.pattern + r"\Z", error="the id of a project has 1 to 64 of the characters A-Z, a-z, 0-9, - and _."
 )
 _BOOLEAN: Final[_Messages] = {"invalid": "write true or false, without quotes."}
-_TEXT: Final[_Messages] = {"invalid": 'must be text; write it in quotes: "…".'}
-_LIST: Final[_Messages] = {"invalid": 'must be a list; write ["…"].'}
-_PAIRS: Final[_Messages] = {"invalid": 'must be a table; write {{name = "…"}}.'}
+_URL: Final[_Messages] = {
+    "invalid": "write https://sms.example.com: scheme, host, and the path in front of /callbacks."
+}
 _NO_PROJECT: Final = "name at least one project: [projects.<id>]."
 
 
@@ -46,23 +48,6 @@ class _Table(Schema):
         }
 
 
-class _Secret(fields.String):
-    """A secret, or ``env:NAME`` for the environment variable that holds it."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        super().__init__(validate=_SECRET, error_messages=_TEXT)
-        self._environ = environ
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401 marshmallow's
-        text = super()._deserialize(value, attr, data, **kwargs)
-        if not text.startswith("env:"):
-            return text
-        name = text.removeprefix("env:")
-        if not self._environ.get(name):
-            raise ValidationError(f"the environment variable {name} is not set; set it or write the secret here.")
-        return self._environ[name]
-
-
 class _NetworkField(fields.String):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Network:  # type: ignore[override]  # noqa: ANN401 marshmallow's
         try:
@@ -71,23 +56,31 @@ class _NetworkField(fields.String):
             raise ValidationError(str(error)) from None
 
 
-def _schema(environ: Mapping[str, str]) -> Schema:
-    secret = _Secret(environ)
-    name = fields.String(validate=_NAME, error_messages=_TEXT)
+def _providers_schema() -> Schema:
+    """Return the schema of ``[projects.ID.providers]``: a table for each provider that there is."""
+    return _Table.from_dict(
+        {name: fields.Nested(_Table.from_dict(option_fields(provider))()) for name, provider in PROVIDERS.items()}
+    )()
+
+
+def _schema() -> Schema:
+    name = fields.String(validate=_NAME, error_messages=TEXT)
     kind = fields.String(validate=validate.OneOf([str(kind) for kind in ROUTED]))
-    region = fields.String(validate=_REGION, error_messages=_TEXT)
+    region = fields.String(validate=_REGION, error_messages=TEXT)
     project = _Table.from_dict(
         {
             "region": region,
             "default": fields.Boolean(truthy={True}, falsy={False}, error_messages=_BOOLEAN),
-            "callback_keys": fields.List(secret, error_messages=_LIST),
-            "allowed_networks": fields.List(_NetworkField(error_messages=_TEXT), error_messages=_LIST),
-            "tokens": fields.List(secret, error_messages=_LIST),
+            "callback_keys": secrets(),
+            "allowed_networks": fields.List(_NetworkField(error_messages=TEXT), error_messages=LIST),
+            "tokens": secrets(),
             "sign_id": name,
-            "consumer_groups": fields.List(name, error_messages=_LIST),
-            "routes": fields.Dict(keys=kind, values=name, error_messages=_PAIRS),
-            "access_keys": fields.Dict(keys=name, values=secret, error_messages=_PAIRS),
-            "users": fields.Dict(keys=name, values=secret, error_messages=_PAIRS),
+            "consumer_groups": fields.List(name, error_messages=LIST),
+            "routes": fields.Dict(keys=kind, values=name, error_messages=TABLE),
+            "access_keys": fields.Dict(keys=name, values=Secret(), error_messages=TABLE),
+            "public_url": fields.Url(schemes={"http", "https"}, require_tld=False, error_messages=_URL),
+            "providers": fields.Nested(_providers_schema()),
+            "users": fields.Dict(keys=name, values=Secret(), error_messages=TABLE),
         }
     )
     projects = fields.Dict(
@@ -111,7 +104,8 @@ def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[
     if tables is None:
         return Projects({})
     try:
-        loaded: Any = _schema(environ).load(tables)
+        with secrets_from(environ):
+            loaded: Any = _schema().load(tables)
     except ValidationError as error:
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
         problems += [f"{path}: {place}" for place in places(messages)]
@@ -119,7 +113,9 @@ def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[
     region = loaded.get("region", DEFAULT_REGION)
     projects = [_project(key, region, raw) for key, raw in loaded.get("projects", {}).items()]
     problems += [f"{path}: {problem}" for problem in _contradictions(projects)]
-    sure = [project for project in projects if project.callback_keys or _names_none(tables["projects"][project.id])]
+    sure = [
+        project for project in projects if not project.open_to_callbacks or _names_none(tables["projects"][project.id])
+    ]
     return Projects({project.id: project for project in sure})
 
 
@@ -140,7 +136,9 @@ def _tables(path: Path, problems: list[str]) -> dict[str, Any] | None:
 
 def _project(project_id: str, region: str, raw: Mapping[str, Any]) -> Project:
     listed = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-    merged: dict[str, Any] = {"id": project_id, "region": region, **listed}
+    providers = {name: options_of(PROVIDERS[name], options) for name, options in raw.get("providers", {}).items()}
+    merged: dict[str, Any] = {"id": project_id, "region": region, **listed, "providers": providers}
+    merged["public_url"] = raw.get("public_url", "").rstrip("/")
     return Project(**merged)
 
 
@@ -153,6 +151,13 @@ def _contradictions(projects: list[Project]) -> Iterator[str]:
             problem = topic_problem(urn, project.id)
             if problem:
                 yield f"projects.{project.id}.routes.{kind} = {urn!r} {problem}."
+        for name in project.providers:
+            provider = project.provider(name)
+            if provider.signs_url and provider.signed and not project.public_url:
+                yield (
+                    f"projects.{project.id}.public_url is missing: {provider.title} signs the URL that it requests. "
+                    "Write the scheme and host that you enter there, https://sms.example.com."
+                )
         if len(set(project.consumer_groups)) < len(project.consumer_groups):
             yield f"projects.{project.id}.consumer_groups names a group twice; name each once."
         if LOOKUPS_GROUP in project.consumer_groups:

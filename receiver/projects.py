@@ -6,9 +6,13 @@ import dataclasses
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Final
 
+from receiver.providers import PROVIDERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from ipaddress import IPv4Address, IPv6Address
+
+    from receiver.providers.base import Provider, ProviderOptions
 
 DEFAULT_REGION: Final = "local"
 
@@ -53,6 +57,8 @@ class Project:
     routes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     access_keys: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     users: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    public_url: str = ""
+    providers: Mapping[str, ProviderOptions] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def own_sign_id(self) -> str:
@@ -62,7 +68,18 @@ class Project:
     @property
     def open(self) -> bool:
         """True when nothing at all is asked of callers, because no secret of any kind is configured."""
-        return not (self.callback_keys or self.tokens or self.access_keys or self.users)
+        return not (self.tokens or self.access_keys or self.users) and self.open_to_callbacks
+
+    @property
+    def open_to_callbacks(self) -> bool:
+        """True when anybody may post callbacks: there is neither a key nor a provider whose signature is verified."""
+        return not self.callback_keys and not any(self.provider(name).signed for name in self.providers)
+
+    def provider(self, name: str, max_items: int = 10_000) -> Provider:
+        """Return a provider as this project uses it. Raises KeyError for an unknown name."""
+        return PROVIDERS[name](
+            self.providers.get(name), public_url=self.public_url, sign_id=self.sign_id, max_items=max_items
+        )
 
 
 @dataclasses.dataclass(frozen=True)

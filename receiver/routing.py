@@ -28,6 +28,7 @@ DEFAULT_NAMES: Final[Mapping[EventType, str]] = {
     EventType.SUCCESS: "sms_success",
     EventType.FAIL: "sms_fail",
     EventType.REPLY: "sms_reply",
+    EventType.SENT: "sms_sent",
 }
 
 

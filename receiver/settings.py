@@ -85,6 +85,11 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting(
         "", _Networks(), "networks, comma-separated, whose X-Forwarded-For is believed", unset=()
     )
+    fetch_proxy: str | None = _setting(
+        "",
+        fields.Url(schemes={"http", "https"}, require_tld=False),
+        "forward proxy through which certificates and confirmations of providers are fetched",
+    )
     workers: int = _setting("1", _count(1, 64), "worker processes; more than one run under a supervisor")
     embedded_port: int = _setting("6399", _count(1, 65535), "port of the embedded Valkey")
 
@@ -184,7 +189,7 @@ def _unsafe(settings: Settings) -> list[str]:
         "anybody could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
         "RECEIVER_ALLOW_OPEN=1 if something in front of the service keeps strangers out."
         for project in settings.projects.values()
-        if not project.callback_keys
+        if project.open_to_callbacks
     ]
 
 

@@ -11,7 +11,8 @@ from receiver.cli.connections import routing_of
 from receiver.cli.event_lines import Envelope, decoded
 from receiver.events import Sealer
 from receiver.providers import PROVIDERS
-from receiver.providers.items import TooManyItemsError
+from receiver.providers.base import request_of
+from receiver.providers.json_items import TooManyItemsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from receiver.delivery.publisher import Publisher
     from receiver.events import Entry
     from receiver.projects import Project
-    from receiver.providers.base import Reading
+    from receiver.providers.base import ParsedCallback
     from receiver.routing import ProjectRoutes
 
 #: The form of an entry's id in a stream.
@@ -158,14 +159,15 @@ class Retry:
             return [], ["the entry is no rejected item of a provider that we know"]
         provider = item.envelope.provider
         try:
-            reading = PROVIDERS[provider].read(item.raw, self._project.sign_id, self._max_items)
+            reader = PROVIDERS[provider](sign_id=self._project.sign_id, max_items=self._max_items)
+            reading = reader.parse(request_of(item.raw))
         except TooManyItemsError as error:
             return [], [str(error)]
         if not reading.events:
             return [], [problem for rejection in reading.rejections for problem in rejection.problems] or ["empty"]
         return self._seal(self._sealers[provider], reading, _milliseconds(item.envelope.receivedtime)), []
 
-    def _seal(self, sealer: Sealer, reading: Reading, received_ms: int) -> list[Entry]:
+    def _seal(self, sealer: Sealer, reading: ParsedCallback, received_ms: int) -> list[Entry]:
         events = [*reading.events, *(rejection.event for rejection in reading.rejections)]
         return [sealer.seal(event, self._routes.table[event.type], received_ms) for event in events]
 

@@ -1,32 +1,71 @@
-"""What a provider is, and how the bytes of any provider's callback become events and rejections.
+"""What a provider is: the bytes of a request in, values out, no I/O.
 
-A provider is its kinds of item (a marshmallow schema and a pure function each) and its way to answer. Reading has
-two ways with the same result: the whole body straight into structs; or, when anything in it does not fit, item by
-item, where marshmallow says what is wrong and the good items go on.
+A provider is one file. It names its options, verifies a request, parses it, and answers in its own format. The web
+layer does everything that waits: it reads the body, fetches what a provider names, and stores the events.
+
+One instance serves one project: it knows the project's options at this provider.
 """
 
 from __future__ import annotations
 
-from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import msgspec
-from marshmallow import Schema, ValidationError
+from marshmallow import fields, validate
 
 from receiver.events import Event, EventType, RejectedData, encode
-from receiver.providers.items import NotJsonError, bound, bound_nesting, decode_item, split
-from receiver.providers.schema import InexpressibleError, deserialize, struct_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Mapping
 
-_JSON_TYPES: Final = {str: "a string", bool: "a boolean", type(None): "null", list: "an array"}
-#: What decoding raises for bytes that do not fit: wrong JSON, wrong types, not UTF-8, too deep.
-UNFIT: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+JSON: Final = "application/json"
+#: What becomes of a message: the type of the event, and its ``status``. PENDING is any state that is not final.
+Outcome = tuple[EventType, int]
+DELIVERED: Final[Outcome] = (EventType.SUCCESS, 1)
+FAILED: Final[Outcome] = (EventType.FAIL, 2)
+PENDING: Final[Outcome] = (EventType.SENT, 0)
+#: What the option ``inconclusive`` may say, for final states that tell neither.
+INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED, "success": DELIVERED}
+#: The two paths of a parser; both give the same events.
+FAST, SLOW = "fast", "slow"
+
+
+class CallbackRequest(msgspec.Struct):
+    """A request as it was received.
+
+    ``target`` is the path with its query, exactly as on the wire. ``headers`` ignores the case of names. ``body`` is
+    decompressed, and otherwise untouched: signatures cover these bytes. ``decoded`` is what a provider has decoded of
+    it: verifying and parsing need it both.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    decoded: Any = None
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark, undecoded; empty without one."""
+        return self.target.partition("?")[2]
+
+
+def request_of(raw: bytes) -> CallbackRequest:
+    """Return a request that holds nothing but a quarantined item, to parse it again."""
+    return CallbackRequest("POST", "", {}, raw)
+
+
+class Answer(NamedTuple):
+    """What goes back to the provider."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain"
 
 
 class Reason(NamedTuple):
-    """Why an item was refused; ``field`` is empty when it is about the item as a whole."""
+    """Why an item was rejected; ``field`` is empty when the item as a whole is wrong."""
 
     field: str
     text: str
@@ -38,7 +77,7 @@ class Reason(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """An item that was not accepted: the problems, each with its place, and its event for the quarantine."""
+    """An item that failed validation: the problems, each with its place, and its event for the quarantine."""
 
     problems: list[str]
     event: Event
@@ -55,158 +94,133 @@ class Rejection(NamedTuple):
         return cls([reason.at(place) for reason in reasons], event)
 
 
-class Reading(msgspec.Struct, frozen=True):
+class ParsedCallback(msgspec.Struct, frozen=True):
     """What a callback holds, in the order received."""
 
     events: list[Event]
     rejections: list[Rejection]
-    way: str  # fast, or slow: how it was read
+    #: FAST or SLOW.
+    path: str
+    #: Items with a state that is not final: acknowledged and counted, and published only if the project asks.
+    pending: int = 0
+    #: Items that are not about SMS: acknowledged and counted.
+    ignored: int = 0
+    #: A URL that has to be fetched before the ack: it confirms a subscription.
+    confirmation: str | None = None
 
 
-class Provider(Protocol):
-    """A sender of callbacks. Bytes in, values out: no I/O."""
-
-    name: str
-
-    def read(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
-        """Turn a body into events and rejections. Never raises for what a body holds.
-
-        Raises TooManyItemsError when there are more than ``max_items``. It is ``read_fast``, else ``read_slowly``.
-        """
-
-    def read_fast(self, body: bytes, sign_id: str | None, max_items: int) -> Reading | None:
-        """Do the same, if it takes no longer than a few µs an item; else return None."""
-
-    def read_slowly(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
-        """Do the same for a body that ``read_fast`` returned None for."""
-
-    def answer(self, code: int, message: str) -> bytes:
-        """Return the body of an answer in the provider's own format; code 0 is the ack."""
+def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
+    """Declare an option of a provider: how it is validated, what it means, and its default."""
+    return dataclasses.field(default=default, repr=False, metadata={"field": field, "help": help_})
 
 
-class Decoder(Protocol):
-    """What msgspec's decoders have in common."""
-
-    def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 whatever it was made for
-        """Return the value, or raise one of UNFIT."""
-
-
-class _NoWay:
-    """Stands for the fast way where there is none."""
-
-    def decode(self, _body: bytes, /) -> NoReturn:
-        raise ValueError("the schema cannot be expressed as a struct")
+def inconclusive_option() -> Any:  # noqa: ANN401 as above
+    """Declare what a final state that tells neither delivery nor failure counts as."""
+    return option(
+        fields.String(validate=validate.OneOf([*INCONCLUSIVE])),
+        "what a final state that tells nothing counts as: ignore (as not final), fail or success",
+        "ignore",
+    )
 
 
-_NO_WAY: Final = _NoWay()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProviderOptions:
+    """What a project may configure at a provider: ``[projects.ID.providers.NAME]`` in the TOML file.
+
+    A subclass adds fields with ``option``. Options hold secrets: they are never logged.
+    """
+
+    #: Only for providers that have them: ``has_pending``.
+    pending: bool = option(
+        fields.Boolean(truthy={True}, falsy={False}),
+        "true: publish states that are not final as sms_sent_event with status 0",
+        default=False,
+    )
 
 
-class Kind:
-    """One kind of item: its schema, the fields that tell it from other kinds, and what it becomes."""
+class Provider:
+    """A sender of callbacks, as one project uses it. Subclasses say how it signs, what it sends and how it is answered.
+
+    The defaults are those of a provider that signs nothing and wants HTTP 200 with an empty body.
+    """
+
+    #: The name in ``/callbacks/{provider}/{project_id}``, in events and in metrics.
+    name: ClassVar[str]
+    #: The name in documents for people.
+    title: ClassVar[str]
+    options_type: ClassVar[type[ProviderOptions]] = ProviderOptions
+    #: The answer that says that everything is safe.
+    ack: ClassVar[Answer] = Answer(200)
+    methods: ClassVar[frozenset[str]] = frozenset({"POST"})
+    #: Whether signatures cover the URL. Then a project that verifies them has to configure its ``public_url``.
+    signs_url: ClassVar[bool] = False
+    #: Whether the provider tells of states that are not final.
+    has_pending: ClassVar[bool] = False
+    #: Whether a 4xx makes the provider drop the items for good. Then what fails validation is acknowledged, once it is
+    #: in the quarantine.
+    drops_on_4xx: ClassVar[bool] = False
 
     def __init__(
         self,
-        schema: type[Schema],
-        marks: Iterable[str],
-        normalise: Callable[[Any, dict[str, Any] | None, str | None], Event],
+        options: Any = None,  # noqa: ANN401 each provider has a type of its own
+        *,
+        public_url: str = "",
+        sign_id: str | None = None,
+        max_items: int = 10_000,
     ) -> None:
-        """Derive the decoders.
+        """Take a project's options, its public URL without the path of the callback, its own ``sign_id``.
 
-        ``normalise`` gets the struct, the fields that the schema does not know, and the project's own ``sign_id``.
+        ``max_items`` is how many items a callback may have.
         """
-        self.schema = schema()
-        self.marks = frozenset(marks)
-        self.normalise = normalise
-        self._known = {field.attribute or name for name, field in self.schema.fields.items()}
-        self.one: Decoder = _NO_WAY
-        self.many: Decoder = _NO_WAY
-        try:
-            self.struct: Any = struct_of(schema)
-        except InexpressibleError:  # then marshmallow reads all, and the struct only holds what it has read
-            self.struct = msgspec.defstruct(schema.__name__, [(name, Any, msgspec.UNSET) for name in self._known])
-        else:
-            self.one = msgspec.json.Decoder(self.struct, dec_hook=deserialize)
-            self.many = msgspec.json.Decoder(GenericAlias(list, self.struct), dec_hook=deserialize)
+        self.options = self.options_type() if options is None else options
+        self.public_url = public_url
+        self.sign_id = sign_id
+        self.max_items = max_items
 
-    def load(self, item: dict[str, Any], sign_id: str | None) -> Event:
-        """Load an item with marshmallow. Raises marshmallow.ValidationError."""
-        loaded: dict[str, Any] = self.schema.load(item)
-        known = {name: value for name, value in loaded.items() if name in self._known}
-        extra = {name: value for name, value in loaded.items() if name not in self._known}
-        for name, value in extra.items():
-            bound_nesting(value, name)
-        return self.normalise(self.struct(**known), extra or None, sign_id)
+    @property
+    def signed(self) -> bool:
+        """Whether ``verify`` authenticates the sender, so that the URL needs no key."""
+        return False
 
+    def certificate_url(self, request: CallbackRequest) -> str | None:  # noqa: ARG002 for those that need one
+        """Return the URL of the certificate that ``verify`` needs, or None.
 
-class SchemaReader:
-    """Reads callbacks whose items are described by kinds."""
+        Raises BadSignatureError for a URL that is not the provider's: nothing may be fetched from there.
+        """
+        return None
 
-    def __init__(self, kinds: tuple[Kind, ...], unlike: str) -> None:
-        """Take the kinds, the one that comes in batches first, and the reason for items that are none of them."""
-        self._kinds = kinds
-        self._unlike = unlike
+    def verify(self, request: CallbackRequest, now: float, certificate: bytes | None = None) -> None:
+        """Check the signature of a request. ``now`` is in seconds since the epoch, ``certificate`` PEM.
 
-    def read(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
-        """Read a body: an array of items or a single one. Raises TooManyItemsError."""
-        return self.read_fast(body, sign_id, max_items) or self.read_slowly(body, sign_id, max_items)
+        Raises BadSignatureError, and UnverifiableError when it cannot tell.
+        """
 
-    def read_fast(self, body: bytes, sign_id: str | None, max_items: int) -> Reading | None:
-        """Read a body all of which is as expected, about 1 µs an item; else return None. Raises TooManyItemsError."""
-        kind, decoder = self._likely(body)
-        try:
-            items: list[Any] = decoder.decode(body)
-        except UNFIT:
-            return None
-        if not isinstance(items, list):
-            items = [items]
-        bound(len(items), max_items)
-        normalise = kind.normalise
-        return Reading([normalise(item, None, sign_id) for item in items], [], "fast")
+    def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
+        """Parse a request all of which is as expected, a few µs an item; else return None.
 
-    def _likely(self, body: bytes) -> tuple[Kind, Decoder]:
-        """Guess the kind from the first byte: batches are arrays of the first kind, single items of the last."""
-        if body[:1] == b"{":
-            return self._kinds[-1], self._kinds[-1].one
-        return self._kinds[0], self._kinds[0].many
+        Raises TooManyItemsError.
+        """
+        raise NotImplementedError
 
-    def read_slowly(self, body: bytes, sign_id: str | None, max_items: int) -> Reading:
-        """Read a body item by item, 25 to 70 µs each, with reasons for those refused. Raises TooManyItemsError."""
-        try:
-            items = split(body, max_items)
-        except NotJsonError as error:
-            return Reading([], [Rejection.of("", [Reason("", str(error))], body)], "slow")
-        events: list[Event] = []
-        rejections: list[Rejection] = []
-        for place, raw in items:
-            event, reasons = self._read_item(raw, sign_id)
-            if event is None:
-                rejections.append(Rejection.of(place, reasons, raw))
-            else:
-                events.append(event)
-        return Reading(events, rejections, "slow")
+    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+        """Parse a request that ``parse_fast`` returned None for, with the reasons for each rejection.
 
-    def _read_item(self, raw: bytes, sign_id: str | None) -> tuple[Event | None, list[Reason]]:
-        for kind in self._kinds:
-            try:
-                return kind.normalise(kind.one.decode(raw), None, sign_id), []
-            except UNFIT:
-                continue
-        try:
-            return self._load(decode_item(raw), sign_id), []
-        except ValidationError as error:
-            messages: Any = error.normalized_messages()  # type: ignore[no-untyped-call]
-            return None, [Reason(field.removeprefix("_schema"), _text(text)) for field, text in messages.items()]
+        Never raises for what a request holds. Raises TooManyItemsError.
+        """
+        raise NotImplementedError
 
-    def _load(self, item: object, sign_id: str | None) -> Event:
-        if not isinstance(item, dict):
-            raise ValidationError(f"expected an object, got {_JSON_TYPES.get(type(item), 'a number')}")
-        kind = max(self._kinds, key=lambda kind: len(kind.marks & item.keys()))
-        if kind.marks & item.keys():
-            return kind.load(item, sign_id)
-        raise ValidationError(self._unlike)
+    def parse(self, request: CallbackRequest) -> ParsedCallback:
+        """Parse a request on the path that fits. Raises TooManyItemsError."""
+        return self.parse_fast(request) or self.parse_slow(request)
 
+    def parsed(self, events: list[Event], rejections: list[Rejection], path: str, ignored: int = 0) -> ParsedCallback:
+        """Return what was parsed, without events of states that are not final unless the project asks for them."""
+        if not self.has_pending:
+            return ParsedCallback(events, rejections, path, 0, ignored)
+        final = [event for event in events if event.type is not EventType.SENT]
+        pending = len(events) - len(final)
+        return ParsedCallback(events if self.options.pending else final, rejections, path, pending, ignored)
 
-def _text(messages: Any) -> str:  # noqa: ANN401 marshmallow's tree of messages
-    if isinstance(messages, dict):
-        return " ".join(f"{step}: {_text(inner)}" for step, inner in messages.items())
-    return " ".join(str(message) for message in messages)
+    def refuse(self, status: int, message: str) -> Answer:
+        """Return the answer to a callback that is not acknowledged."""
+        return Answer(status, msgspec.json.encode({"error": message}), JSON)

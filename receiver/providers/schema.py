@@ -153,7 +153,8 @@ def _deferred(field: fields.Field[Any], key: str) -> type[Any]:
     """Return a type that msgspec does not know, so that it hands the decoded value to ``deserialize``."""
     load: Callable[[Any], Any] = partial(field.deserialize, attr=key, data=_UNSEEN)
     load_anew = staticmethod(load)
-    pure = type(field) in _PURE and all(type(validator) in _PURE_VALIDATORS for validator in field.validators)
+    pure = type(field) in _PURE or getattr(field, "pure", False)
+    pure = pure and all(type(validator) in _PURE_VALIDATORS for validator in field.validators)
     if pure and not field.pre_load and not field.post_load:
         load = lru_cache(maxsize=8192, typed=True)(load)
     return _Deferred(type(field).__name__, (), {"load": staticmethod(load), "load_anew": load_anew})

@@ -6,9 +6,9 @@ reports and an object one reply; single reports and mixed arrays are taken as we
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
@@ -23,13 +23,10 @@ from receiver.events import (
     encode,
     utc,
 )
-from receiver.providers.base import Kind, SchemaReader
-from receiver.providers.items import bound_nesting
-
-#: ``user_receive_time`` has no zone; Tencent's pull API gives the same moments as text and as Unix seconds: UTC+8.
-BEIJING: Final = timezone(timedelta(hours=8))
-#: 9999-12-31T23:59:59Z, the last moment that has four digits of a year.
-_LAST_SECOND: Final = 253402300799
+from receiver.providers.base import JSON, Answer
+from receiver.providers.fields import BEIJING, LAST_SECOND
+from receiver.providers.item_types import ItemProvider, ItemType
+from receiver.providers.json_items import bound_nesting
 
 NATION_CODE: Final = validate.Regexp(r"[0-9]{1,4}\Z", error="Not a country code: 1 to 4 digits, such as 86.")
 STATUS: Final = {
@@ -58,6 +55,7 @@ class StatusReport(Schema):
 
         unknown = INCLUDE
 
+    # It has no zone. Tencent's pull API gives the same moments as text and as Unix seconds: the text is in UTC+8.
     user_receive_time = fields.AwareDateTime(
         required=True,
         format="%Y-%m-%d %H:%M:%S",
@@ -87,7 +85,31 @@ class Reply(Schema):
     nationcode = fields.String(required=True, validate=NATION_CODE)
     sign = fields.String(required=True)
     text = fields.String(required=True)
-    time = fields.Integer(required=True, strict=True, validate=validate.Range(0, _LAST_SECOND))
+    time = fields.Integer(required=True, strict=True, validate=validate.Range(0, LAST_SECOND))
+
+
+class StatusReportItem(Protocol):
+    """A status report, as it is loaded from the schema."""
+
+    user_receive_time: datetime
+    nationcode: str
+    mobile: str
+    report_status: str
+    errmsg: str
+    description: str
+    sid: str
+    ext: str | dict[str, Any] | msgspec.UnsetType | None
+
+
+class ReplyItem(Protocol):
+    """A reply, as it is loaded from the schema."""
+
+    extend: str | msgspec.UnsetType | None
+    mobile: str
+    nationcode: str
+    sign: str
+    text: str
+    time: int
 
 
 @lru_cache(maxsize=8192)
@@ -95,7 +117,7 @@ def _utc_text(moment: datetime) -> str:
     return utc(int(moment.timestamp()))
 
 
-def _report(item: Any, extra: dict[str, Any] | None, _sign_id: str | None) -> Event:  # noqa: ANN401 a derived struct
+def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, Any] | None) -> Event:
     kind, status = STATUS[item.report_status]
     time = _utc_text(item.user_receive_time)
     data = ReportData(
@@ -115,7 +137,7 @@ def _report(item: Any, extra: dict[str, Any] | None, _sign_id: str | None) -> Ev
     return Event(kind, time, encode(data))
 
 
-def _reply(item: Any, extra: dict[str, Any] | None, sign_id: str | None) -> Event:  # noqa: ANN401 a derived struct
+def _reply(provider: ItemProvider, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
     time = utc(item.time)
     data = ReplyData(
         event_type=EventType.REPLY,
@@ -125,8 +147,8 @@ def _reply(item: Any, extra: dict[str, Any] | None, sign_id: str | None) -> Even
         mobile=item.mobile,
         deliver_time=time,
     )
-    if sign_id is not None:
-        data.sign_id = sign_id
+    if provider.sign_id is not None:
+        data.sign_id = provider.sign_id
     if item.extend is not msgspec.UNSET and item.extend is not None:
         data.extend_code = item.extend
     if extra:
@@ -134,21 +156,18 @@ def _reply(item: Any, extra: dict[str, Any] | None, sign_id: str | None) -> Even
     return Event(EventType.REPLY, time, encode(data))
 
 
-class Tencent(SchemaReader):
+class Tencent(ItemProvider):
     """The provider ``tencent``."""
 
     name = "tencent"
+    title = "Tencent Cloud SMS"
+    ack = Answer(200, b'{"result":0,"errmsg":"OK"}', JSON)
+    item_types = (
+        ItemType(StatusReport, ("report_status", "sid", "user_receive_time"), _report),
+        ItemType(Reply, ("text", "sign", "time", "extend"), _reply),
+    )
+    unlike = "neither a status report (it would have report_status and sid) nor a reply (text, time)"
 
-    def __init__(self) -> None:
-        """Derive the decoders from the schemas."""
-        super().__init__(
-            (
-                Kind(StatusReport, ("report_status", "sid", "user_receive_time"), _report),
-                Kind(Reply, ("text", "sign", "time", "extend"), _reply),
-            ),
-            unlike="neither a status report (it would have report_status and sid) nor a reply (text, time)",
-        )
-
-    def answer(self, code: int, message: str) -> bytes:
-        """Return ``{"result":0,"errmsg":"OK"}`` or the error in the same shape."""
-        return msgspec.json.encode({"result": code, "errmsg": message})
+    def refuse(self, status: int, message: str) -> Answer:
+        """Return the status as the result, and what is wrong."""
+        return Answer(status, msgspec.json.encode({"result": status, "errmsg": message}), JSON)

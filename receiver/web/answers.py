@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.web_request import BaseRequest
 
-JSON: Final = "application/json"
+    from receiver.providers.base import Answer
+
 #: Keeps browsers from reading an answer as something else than its Content-Type says.
 _NOSNIFF: Final = "X-Content-Type-Options"
 #: aiohttp would put its version and Python's here.
@@ -53,21 +54,22 @@ class Ack(web.Response):
 class Acks:
     """Makes acks for one provider. The head holds the date, so the bytes are made anew each second."""
 
-    def __init__(self, body: bytes) -> None:
-        """Take the body of the ack."""
-        self._body = body
+    def __init__(self, answer: Answer) -> None:
+        """Take the ack."""
+        self._body = answer.body
+        self._type = answer.content_type
         self._second = 0
         self._wire = b""
 
     def ack(self, request: BaseRequest) -> web.Response:
         """Return the answer that says that all is safe."""
         if request.version != HttpVersion11 or not request.keep_alive:
-            return web.Response(body=self._body, content_type=JSON)
+            return web.Response(body=self._body, content_type=self._type)
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._wire = (
-                f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nContent-Length: {len(self._body)}\r\n"
+                f"HTTP/1.1 200 OK\r\nContent-Type: {self._type}\r\nContent-Length: {len(self._body)}\r\n"
                 f"{_NOSNIFF}: nosniff\r\nDate: {formatdate(second, usegmt=True)}\r\n\r\n"
             ).encode() + self._body
         return Ack(self._wire)

@@ -1,141 +1,184 @@
-"""The whole way of a callback, top to bottom: who is it, what does it hold, where does it go, is it safe, the ack."""
+"""The whole way of a callback, top to bottom in ``Callbacks.take``.
+
+Authenticate, admit, read, verify, parse, envelope, store, acknowledge. Requests enter at ``receive``; those to a URL
+that was authenticated before enter at ``take``, by way of ``shortcut``, past aiohttp's router.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
-from receiver.errors import InvalidCallbackError, NotFoundError, TooLargeError, summary
-from receiver.events import Entry, Sealer
-from receiver.providers.items import TooManyItemsError
+from receiver.errors import (
+    BadSignatureError,
+    InvalidCallbackError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RateLimitedError,
+    TooLargeError,
+    summary,
+)
+from receiver.events import Sealer
+from receiver.providers import DEFAULT, PROVIDERS
+from receiver.providers.base import CallbackRequest
+from receiver.providers.json_items import TooManyItemsError
 from receiver.web.answers import Acks
 from receiver.web.bodies import Bodies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from aiohttp import web
 
     from receiver.delivery import Delivery
-    from receiver.delivery.room import Place
+    from receiver.events import Entry
     from receiver.projects import Project
-    from receiver.providers.base import Provider, Reading
-    from receiver.routing import Routing
+    from receiver.providers.base import ParsedCallback, Provider
+    from receiver.routing import ProjectRoutes, Routing
     from receiver.settings import Settings
+    from receiver.web.fetcher import Fetcher
     from receiver.web.gate import Gate
 
-#: A body beyond this, that of 500 reports or more, waits for its turn and is read in a thread: 500 take 1 ms.
+#: A larger body, that of 500 reports or more, takes one of two slots and is parsed in a thread: 500 take 1 ms.
 _LARGE: Final = 128 << 10
-#: Seconds that reading item by item takes: an object with seven wrong fields, any other value, and a byte, of brackets.
+#: Seconds that the slow path takes at most: for an object with seven wrong fields, for any other value, for a byte.
 _OBJECT: Final = 75e-6
 _VALUE: Final = 8e-6
-_BYTE: Final = 0.25e-6
-#: A body that is not as expected and takes longer than this waits for a slot, and is read in a thread.
+_BYTE: Final = 20e-9
+#: A body that takes longer than this on the slow path waits for a slot and is parsed in a thread.
 _BRIEF: Final = 1e-3
+_NO_SLOT: Final = nullcontext()
 
 
-class Callbacks:
-    """Receives callbacks of one provider."""
+class Endpoint:
+    """One project at one provider: all that is the same for each of its callbacks."""
 
-    def __init__(
-        self, provider: Provider, settings: Settings, gate: Gate, routing: Routing, delivery: Delivery
-    ) -> None:
-        """Hand the collaborators over."""
+    __slots__ = ("_builder", "_routes", "acks", "counters", "open", "project", "provider")
+
+    def __init__(self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.Tally) -> None:
+        """Prepare the acks and the envelopes."""
+        self.project = project
         self.provider = provider
-        self._most_items = settings.max_items
-        self._bodies = Bodies(settings.max_body, settings.read_timeout, "RECEIVER_MAX_BODY")
-        self._gate = gate
-        self._routing = routing
-        self._delivery = delivery
-        self._sealers = {project.id: Sealer(provider.name, project.id) for project in settings.projects.values()}
-        self._acks = Acks(provider.answer(0, "OK"))
-        self._tally = metrics.Tally(provider.name)
+        self.counters = counters
+        #: Whether anybody may post: there is neither a key nor a signature.
+        self.open = not (project.callback_keys or provider.signed)
+        self.acks = Acks(provider.ack)
+        self._builder = Sealer(provider.name, project.id)
+        self._routes = routes
 
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Find out whose callback it is, then take it. Answers the ack, or raises a ReceiverError."""
-        project = self._gate.admit(request, self.provider.name, request.match_info.get("project_id"))
-        return await self.take(request, project)
-
-    async def take(self, request: web.BaseRequest, project: Project) -> web.StreamResponse:
-        """Read a callback of a project, make what it holds safe, and only then answer the ack."""
-        began = time.perf_counter()
-        with self._delivery.room.place() as place:
-            body = await self._bodies.read(request, place)
-            if len(body) <= _LARGE:
-                reading = await self._keep(body, project, place)
-            else:
-                async with self._delivery.room.turn():
-                    reading = await self._keep(body, project, place)
-        self._tally.kept(reading.way, reading.events, len(reading.rejections))
-        if reading.rejections and not reading.events:
-            # The quarantine has all the problems.
-            raise InvalidCallbackError(summary(problem for one in reading.rejections for problem in one.problems))
-        self._tally.acknowledged(time.perf_counter() - began)
-        return self._acks.ack(request)
-
-    async def _keep(self, body: bytes, project: Project, place: Place) -> Reading:
-        """Return what a body holds when all of it is safe."""
-        try:
-            reading, entries = await self._read(body, project)
-        except TooManyItemsError as error:
-            raise TooLargeError(str(error)) from None
-        place.take_events(len(entries))
-        if entries:
-            await self._delivery.keep(entries, len(body))
-        return reading
-
-    async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        """Read a body here if that takes no longer than a ms or two, else in a thread. Raises TooManyItemsError.
-
-        Reading item by item may take most of a second, so one body is read so at a time, and those that would have to
-        wait for longer than a provider does are refused (OverloadedError).
-        """
-        large = len(body) > _LARGE
-        read = await asyncio.to_thread(self._fast, body, project) if large else self._fast(body, project)
-        if read is not None:
-            return read
-        work = self._tolerant_time(body)
-        if work <= _BRIEF:
-            return self._tolerant(body, project)
-        async with self._delivery.room.tolerant_slot(work):
-            return await asyncio.to_thread(self._tolerant, body, project)
-
-    def _fast(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]] | None:
-        reading = self.provider.read_fast(body, project.sign_id, self._most_items)
-        return None if reading is None else (reading, self._seal(reading, project))
-
-    def _tolerant(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        reading = self.provider.read_slowly(body, project.sign_id, self._most_items)
-        return reading, self._seal(reading, project)
-
-    def _tolerant_time(self, body: bytes) -> float:
-        """Return the seconds that reading a body item by item takes at most. Beyond ``max_items`` it is refused."""
-        objects, values = (min(body.count(mark), self._most_items) for mark in (b"{", b","))
-        return objects * _OBJECT + values * _VALUE + len(body) * _BYTE
-
-    def _seal(self, reading: Reading, project: Project) -> list[Entry]:
-        """Return the entries of all that was read: each event with its id, its envelope and its topic."""
-        seal = self._sealers[project.id].seal
-        topics = self._routing[project.id].table
+    def envelope(self, parsed: ParsedCallback) -> list[Entry]:
+        """Return the entries of what was parsed: each event with its id, its envelope and its topic."""
+        build = self._builder.seal
+        topics = self._routes.table
         received_ms = time.time_ns() // 1_000_000
-        entries = [seal(event, topics[event.type], received_ms) for event in reading.events]
-        if reading.rejections:
-            entries += [seal(r.event, topics[r.event.type], received_ms) for r in reading.rejections]
+        entries = [build(event, topics[event.type], received_ms) for event in parsed.events]
+        if parsed.rejections:
+            entries += [build(r.event, topics[r.event.type], received_ms) for r in parsed.rejections]
         return entries
 
 
-class AnyProvider:
-    """``POST /callbacks/{provider}/{project_id}``: the same, with the provider's name in the path."""
+class Callbacks:
+    """Receives the callbacks of all providers."""
 
-    def __init__(self, callbacks: Mapping[str, Callbacks]) -> None:
-        """Take the callbacks of every provider."""
-        self._callbacks = callbacks
+    def __init__(self, settings: Settings, gate: Gate, routing: Routing, delivery: Delivery, fetcher: Fetcher) -> None:
+        """Take the parts that a callback meets on its way."""
+        self._settings = settings
+        self._gate = gate
+        self._routing = routing
+        self._delivery = delivery
+        self._fetcher = fetcher
+        self._bodies = Bodies(settings.max_body, settings.read_timeout, "RECEIVER_MAX_BODY")
+        self._counters: dict[str, metrics.Tally] = {}
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        for project in settings.projects.values():
+            for name in (DEFAULT.name, *project.providers):
+                self._endpoint(name, project)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Hand the callback to its provider."""
-        name = request.match_info["provider"]
-        if name not in self._callbacks:
-            raise NotFoundError(f"no such provider; there is {', '.join(self._callbacks)}")
-        return await self._callbacks[name].receive(request)
+        """Find out whose callback it is, then take it. Answers the ack, or raises a ReceiverError."""
+        name = request.match_info.get("provider", DEFAULT.name)
+        if name not in PROVIDERS:
+            raise NotFoundError(f"no such provider; there is {', '.join(PROVIDERS)}")
+        endpoint = self._endpoint(name, self._gate.project(request.match_info.get("project_id")))
+        if request.method not in endpoint.provider.methods:
+            raise MethodNotAllowedError(request.method, ", ".join(sorted(endpoint.provider.methods)))
+        self._gate.authenticate(request, endpoint)
+        return await self.take(request, endpoint)
+
+    async def take(self, request: web.BaseRequest, endpoint: Endpoint) -> web.StreamResponse:
+        """Take a callback that is authenticated as far as URL and address go. The ack goes out when all is safe."""
+        began = time.perf_counter()
+        with self._delivery.room.place() as place:
+            body = await self._bodies.read(request, place)
+            callback = CallbackRequest(request.method, request.raw_path, request.headers, body)
+            if endpoint.provider.signed:
+                await self._verify(request, callback, endpoint.provider)
+            async with self._slot(body):
+                parsed, entries = await self._parse(callback, endpoint)
+                place.take_events(len(entries))
+                if parsed.confirmation is not None:
+                    await self._fetcher.confirm(parsed.confirmation)
+                if entries:
+                    await self._delivery.keep(entries, len(body))
+        endpoint.counters.kept(parsed)
+        if parsed.rejections and not parsed.events and not endpoint.provider.drops_on_4xx:
+            # The quarantine has all the problems.
+            raise InvalidCallbackError(summary(problem for one in parsed.rejections for problem in one.problems))
+        endpoint.counters.acknowledged(time.perf_counter() - began)
+        return endpoint.acks.ack(request)
+
+    async def _verify(self, request: web.BaseRequest, callback: CallbackRequest, provider: Provider) -> None:
+        """Check the provider's signature. Raises BadSignatureError, RateLimitedError or UnverifiableError."""
+        try:
+            url = provider.certificate_url(callback)
+            certificate = None if url is None else await self._fetcher.certificate(url)
+            provider.verify(callback, time.time(), certificate)
+        except BadSignatureError:
+            wait = self._gate.count_failure(request, "callback_signature")
+            if wait is not None:
+                raise RateLimitedError(wait, "the signature is wrong") from None
+            raise
+
+    def _slot(self, body: bytes) -> AbstractAsyncContextManager[None]:
+        """Return what a large body waits for. Entering it raises OverloadedError when that takes too long."""
+        return self._delivery.room.turn() if len(body) > _LARGE else _NO_SLOT
+
+    async def _parse(self, callback: CallbackRequest, endpoint: Endpoint) -> tuple[ParsedCallback, list[Entry]]:
+        """Parse here what takes a ms or two, and the rest in a thread. Raises TooLargeError for too many items.
+
+        The slow path may take most of a second. One body at a time takes it, and those that would have to wait for
+        longer than a provider does are refused (OverloadedError).
+        """
+        parse_fast, parse_slow = endpoint.provider.parse_fast, endpoint.provider.parse_slow
+        try:
+            large = len(callback.body) > _LARGE
+            parsed = await asyncio.to_thread(parse_fast, callback) if large else parse_fast(callback)
+            if parsed is None:
+                work = self._slow_path_seconds(callback.body)
+                if work <= _BRIEF:
+                    parsed = parse_slow(callback)
+                else:
+                    async with self._delivery.room.tolerant_slot(work):
+                        parsed = await asyncio.to_thread(parse_slow, callback)
+        except TooManyItemsError as error:
+            raise TooLargeError(str(error)) from None
+        if len(callback.body) > _LARGE:
+            return parsed, await asyncio.to_thread(endpoint.envelope, parsed)
+        return parsed, endpoint.envelope(parsed)
+
+    def _slow_path_seconds(self, body: bytes) -> float:
+        """Return how long the slow path takes at most. Beyond ``max_items`` a body is refused."""
+        objects, values = (min(body.count(mark), self._settings.max_items) for mark in (b"{", b","))
+        return objects * _OBJECT + values * _VALUE + len(body) * _BYTE
+
+    def _endpoint(self, name: str, project: Project) -> Endpoint:
+        key = name, project.id
+        if key not in self._endpoints:
+            if name not in self._counters:
+                self._counters[name] = metrics.Tally(name)
+            provider = project.provider(name, self._settings.max_items)
+            self._endpoints[key] = Endpoint(project, provider, self._routing[project.id], self._counters[name])
+        return self._endpoints[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from receiver.errors import ForbiddenError, NotFoundError, RateLimitedError, UnauthorizedError
@@ -15,19 +15,13 @@ if TYPE_CHECKING:
     from receiver.projects import Project, Projects
     from receiver.web.auth_failures import AuthFailures
     from receiver.web.browsers import BrowserGuard
+    from receiver.web.callbacks import Endpoint
     from receiver.web.client_address import ClientAddresses
 
 #: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
 _REMEMBERED: Final = 256
 #: Keys in one URL that are looked at.
 _MOST_KEYS: Final = 4
-
-
-class Known(NamedTuple):
-    """Whose callback URL it is."""
-
-    provider: str
-    project: Project
 
 
 class Gate:
@@ -41,31 +35,31 @@ class Gate:
         self._browsers = browsers
         self._addresses = addresses
         self._failures = failures
-        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._known: OrderedDict[str, Endpoint] = OrderedDict()
 
-    def admit(self, request: BaseRequest, provider: str, project_id: str | None) -> Project:
-        """Return the project that a request is for; ``project_id`` None means the default one.
+    def authenticate(self, request: BaseRequest, endpoint: Endpoint) -> None:
+        """Check the key, unless the provider signs, and the address. What the body says is not known yet.
 
-        Raises NotFoundError, UnauthorizedError, RateLimitedError or ForbiddenError.
+        Raises UnauthorizedError, RateLimitedError or ForbiddenError.
         """
-        url = request.raw_path
-        project = self._project(project_id)
-        self._check_key(request, project)
-        self.check_client(request, project)
-        self._remember(url, Known(provider, project))
-        return project
+        if not endpoint.provider.signed:
+            self._check_key(request, endpoint.project)
+        self.check_client(request, endpoint)
+        if request.method == "POST":  # each GET has a URL of its own
+            self._remember(request.raw_path, endpoint)
 
-    def known(self, url: str) -> Known | None:
-        """Return whose callback URL this is, if it was admitted before: path and key are right, whoever sends it.
+    def known(self, url: str) -> Endpoint | None:
+        """Return whose callback URL this is, if it was authenticated before: path and key are right, whoever sends it.
 
         The look-up compares texts only when their 64-bit keyed hashes are equal, so its time tells nothing about a
         key that one guesses.
         """
         return self._known.get(url)
 
-    def check_client(self, request: BaseRequest, project: Project) -> None:
+    def check_client(self, request: BaseRequest, endpoint: Endpoint) -> None:
         """Raise ForbiddenError unless the project takes callbacks from this client. Known URLs are checked as well."""
-        if not project.callback_keys:
+        project = endpoint.project
+        if endpoint.open:
             # Behind a fence the provider uses the public name of the service.
             check = self._browsers.check_origin if project.allowed_networks else self._browsers.check
             check(request)
@@ -79,7 +73,8 @@ class Gate:
         if not any(address in network for network in project.allowed_networks):
             raise ForbiddenError("the caller's address is in none of the project's allowed networks")
 
-    def _project(self, project_id: str | None) -> Project:
+    def project(self, project_id: str | None) -> Project:
+        """Return the project of an id; None means the default one. Raises NotFoundError."""
         project = self._projects.default if project_id is None else self._projects.get(project_id)
         if project is None:
             raise NotFoundError(
@@ -89,16 +84,26 @@ class Gate:
             )
         return project
 
+    def count_failure(self, request: BaseRequest, credential: str) -> int | None:
+        """Count a wrong credential of a client. Return None for 401, or for 429 the seconds until it may try again."""
+        return self._failures.count(self._addresses.client(request), credential)
+
     def _check_key(self, request: BaseRequest, project: Project) -> None:
-        if not project.callback_keys or self._has_key(request.raw_path, project):
+        if self._has_key(request.raw_path, project):
             return
-        wait = self._failures.count(self._addresses.client(request), "callback_key")
+        if not project.callback_keys:
+            if project.open_to_callbacks:
+                return
+            raise UnauthorizedError(
+                "the project takes only callbacks that are signed; give it callback_keys for others"
+            )
+        wait = self.count_failure(request, "callback_key")
         if wait is not None:
-            raise RateLimitedError(wait)
+            raise RateLimitedError(wait, "the key is missing or wrong")
         raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
 
-    def _remember(self, url: str, known: Known) -> None:
-        self._known[url] = known
+    def _remember(self, url: str, endpoint: Endpoint) -> None:
+        self._known[url] = endpoint
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 

@@ -15,12 +15,13 @@ from receiver.errors import (
     GatewayError,
     MethodNotAllowedError,
     NotFoundError,
+    ReadTimeoutError,
     ReceiverError,
     SmnError,
     TooLargeError,
 )
-from receiver.providers import PROVIDERS
-from receiver.web.answers import JSON
+from receiver.providers import DEFAULT, PROVIDERS
+from receiver.providers.base import JSON
 from receiver.web.smn.faults import FORBIDDEN
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ def _smn_answer(error: ReceiverError) -> web.Response:
 
 
 def _provider_answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
-    provider = PROVIDERS["tencent"]
+    provider = DEFAULT
     if request.path.startswith(_CALLBACK_PATHS):
         provider = PROVIDERS.get(request.path.split("/")[2], provider)
         metrics.CALLBACKS.labels(provider.name, error.code).inc()
-    body = provider.answer(error.status, str(error))
-    return web.Response(body=body, status=error.status, content_type=JSON)
+    late = isinstance(error, ReadTimeoutError) and provider.drops_on_4xx  # which would not send it again
+    answer = provider().refuse(web.HTTPServiceUnavailable.status_code if late else error.status, str(error))
+    return web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)

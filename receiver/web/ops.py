@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from receiver import metrics
-from receiver.web.answers import JSON
+from receiver.providers.base import JSON
 
 if TYPE_CHECKING:
     from receiver.delivery import Delivery

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from receiver import metrics
-from receiver.providers import PROVIDERS
-from receiver.web.answers import JSON, harden
+from receiver.providers import DEFAULT
+from receiver.web.answers import harden
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -92,7 +92,8 @@ class Connection(RequestHandler):
             return super().handle_error(request, status, exc, message)
         metrics.UNREADABLE.inc()
         reason = (message or "not HTTP").strip().splitlines()[0]
-        answer = web.Response(body=PROVIDERS["tencent"].answer(status, reason), status=status, content_type=JSON)
+        refusal = DEFAULT().refuse(status, reason)
+        answer = web.Response(body=refusal.body, status=refusal.status, content_type=refusal.content_type)
         answer.force_close()
         return answer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from aiohttp import web
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Shortcut:
     """Stands in front of an application."""
 
-    def __init__(self, gate: Gate, callbacks: Mapping[str, Callbacks], errors: ErrorAnswers) -> None:
-        """Hand the collaborators over."""
+    def __init__(self, gate: Gate, callbacks: Callbacks, errors: ErrorAnswers) -> None:
+        """Take what knows the URLs, what takes their callbacks, and what answers errors."""
         self._gate = gate
         self._callbacks = callbacks
         self._errors = errors
@@ -36,11 +36,11 @@ class Shortcut:
         return self._handle
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        known = self._gate.known(request.raw_path)
-        if known is None or request.method != "POST" or not request.content.is_eof():
+        endpoint = self._gate.known(request.raw_path)
+        if endpoint is None or request.method != "POST" or not request.content.is_eof():
             return await self._application(request)  # type: ignore[misc]  # or we would not be called
         try:
-            self._gate.check_client(request, known.project)
-            return await self._callbacks[known.provider].take(request, known.project)
+            self._gate.check_client(request, endpoint)
+            return await self._callbacks.take(request, endpoint)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             return self._errors.answer(request, error)

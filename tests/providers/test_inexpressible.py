@@ -7,7 +7,8 @@ import json
 from marshmallow import Schema, fields, post_load
 
 from receiver.events import Event, EventType
-from receiver.providers.base import Kind, SchemaReader
+from receiver.providers.base import request_of
+from receiver.providers.item_types import ItemProvider, ItemType
 
 
 class Hooked(Schema):
@@ -22,9 +23,17 @@ class Hooked(Schema):
         return {**data, "sid": data["sid"].upper()}
 
 
+class HookedProvider(ItemProvider):
+    """A provider whose only type of item has a hook."""
+
+    item_types = (
+        ItemType(Hooked, ("sid",), lambda _p, item, _extra: Event(EventType.SUCCESS, None, item.sid.encode())),
+    )
+    unlike = "unlike"
+
+
 def test_a_schema_with_hooks_is_read_slowly_and_its_hooks_are_obeyed():
-    kind = Kind(Hooked, ("sid",), lambda item, _extra, _sign: Event(EventType.SUCCESS, None, item.sid.encode()))
-    reading = SchemaReader((kind,), "unlike").read(json.dumps([{"sid": "a"}, {"sid": 5}]).encode(), None, 10)
-    assert reading.way == "slow"
-    assert [event.data for event in reading.events] == [b"A"]
-    assert reading.rejections[0].problems == ["[1].sid: Not a valid string."]
+    parsed = HookedProvider().parse(request_of(json.dumps([{"sid": "a"}, {"sid": 5}]).encode()))
+    assert parsed.path == "slow"
+    assert [event.data for event in parsed.events] == [b"A"]
+    assert parsed.rejections[0].problems == ["[1].sid: Not a valid string."]

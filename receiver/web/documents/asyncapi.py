@@ -23,12 +23,14 @@ _DATA: Final[dict[EventType, type[msgspec.Struct]]] = {
     EventType.SUCCESS: ReportData,
     EventType.FAIL: ReportData,
     EventType.REPLY: ReplyData,
+    EventType.SENT: ReportData,
     EventType.REJECTED: RejectedData,
 }
 _ABOUT: Final = {
     EventType.SUCCESS: "The handset has the message.",
     EventType.FAIL: "The carrier gave up on the message.",
     EventType.REPLY: "A person answered.",
+    EventType.SENT: "The message is on its way. Only of projects that ask a provider for states that are not final.",
     EventType.REJECTED: "An item that failed validation, exactly as received, with the reasons.",
 }
 _STREAMS: Final = (

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from receiver.web.answers import JSON
+from receiver.providers.base import JSON
 from receiver.web.documents import asyncapi, openapi, page
 
 #: The page has no script and loads nothing; should that ever change, browsers refuse it.

@@ -102,7 +102,7 @@ def _neither(text: bytes) -> str:
         msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return f"not JSON: {error}" if text else "not JSON: the body is empty"
-    return "expected an array of status reports or one reply object"
+    return "expected an array or an object"
 
 
 def _cut(text: bytes, max_items: int) -> list[bytes]:

@@ -1,0 +1,103 @@
+"""Providers that send parameters, in a form or in the query of a GET: one item a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+from marshmallow import ValidationError
+
+from receiver.providers.base import FAST, SLOW, ParsedCallback, Reason, Rejection
+from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, reasons_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from receiver.events import Event
+    from receiver.providers.base import CallbackRequest
+
+#: More parameters than any provider sends; parsing them takes 0.5 ms.
+MAX_PARAMETERS: Final = 500
+#: The parameter of the callback URL that holds the project's key. It is ours, not the provider's.
+KEY: Final = "key"
+
+
+class FormProvider(ItemProvider):
+    """A provider whose callbacks are parameters. An empty request, as a dashboard makes it, is acknowledged."""
+
+    methods = frozenset({"GET", "POST"})
+
+    def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
+        """Parse parameters that are as expected; else return None."""
+        try:
+            item = self.item_of(request)
+            if not item:
+                return ParsedCallback([], [], FAST)
+            item_type = self.type_of(item)
+            event = item_type.to_event(self, item_type.convert(item), None)
+        except (*UNFIT, ValidationError, IgnoredItem):
+            return None
+        return self.parsed([event], [], FAST)
+
+    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+        """Parse parameters, with the reasons for a rejection."""
+        try:
+            event = self._load(request)
+        except IgnoredItem:
+            return ParsedCallback([], [], SLOW, ignored=1)
+        except ValidationError as error:
+            return ParsedCallback([], [Rejection.of("", reasons_of(error), raw_of(request))], SLOW)
+        return self.parsed([event], [], SLOW)
+
+    def item_of(self, request: CallbackRequest) -> dict[str, Any]:
+        """Return the parameters of a request. Raises ValueError when they cannot be decoded."""
+        return merged(parameters(request))
+
+    def _load(self, request: CallbackRequest) -> Event:
+        try:
+            item = self.item_of(request)
+        except UnicodeDecodeError as error:
+            raise ValidationError(f"not UTF-8: byte {error.object[error.start]:#04x}") from None
+        except ValueError as error:
+            raise ValidationError(f"no parameters that can be read: {error}") from None
+        return self.load_event(item)
+
+
+def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
+    """Return the decoded parameters of the form, or of the query when there is no body, in the order received.
+
+    Raises ValueError for more than MAX_PARAMETERS, and UnicodeDecodeError.
+    """
+    pairs: list[tuple[str, str]] | None = request.decoded
+    if pairs is None:
+        text = request.body.decode() if request.body else request.query
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        if not request.body:
+            pairs = [pair for pair in pairs if pair[0] != KEY]
+        request.decoded = pairs
+    return pairs
+
+
+def raw_of(request: CallbackRequest) -> bytes:
+    """Return the text of the parameters as received, for the quarantine; without the key of the URL."""
+    if request.body:
+        return request.body
+    return "&".join(part for part in request.query.split("&") if not part.startswith(f"{KEY}=")).encode()
+
+
+def merged(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return parameters as an object. The values of a name that comes more than once are a list."""
+    item: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in item:
+            item[name] = value
+        elif isinstance(item[name], list):
+            item[name].append(value)
+        else:
+            item[name] = [item[name], value]
+    return item
+
+
+def invalid_parameters(request: CallbackRequest, text: str) -> Rejection:
+    """Return the rejection of a request whose parameters as a whole are wrong."""
+    return Rejection.of("", [Reason("", text)], raw_of(request))

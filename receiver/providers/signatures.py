@@ -1,0 +1,47 @@
+"""Comparing signatures: in constant time, and with each of several secrets, so that secrets can be rotated."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from receiver.errors import BadSignatureError, UnverifiableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from receiver.providers.base import CallbackRequest
+
+
+def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str:
+    """Return a header that a signed request carries.
+
+    Raises BadSignatureError without it. ``retried`` is for a provider that sends unsigned requests by mistake, and
+    signs them when it sends them again: UnverifiableError asks it to.
+    """
+    value: str | None = request.headers.get(name)
+    if value:
+        return value
+    if retried:
+        raise UnverifiableError(f"the request is not signed: {name} is missing; send it again")
+    raise BadSignatureError(f"the request is not signed: {name} is missing")
+
+
+def require_match(given: str, expected: Iterable[str]) -> None:
+    """Raise BadSignatureError unless the given signature is one of those expected; compares in constant time."""
+    wanted = given.encode()
+    if not any([hmac.compare_digest(wanted, one.encode()) for one in expected]):  # noqa: C419 each is compared
+        raise BadSignatureError("the signature is wrong; check the secret, and the public URL if that is signed")
+
+
+def require_recent(moment: float, now: float, tolerance: float) -> None:
+    """Raise BadSignatureError for a signature made too long ago, or in the future. All in seconds."""
+    if abs(now - moment) > tolerance:
+        raise BadSignatureError(f"the signature is not of this time: {abs(now - moment):.0f} s from our clock")
+
+
+def secret_of(name: str, secrets: Mapping[str, str]) -> str:
+    """Return the secret that a request selects by a name, an access key for example. Raises BadSignatureError."""
+    if name not in secrets:
+        raise BadSignatureError("the request is signed with a key that this project does not have")
+    return secrets[name]

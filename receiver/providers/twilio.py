@@ -1,0 +1,219 @@
+"""Twilio: message status callbacks and incoming messages, one a request, as a form or a query.
+
+https://www.twilio.com/docs/messaging/guides/track-outbound-message-status (status),
+https://www.twilio.com/docs/messaging/guides/webhook-request (incoming message),
+https://www.twilio.com/docs/usage/security#validating-requests (signature).
+
+A body in answer to an incoming message can reach the person's phone as an SMS, so the only body is ``<Response/>``.
+Twilio hardly repeats anything: a refused callback is lost. What fails validation is therefore acknowledged, once it is
+in the quarantine. Append ``#rc=3&rp=5xx,ct,rt`` to the callback URL to have failed callbacks sent again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from marshmallow import INCLUDE, Schema, fields, validate
+
+from receiver.events import Event, EventType, ReplyData, ReportData, encode
+from receiver.providers.base import (
+    DELIVERED,
+    FAILED,
+    PENDING,
+    Answer,
+    CallbackRequest,
+    Outcome,
+    ProviderOptions,
+    option,
+)
+from receiver.providers.fields import nation_code
+from receiver.providers.forms import FormProvider, parameters
+from receiver.providers.item_types import ItemType
+from receiver.providers.signatures import header, require_match
+from receiver.setting_fields import secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OUTCOMES: Final[dict[str, Outcome]] = {
+    "accepted": PENDING,
+    "scheduled": PENDING,
+    "queued": PENDING,
+    "sending": PENDING,
+    "sent": PENDING,
+    "delivered": DELIVERED,
+    "read": DELIVERED,
+    "undelivered": FAILED,
+    "failed": FAILED,
+    "canceled": FAILED,
+}
+_PORTS: Final = {"https": 443, "http": 80}
+
+
+class MessageStatus(Schema):
+    """A status callback. Twilio adds parameters without notice."""
+
+    class Meta:
+        """Unknown parameters are kept."""
+
+        unknown = INCLUDE
+
+    MessageSid = fields.String(required=True, validate=validate.Length(1, 128))
+    MessageStatus = fields.String(required=True, validate=validate.OneOf([*_OUTCOMES]))
+    To = fields.String(required=True, validate=validate.Length(1, 64))
+    From = fields.String()
+    ErrorCode = fields.String()
+    ErrorMessage = fields.String()
+    AccountSid = fields.String()
+    MessagingServiceSid = fields.String()
+    RawDlrDoneDate = fields.String()
+    SmsSid = fields.String()
+    SmsStatus = fields.String()
+    ApiVersion = fields.String()
+
+
+class MessageStatusItem(Protocol):
+    """A status callback, as it is loaded from the schema."""
+
+    MessageSid: str
+    MessageStatus: str
+    To: str
+    From: str | msgspec.UnsetType
+    ErrorCode: str | msgspec.UnsetType
+    ErrorMessage: str | msgspec.UnsetType
+    AccountSid: str | msgspec.UnsetType
+    MessagingServiceSid: str | msgspec.UnsetType
+    RawDlrDoneDate: str | msgspec.UnsetType
+    SmsSid: str | msgspec.UnsetType
+    SmsStatus: str | msgspec.UnsetType
+    ApiVersion: str | msgspec.UnsetType
+
+
+class IncomingMessage(Schema):
+    """A message that a person sent. Most of its parameters say where the two numbers are; they are kept."""
+
+    class Meta:
+        """Unknown parameters are kept."""
+
+        unknown = INCLUDE
+
+    MessageSid = fields.String(required=True, validate=validate.Length(1, 128))
+    From = fields.String(required=True, validate=validate.Length(1, 64))
+    To = fields.String(required=True)
+    Body = fields.String(required=True)
+
+
+class IncomingMessageItem(Protocol):
+    """An incoming message, as it is loaded from the schema."""
+
+    MessageSid: str
+    From: str
+    To: str
+    Body: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwilioOptions(ProviderOptions):
+    """What a project configures at Twilio."""
+
+    auth_tokens: tuple[str, ...] = option(secrets(), "auth tokens of the account; two while one replaces the other", ())
+
+
+def _status(_provider: Twilio, item: MessageStatusItem, extra: dict[str, Any] | None) -> Event:
+    event_type, status = _OUTCOMES[item.MessageStatus]
+    data = ReportData(
+        event_type=event_type,
+        message_id=item.MessageSid,
+        status=status,
+        status_desc=item.ErrorCode or item.MessageStatus,
+        description=item.ErrorMessage or msgspec.UNSET,
+        nation_code=nation_code(item.To) or msgspec.UNSET,
+        mobile=item.To,
+        sender=item.From,
+    )
+    kept = {
+        name: value
+        for name in ("AccountSid", "MessagingServiceSid", "RawDlrDoneDate")
+        if (value := getattr(item, name)) is not msgspec.UNSET
+    }
+    data.extra = {**kept, **(extra or {})} or msgspec.UNSET
+    return Event(event_type, None, encode(data))  # no time that can be used: RawDlrDoneDate has no zone
+
+
+def _incoming(provider: Twilio, item: IncomingMessageItem, extra: dict[str, Any] | None) -> Event:
+    data = ReplyData(
+        event_type=EventType.REPLY,
+        reply=item.Body,
+        sign_id=provider.sign_id or msgspec.UNSET,
+        extend_code=item.To,
+        nation_code=nation_code(item.From) or msgspec.UNSET,
+        mobile=item.From,
+        extra={"MessageSid": item.MessageSid, **(extra or {})},
+    )
+    return Event(EventType.REPLY, None, encode(data))
+
+
+class Twilio(FormProvider):
+    """The provider ``twilio``."""
+
+    name = "twilio"
+    title = "Twilio"
+    ack = Answer(200, b"<Response/>", "text/xml")  # which sends nothing to anybody
+    options_type = TwilioOptions
+    options: TwilioOptions
+    signs_url = True
+    has_pending = True
+    drops_on_4xx = True
+    item_types = (
+        ItemType(MessageStatus, ("MessageStatus",), _status),
+        ItemType(IncomingMessage, ("Body",), _incoming),
+    )
+    unlike = "neither a status (it would have MessageStatus) nor an incoming message (Body)"
+
+    @property
+    def signed(self) -> bool:
+        """Whether an auth token is configured."""
+        return bool(self.options.auth_tokens)
+
+    def verify(self, request: CallbackRequest, _now: float, _certificate: bytes | None = None) -> None:
+        """Check ``X-Twilio-Signature``: HMAC-SHA1 of the URL and the parameters of the form."""
+        given = header(request, "X-Twilio-Signature")
+        suffix = _signed_parameters(request)
+        require_match(
+            given,
+            (
+                b64encode(hmac.digest(token.encode(), (url + suffix).encode(), hashlib.sha1)).decode()
+                for token in self.options.auth_tokens
+                for url in _spellings(f"{self.public_url}{request.target}")
+            ),
+        )
+
+    def refuse(self, status: int, _message: str) -> Answer:
+        """Return the status alone: a text could be sent to the person."""
+        return Answer(status)
+
+
+def _signed_parameters(request: CallbackRequest) -> str:
+    """Return name and value of each parameter of a form, by name. A value that a name has twice counts once."""
+    if not request.body:
+        return ""
+    return "".join(name + value for name, value in sorted(set(parameters(request))))
+
+
+def _spellings(url: str) -> Iterator[str]:
+    """Return the URL without and with its port: Twilio signs either."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")
+    if parts.port is None:
+        yield url
+        yield parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}").geturl()
+    else:
+        bare = "".join(host[:2]) + host[2].rpartition(":")[0]
+        yield parts._replace(netloc=bare).geturl()
+        yield url
