@@ -94,9 +94,7 @@ class Gate:
         if not project.callback_keys:
             if project.open_to_callbacks:
                 return
-            raise UnauthorizedError(
-                "the project takes only callbacks that are signed; give it callback_keys for others"
-            )
+            raise UnauthorizedError("the project takes signed callbacks only; give it callback_keys for others")
         wait = self.count_failure(request, "callback_key")
         if wait is not None:
             raise RateLimitedError(wait, "the key is missing or wrong")

@@ -118,8 +118,8 @@ class Server(web.Server):
         super().__init__(handler, **options)
         self._open = connections
         self.first_request_timeout = first_request_timeout
-        body = PROVIDERS["tencent"].answer(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; send again later")
-        self._busy = self._BUSY.format(JSON, len(body)).encode() + body
+        answer = DEFAULT().refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; send again later")
+        self._busy = self._BUSY.format(answer.content_type, len(answer.body)).encode() + answer.body
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Take a connection in, or answer 503 and close it."""

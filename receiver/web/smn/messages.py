@@ -11,7 +11,7 @@ from receiver.delivery.room import Slots
 from receiver.errors import summary
 from receiver.lookups.messages import Missing, Refused, SentMessage
 from receiver.places import places
-from receiver.providers.items import NotJsonError, TooManyItemsError, decode_item, split
+from receiver.providers.json_items import NotJsonError, TooManyItemsError, decode_item, split
 from receiver.web.middleware import smn_response
 from receiver.web.smn import faults
 from receiver.web.smn.api import asked
