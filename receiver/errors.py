@@ -5,10 +5,29 @@ The code is also the error's label in logs and metrics. Only the web layer turns
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+
+#: Problems that one answer lists, and characters of each: a problem may quote what was sent.
+_MAX_PROBLEMS: Final = 10
+_MAX_PROBLEM: Final = 500
+
+
+def summary(problems: Iterable[str]) -> str:
+    """Return the first problems in one line, and how many more there are: an answer is short, whatever was sent."""
+    rest = iter(problems)
+    listed = [_shortened(problem) for problem in islice(rest, _MAX_PROBLEMS)]
+    more = sum(1 for _ in rest)
+    return "; ".join(listed) + (f"; and {more} more" if more else "")
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}…"
 
 
 class ReceiverError(Exception):

@@ -14,9 +14,36 @@ from receiver.errors import OverloadedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
 #: Seconds that a large callback may wait for its turn; delivery may take 1.3 s more.
 _LONGEST_WAIT: Final = 0.5
+#: Seconds within which a callback that is read item by item has to be read, once it is its turn or is refused. After
+#: that it is delivered, and a provider waits for 2 s.
+_TOLERANT_TIME: Final = 1.0
+_SHORTEST_WAIT: Final = 0.1
+
+
+class Slots:
+    """Lets a few in at a time; those that would wait for too long are refused."""
+
+    def __init__(self, count: int, refusal: str) -> None:
+        """Take how many are let in, and what to tell those that waited in vain."""
+        self._free = asyncio.Semaphore(count)
+        self._refusal = refusal
+
+    @asynccontextmanager
+    async def slot(self, longest_wait: float) -> AsyncIterator[None]:
+        """Hold a slot. Raises OverloadedError when none gets free within these seconds."""
+        try:
+            async with asyncio.timeout(longest_wait):
+                await self._free.acquire()
+        except TimeoutError:
+            raise OverloadedError(self._refusal) from None
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 class Room:
@@ -28,27 +55,26 @@ class Room:
         self.most_events = most_events
         self.bytes = 0
         self.events = 0
-        self._turns = asyncio.Semaphore(2)
+        # Two, so that one is read while the other is delivered; no small callback waits behind more than these.
+        self._large = Slots(2, "other large callbacks are in work; send again later, or fewer at a time")
+        self._tolerant = Slots(1, "other callbacks with unexpected items are in work; send again later")
 
     def place(self) -> Place:
         """Return what one callback holds, nothing yet; use it as a context, which gives all back."""
         return Place(self)
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Let two large callbacks in at a time: one is read while the other is delivered.
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Hold one of the slots for large callbacks. Raises OverloadedError for one that would wait too long."""
+        return self._large.slot(_LONGEST_WAIT)
 
-        So no small one waits behind more than these. Raises OverloadedError for one that would wait too long.
+    def tolerant_slot(self, work: float) -> AbstractAsyncContextManager[None]:
+        """Hold the slot for a callback that is read item by item, which takes so many seconds of ``work``.
+
+        Threads would share one processor: of twenty callbacks with 10,000 wrong items, 0.7 s each, every one would be
+        answered after 14 s, long after its sender has given up. Raises OverloadedError when it would be answered too
+        late.
         """
-        try:
-            async with asyncio.timeout(_LONGEST_WAIT):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise OverloadedError("other large callbacks are in work; send again later, or fewer at a time") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
+        return self._tolerant.slot(max(_SHORTEST_WAIT, _TOLERANT_TIME - work))
 
     def report(self) -> None:
         """Set the gauges."""

@@ -43,7 +43,7 @@ class Callbacks:
         """Hand the collaborators over."""
         self.provider = provider
         self._most_items = settings.max_items
-        self._bodies = Bodies(settings.max_body, settings.read_timeout)
+        self._bodies = Bodies(settings.max_body, settings.read_timeout, "RECEIVER_MAX_BODY")
         self._gate = gate
         self._routing = routing
         self._delivery = delivery

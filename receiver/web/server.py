@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web_protocol import RequestHandler
 
 from receiver import metrics
@@ -17,8 +16,7 @@ from receiver.web.answers import JSON
 if TYPE_CHECKING:
     from receiver.web.shortcut import Shortcut
 
-#: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer. aiohttp's own
-#: 10 s would go on unpacking a body that was refused because it unpacks to too much.
+#: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer.
 _LINGERING: Final = 1.0
 #: Seconds between closing the port and closing connections: those just accepted get their request in, and its answer.
 LAST_CALL: Final = 0.25
@@ -41,8 +39,6 @@ class Connection(RequestHandler):
             return super().handle_error(request, status, exc, message)
         metrics.UNREADABLE.inc()
         reason = (message or "not HTTP").strip().splitlines()[0]
-        if isinstance(exc, ContentEncodingError):
-            reason = "the Content-Encoding is none that is known here; send gzip, deflate or none"
         answer = web.Response(body=PROVIDERS["tencent"].answer(status, reason), status=status, content_type=JSON)
         answer.force_close()
         return answer
@@ -67,6 +63,7 @@ class Runner(web.AppRunner):
             shutdown_timeout=shutdown_timeout,
             keepalive_timeout=keepalive,
             lingering_time=_LINGERING,
+            auto_decompress=False,  # web/decompression.py does so, for those who are let in
         )
         self._shortcut = shortcut
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import time
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import messages as tencent
 import pytest
 from aiohttp import ClientSession, TCPConnector
-from smn import PROJECT, TOML, Smn
+from http_wire import ask, request, wire
+from smn import PROJECT, SMS, TOML, Smn
 from yarl import URL
 
 from receiver.events import EventType
@@ -150,8 +152,10 @@ async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> N
         (b"", "empty"),
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
-        (b'[{"message_id":"m","mobile":"1","message":"\\ud800"}]', "not JSON"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b'[{"message_id":"m","mobile":"1","message":"\\ud800"}]', "[0]: not Unicode"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[" * 30_000 + b"]" * 30_000, "[0]: nested too deeply"),
+        (b"[" + b",".join([b"1"] * 100_000) + b"]", "at most 1000"),
         (b'{"message_id":"m"}', "expected an array"),
         (b'[{"message_id":"m"}]', "[0].message"),
         (b"[" + b",".join([b"{}"] * 1001) + b"]", "at most 1000"),
@@ -172,13 +176,63 @@ async def test_more_routes_than_there_are_types_are_refused_before_they_are_read
     assert ("Longer than maximum length 3" if status == 400 else "65536 bytes") in body["message"]
 
 
-async def test_a_body_over_the_limit(service: Service) -> None:
-    """A body over the limit is 413, signed or not."""
-    client = await service(TOML, RECEIVER_MAX_BODY="2KiB")
-    response = await client.post(
-        f"/v2/{PROJECT}/notifications/sms/message", data=b"x" * 4096, headers={"X-Auth-Token": "static-token"}
-    )
-    assert (response.status, (await response.json())["code"]) == (413, "SMN.0013")
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+@pytest.mark.parametrize(
+    ("method", "path", "limit"),
+    [
+        ("PUT", "/message/m", 64 << 10),
+        ("PUT", "/callback", 64 << 10),
+        ("POST", "/message", 4_096_000),
+    ],
+)
+async def test_a_body_over_the_limit(smn_receiver: Receiver, method: str, path: str, limit: int, encoding: str) -> None:
+    """It is 413, and the limit counts bytes after decompression. One byte less is read, and is then not JSON."""
+    token = {"X_Auth_Token": "static-token"}
+    for size, status in ((limit, 400), (limit + 1, 413)):
+        body = b"x" * size
+        data = gzip.compress(body) if encoding else body
+        answer = await ask(smn_receiver.port, request(data, SMS + path, method, **token, Content_Encoding=encoding))
+        assert (answer.status, answer.json["code"]) == (status, "SMN.0013")
+
+
+async def test_a_message_over_the_limit_harms_no_other(smn: Smn) -> None:
+    """One message of a batch may be as large as the body of a PUT."""
+    batch = [{**SENT, "message_id": "m1", "x": "y" * (64 << 10)}, {**SENT, "message_id": "m2"}]
+    status, body = await smn("POST", "/message", json=batch)
+    assert (status, body["failed"]) == (200, 1)
+    assert body["results"][0]["message"] == "[0]: larger than 65536 bytes"
+    assert body["results"][1] == {"message_id": "m2", "created": True}
+
+
+async def test_the_longest_message_fits(smn: Smn) -> None:
+    """Every field at its bound, in JSON's longest spelling for the characters of languages."""
+    longest = {"message": "签" * 10_000, "mobile": "签" * 32, "nation_code": "签" * 8, "sign_id": "签" * 128}
+    data = json.dumps({**longest, "extend_code": "签" * 32, "submit_time": "2026-11-21T08:00:00+08:00", "fee_num": 9})
+    assert (await smn("PUT", "/message/m", data=data.encode()))[0] == 200
+
+
+async def test_bodies_of_lookups_count_among_the_bytes_in_flight(
+    serve: Callable[..., Receiver], tmp_path: Path
+) -> None:
+    """While one holds all the room, the next is 503, in SMN's words, and may be sent again."""
+    config = tmp_path / "smn.toml"
+    config.write_text(TOML, encoding="utf-8")
+    receiver = serve(RECEIVER_CONFIG=str(config), RECEIVER_MAX_INFLIGHT_BYTES="1MiB")
+    path, token = f"{SMS}/message", {"X_Auth_Token": "static-token"}
+    small = request(json.dumps([{**SENT, "message_id": "m"}]).encode(), path, **token)
+    async with wire(receiver.port) as holder:
+        await holder.send(request(path=path, **token, Content_Length="2000000") + b"[" * (1 << 20))
+        async with asyncio.timeout(8):
+            while receiver.figure("receiver_in_flight_bytes") < 1 << 20:
+                await asyncio.sleep(0.01)
+        answer = await ask(receiver.port, small)
+        assert (answer.status, answer.json["code"]) == (503, "SMN.0018")
+        assert int(answer.headers["retry-after"]) >= 1
+    async with asyncio.timeout(8):
+        while receiver.figure("receiver_in_flight_bytes"):
+            await asyncio.sleep(0.01)
+    answer = await ask(receiver.port, small)
+    assert answer.status == 200
 
 
 async def test_reports(smn: Smn, redis: redis.asyncio.Redis) -> None:

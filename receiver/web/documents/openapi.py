@@ -45,7 +45,11 @@ _CALLBACK_ERRORS: Final = {
     413: "The body or the number of items is over the limit.",
     503: "Neither Redis nor the spool can take it, or overloaded: send it again after `Retry-After`.",
 }
-_BODY_ERRORS: Final = {408: "The body did not arrive in time.", 413: "The body is over the limit."}
+_BODY_ERRORS: Final = {
+    408: "The body did not arrive in time.",
+    413: "The body is over the limit.",
+    503: "Overloaded: send it again after `Retry-After`.",
+}
 #: Times written in Python's notation, as a pattern.
 _DIGITS: Final = {"%Y": "[0-9]{4}"} | dict.fromkeys(("%m", "%d", "%H", "%M", "%S"), "[0-9]{2}")
 

@@ -17,8 +17,17 @@ from receiver.web.smn.answers import (
     TokenIssued,
     Updated,
 )
-from receiver.web.smn.iam import ProjectQuery, TokenRequest
-from receiver.web.smn.schemas import MOST_MESSAGES, EventQuery, ReportQueryArgs, Routes, Sent, SentInBatch
+from receiver.web.smn.iam import TOKEN_BODY, ProjectQuery, TokenRequest
+from receiver.web.smn.schemas import (
+    BATCH_BODY,
+    MOST_MESSAGES,
+    PUT_BODY,
+    EventQuery,
+    ReportQueryArgs,
+    Routes,
+    Sent,
+    SentInBatch,
+)
 
 if TYPE_CHECKING:
     from marshmallow import Schema
@@ -103,7 +112,7 @@ OPERATIONS: Final = (
         "Change topics at run time",
         "Kept in Redis, in force on every replica within a second, written to the log. Event types that are not named "
         "keep their route; an empty `topic_urn` takes one back to the configuration's. Up to 1,000 topics a project "
-        "over time: those of before are read on.",
+        f"over time: those of before are read on. A body has at most {PUT_BODY} bytes.",
         body=Body((Routes,)),
         answer=Updated,
         faults=(*faults.ROUTES.values(), faults.TOO_MANY_TOPICS),
@@ -138,7 +147,8 @@ OPERATIONS: Final = (
         "RegisterSmsMessage",
         "lookups",
         "Register a sent message",
-        "Idempotent. The status report may come before the registration: both orders end in the same state.",
+        "Idempotent. The status report may come before the registration: both orders end in the same state. "
+        f"A body has at most {PUT_BODY} bytes.",
         body=Body((Sent,)),
         answer=Registered,
         faults=(faults.MESSAGE_ID, faults.TOO_MANY_SIGNS),
@@ -150,7 +160,8 @@ OPERATIONS: Final = (
         "lookups",
         "Register many sent messages",
         f"Up to {MOST_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good. A project has up to "
-        "10,000 signatures at a time: a message with one more is refused.",
+        "10,000 signatures at a time: a message with one more is refused. "
+        f"A body has at most {BATCH_BODY} bytes, and each message in it {PUT_BODY}.",
         body=Body((SentInBatch,), array=True, most=MOST_MESSAGES),
         answer=RegisteredAll,
         faults=(faults.MALFORMED,),
@@ -161,7 +172,8 @@ OPERATIONS: Final = (
         "CreateToken",
         "tokens",
         "Token for a user and password",
-        "Good for 24 hours, on every replica; a changed password revokes it. The token is in `X-Subject-Token`.",
+        "Good for 24 hours, on every replica; a changed password revokes it. The token is in `X-Subject-Token`. "
+        f"A body has at most {TOKEN_BODY} bytes.",
         body=Body((TokenRequest,)),
         answer=TokenIssued,
         status=201,

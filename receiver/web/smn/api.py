@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 #: The order of the document's example.
 _ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS)
-#: Bytes of a body of UpdateSmsEvent: three routes, and what SDKs add.
-ROUTES_BODY: Final = 64 << 10
 #: Seconds that Redis may take to answer a lookup.
 _PATIENCE: Final = 5.0
 

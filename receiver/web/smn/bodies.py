@@ -1,38 +1,63 @@
-"""The bodies of lookups, read within limits."""
+"""Bodies of lookups: each route has a limit, and they count among the bytes in flight as callbacks do."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from receiver.errors import ReadTimeoutError, TooLargeError
-from receiver.web.smn.faults import MALFORMED
+from receiver.web.bodies import Bodies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from receiver.delivery.room import Place, Room
+
     Body = Callable[[web.Request], Awaitable[bytes]]
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def reader(timeout: float, max_body: int) -> Body:
-    """Return the function that reads a body: ``timeout`` in seconds, ``max_body`` in bytes after decompression.
+class _Body:
+    """The body of one request, read from the wire when it is first asked for: by a signature, or by the parser."""
 
-    It raises ReadTimeoutError (408), TooLargeError (413) and SmnError (400). A body that is read twice comes from
-    the wire once, unless its limit is below the application's.
+    def __init__(self, bodies: Bodies, request: web.Request, place: Place) -> None:
+        self._bodies = bodies
+        self._request = request
+        self._place = place
+        self._bytes: bytes | None = None
+
+    async def read(self) -> bytes:
+        if self._bytes is None:
+            self._bytes = await self._bodies.read(self._request, self._place)
+        return self._bytes
+
+
+_BODY: Final = web.RequestKey("body", _Body)
+
+
+class LimitedBodies:
+    """Gives handlers their bodies, within the room that all requests share."""
+
+    def __init__(self, room: Room, timeout: float) -> None:
+        """Take the room, and the seconds within which a body has to arrive."""
+        self._room = room
+        self._timeout = timeout
+
+    def up_to(self, size: int, handler: Handler) -> Handler:
+        """Return the handler, for bodies of so many bytes. What it reads is held until it has answered."""
+        bodies = Bodies(size, self._timeout)
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            with self._room.place() as place:
+                request[_BODY] = _Body(bodies, request, place)
+                return await handler(request)
+
+        return handle
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the body of a request to a handler of LimitedBodies.
+
+    Raises ReadTimeoutError (408), TooLargeError (413), OverloadedError (503) and InvalidCallbackError (400).
     """
-
-    async def read(request: web.Request) -> bytes:
-        try:
-            limited = request if max_body >= request.client_max_size else request.clone(client_max_size=max_body)
-            async with asyncio.timeout(timeout):
-                return await limited.read()
-        except TimeoutError:
-            raise ReadTimeoutError(f"the body did not arrive within {timeout:g} s") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise TooLargeError(f"the body is larger than {max_body} bytes") from None
-        except web.RequestPayloadError as error:
-            raise MALFORMED.error(f"the body cannot be read: {error}") from None
-
-    return read
+    return await request[_BODY].read()

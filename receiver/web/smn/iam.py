@@ -17,7 +17,7 @@ from marshmallow import fields, validate
 
 from receiver.errors import GatewayError
 from receiver.web.middleware import smn_response
-from receiver.web.smn.schemas import Tolerant
+from receiver.web.smn.schemas import BoundedList, Tolerant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from receiver.web.smn.auth import Credentials
     from receiver.web.smn.parsing import SmnParser
 
-#: Largest request for a token, in bytes: anybody may send one.
-TOKEN_BODY: Final = 64 << 10
+#: Largest request for a token, in bytes: anybody may send one. SDKs send 300.
+TOKEN_BODY: Final = 4 << 10
+#: Methods of authentication that IAM knows: password, token, totp, assume_role and others; this many is ample.
+_MAX_METHODS: Final = 10
 _NAME: Final = validate.Length(0, 512)
 
 
@@ -49,7 +51,7 @@ class Password(Tolerant):
 class Identity(Tolerant):
     """Who asks. ``password`` is the only method."""
 
-    methods = fields.List(fields.String(), metadata={"example": ["password"]})
+    methods = BoundedList(fields.String(), high=_MAX_METHODS, metadata={"example": ["password"]})
     password = fields.Nested(Password, required=True)
 
 

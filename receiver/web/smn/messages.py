@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import ValidationError
 
+from receiver.delivery.room import Slots
+from receiver.errors import summary
 from receiver.lookups.messages import Missing, Refused, SentMessage
 from receiver.places import places
+from receiver.providers.items import NotJsonError, TooManyItemsError, decode_item, split
 from receiver.web.middleware import smn_response
 from receiver.web.smn import faults
 from receiver.web.smn.api import asked
 from receiver.web.smn.parsing import mistake
-from receiver.web.smn.schemas import MOST_MESSAGES, MessagePath, Sent, SentInBatch
+from receiver.web.smn.schemas import MOST_MESSAGES, PUT_BODY, MessagePath, Sent, SentInBatch
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 
 _MISSING = {Missing.UNKNOWN: faults.NO_MESSAGE, Missing.EXPIRED: faults.OLD_MESSAGE}
 _REFUSED = {Refused.SIGNATURE: faults.TOO_MANY_SIGNS}
-#: Problems that an error message lists.
-_MOST_PROBLEMS = 10
+#: Seconds that a batch may wait for the one before it: one of 1,000 takes 50 ms.
+_LONGEST_WAIT: Final = 4.0
 _batch_schema = SentInBatch()
 
 
@@ -38,6 +41,8 @@ class SmsMessages:
         self._parser = parser
         self._messages = messages
         self._wanted = wanted
+        # A slot of its own: whoever registers messages holds up no large callback.
+        self._batches = Slots(1, "other registrations are in work; send again later, or fewer at a time")
 
     async def get(self, request: web.Request) -> web.Response:
         """GetSmsMessage: ``GET …/sms/message/{message_id}``. Raises SmnError: 404 says whether unknown or expired."""
@@ -66,13 +71,9 @@ class SmsMessages:
         """
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
         self._wanted.set()
-        items = await self._parser.json(request)
-        if not isinstance(items, list):
-            raise faults.MALFORMED.error("expected an array of messages")
-        if len(items) > MOST_MESSAGES:
-            raise faults.MALFORMED.error(f"{len(items)} messages are too many: at most {MOST_MESSAGES} in one request")
-        # 1,000 take 20 ms, in which nobody else would be answered.
-        read = await asyncio.to_thread(lambda: [_read(index, item) for index, item in enumerate(items)])
+        body = await self._parser.body(request)
+        async with self._batches.slot(_LONGEST_WAIT):
+            read = await asyncio.to_thread(_read_batch, body)
         good = [one for one in read if isinstance(one, SentMessage)]
         outcomes = iter(await asked(self._messages.register(project.id, good)) if good else ())
         results = [
@@ -80,8 +81,8 @@ class SmsMessages:
             for index, one in enumerate(read)
         ]
         problems = [str(result["message"]) for result in results if "code" in result]
-        if items and len(problems) == len(items):
-            raise faults.MALFORMED.error("no message is valid: " + "; ".join(problems[:_MOST_PROBLEMS]))
+        if results and len(problems) == len(results):
+            raise faults.MALFORMED.error("no message is valid: " + summary(problems))
         return smn_response({"count": len(results), "failed": len(problems), "results": results})
 
 
@@ -100,9 +101,24 @@ def _result(index: int, message_id: str, outcome: bool | Refused) -> dict[str, A
     return {"message_id": message_id, "created": outcome}
 
 
-def _read(index: int, item: Any) -> SentMessage | dict[str, Any]:  # noqa: ANN401 any JSON
-    """Return the message, or the result that says what is wrong with it, and where."""
+def _read_batch(body: bytes) -> list[SentMessage | dict[str, Any]]:
+    """Read each message of a batch on its own. Raises SmnError when they cannot be told apart or are too many."""
+    if not body.lstrip().startswith(b"["):
+        raise faults.MALFORMED.error("expected an array of messages: the body is not JSON, or no array")
     try:
+        items = split(body, MOST_MESSAGES)
+    except NotJsonError as error:
+        raise faults.MALFORMED.error(f"expected an array of messages: {error}") from None
+    except TooManyItemsError:
+        raise faults.MALFORMED.error(f"too many messages: at most {MOST_MESSAGES} in one request") from None
+    return [_read(index, raw) for index, (_, raw) in enumerate(items)]
+
+
+def _read(index: int, raw: bytes) -> SentMessage | dict[str, Any]:
+    """Return the message, or the result that says what is wrong with it, and where."""
+    item = None
+    try:
+        item = _decoded(raw)
         loaded: Any = _batch_schema.load(item)
         return SentMessage(**loaded)
     except ValidationError as error:
@@ -111,5 +127,11 @@ def _read(index: int, item: Any) -> SentMessage | dict[str, Any]:  # noqa: ANN40
         return {
             "message_id": given if isinstance(given, str) else None,
             "code": mistake(_batch_schema, messages).smn_code,
-            "message": "; ".join(places(messages, f"[{index}]")),
+            "message": summary(places(messages, f"[{index}]")),
         }
+
+
+def _decoded(raw: bytes) -> Any:  # noqa: ANN401 any JSON
+    if len(raw) > PUT_BODY:
+        raise ValidationError(f"larger than {PUT_BODY} bytes")
+    return decode_item(raw)

@@ -9,7 +9,7 @@ from marshmallow import EXCLUDE, fields
 from multidict import MultiDict
 from webargs.aiohttpparser import AIOHTTPParser
 
-from receiver.errors import TooLargeError
+from receiver.errors import summary
 from receiver.places import places
 from receiver.web.smn.faults import MALFORMED, Fault
 
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 class SmnParser(AIOHTTPParser):
     """Loads queries and JSON bodies with marshmallow schemas, and raises SmnError."""
 
-    def __init__(self, body: Body, most: int | None = None) -> None:
-        """Take how to read a body, and the most bytes that are decoded; None for all that is read."""
+    def __init__(self, body: Body) -> None:
+        """Take how to read a body."""
         super().__init__()
-        self._most = most
         # SDKs send parameters that we do not know.
         self.DEFAULT_UNKNOWN_BY_LOCATION = {"query": EXCLUDE, "json": EXCLUDE}
         self._body = body
@@ -41,22 +40,20 @@ class SmnParser(AIOHTTPParser):
         return self._makeproxy(given, schema)
 
     async def load_json(self, req: web.Request, schema: Schema) -> Any:  # noqa: ANN401, ARG002 any JSON; webargs' signature
-        """Return the decoded body, whatever its Content-Type is. Raises SmnError."""
-        return await self.json(req)
-
-    async def json(self, req: web.Request) -> Any:  # noqa: ANN401 any JSON
-        """Return the decoded body. Raises SmnError when it is not JSON."""
-        body = await self._body(req)
-        if self._most is not None and len(body) > self._most:
-            raise TooLargeError(f"the body is larger than {self._most} bytes")
-        if not body:
-            raise MALFORMED.error("the body is empty: expected JSON")
+        """Return the decoded body, whatever its Content-Type is. Raises SmnError when it is not JSON."""
         try:
-            return msgspec.json.decode(body)
+            return msgspec.json.decode(await self.body(req))
         except RecursionError:
             raise MALFORMED.error("the body is nested too deeply") from None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise MALFORMED.error(f"the body is not JSON: {error}") from None
+
+    async def body(self, req: web.Request) -> bytes:
+        """Return the body as it is. Raises SmnError when there is none."""
+        body = await self._body(req)
+        if not body:
+            raise MALFORMED.error("the body is empty: expected JSON")
+        return body
 
     def handle_error(
         self,
@@ -80,7 +77,7 @@ def mistake(schema: Schema, tree: Any) -> SmnError:  # noqa: ANN401 marshmallow'
     A field's fault stands in its metadata. Without one the message names the place.
     """
     fault = _fault(schema, tree)
-    return fault.error("; ".join(places(tree)) if fault is MALFORMED else None)
+    return fault.error(summary(places(tree)) if fault is MALFORMED else None)
 
 
 def _fault(schema: Schema, tree: Any) -> Fault:  # noqa: ANN401 as above
