@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
-from receiver.errors import InvalidCallbackError, NotFoundError, TooLargeError
+from receiver.errors import InvalidCallbackError, NotFoundError, TooLargeError, summary
 from receiver.events import Entry, Sealer
 from receiver.providers.items import TooManyItemsError
 from receiver.web.answers import Acks
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 #: A body beyond this, that of 500 reports or more, waits for its turn and is read in a thread: 500 take 1 ms.
 _LARGE: Final = 128 << 10
-#: A smaller one that is not as expected is read in a thread as well, from this on: items of 10 bytes take 70 µs each.
-_SLOWLY_IN_THREAD: Final = 2 << 10
-#: Problems that an error message lists; the quarantine has them all.
-_MOST_PROBLEMS: Final = 10
+#: Seconds that reading item by item takes: an object with seven wrong fields, any other value, and a byte, of brackets.
+_OBJECT: Final = 75e-6
+_VALUE: Final = 8e-6
+_BYTE: Final = 0.25e-6
+#: A body that is not as expected and takes longer than this waits for a slot, and is read in a thread.
+_BRIEF: Final = 1e-3
 
 
 class Callbacks:
@@ -68,7 +70,8 @@ class Callbacks:
                     reading = await self._keep(body, project, place)
         self._tally.kept(reading.way, reading.events, len(reading.rejections))
         if reading.rejections and not reading.events:
-            raise InvalidCallbackError(_summary(reading))
+            # The quarantine has all the problems.
+            raise InvalidCallbackError(summary(problem for one in reading.rejections for problem in one.problems))
         self._tally.acknowledged(time.perf_counter() - began)
         return self._acks.ack(request)
 
@@ -84,18 +87,33 @@ class Callbacks:
         return reading
 
     async def _read(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        """Read a body here if that takes no longer than a ms or two, else in a thread. Raises TooManyItemsError."""
-        if len(body) <= _LARGE:
-            reading = self.provider.read_fast(body, project.sign_id, self._most_items)
-            if reading is None and len(body) <= _SLOWLY_IN_THREAD:
-                reading = self.provider.read_slowly(body, project.sign_id, self._most_items)
-            if reading is not None:
-                return reading, self._seal(reading, project)
-        return await asyncio.to_thread(self._read_long, body, project)
+        """Read a body here if that takes no longer than a ms or two, else in a thread. Raises TooManyItemsError.
 
-    def _read_long(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
-        reading = self.provider.read(body, project.sign_id, self._most_items)
+        Reading item by item may take most of a second, so one body is read so at a time, and those that would have to
+        wait for longer than a provider does are refused (OverloadedError).
+        """
+        large = len(body) > _LARGE
+        read = await asyncio.to_thread(self._fast, body, project) if large else self._fast(body, project)
+        if read is not None:
+            return read
+        work = self._tolerant_time(body)
+        if work <= _BRIEF:
+            return self._tolerant(body, project)
+        async with self._delivery.room.tolerant_slot(work):
+            return await asyncio.to_thread(self._tolerant, body, project)
+
+    def _fast(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]] | None:
+        reading = self.provider.read_fast(body, project.sign_id, self._most_items)
+        return None if reading is None else (reading, self._seal(reading, project))
+
+    def _tolerant(self, body: bytes, project: Project) -> tuple[Reading, list[Entry]]:
+        reading = self.provider.read_slowly(body, project.sign_id, self._most_items)
         return reading, self._seal(reading, project)
+
+    def _tolerant_time(self, body: bytes) -> float:
+        """Return the seconds that reading a body item by item takes at most. Beyond ``max_items`` it is refused."""
+        objects, values = (min(body.count(mark), self._most_items) for mark in (b"{", b","))
+        return objects * _OBJECT + values * _VALUE + len(body) * _BYTE
 
     def _seal(self, reading: Reading, project: Project) -> list[Entry]:
         """Return the entries of all that was read: each event with its id, its envelope and its topic."""
@@ -121,9 +139,3 @@ class AnyProvider:
         if name not in self._callbacks:
             raise NotFoundError(f"no such provider; there is {', '.join(self._callbacks)}")
         return await self._callbacks[name].receive(request)
-
-
-def _summary(reading: Reading) -> str:
-    problems = [problem for rejection in reading.rejections for problem in rejection.problems]
-    more = len(problems) - _MOST_PROBLEMS
-    return "; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
