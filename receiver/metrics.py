@@ -55,7 +55,7 @@ for _reason in ("silent", "idle", "stalled", "refused"):
     SHED_CONNECTIONS.labels(_reason)
 UNREADABLE: Final = Counter(
     "receiver_unreadable_requests",
-    "Requests that are no HTTP, or packed in an unknown way. Nobody can tell whose.",
+    "Requests that are no HTTP. Nobody can tell whose.",
 )
 EVENTS: Final = Counter(
     "receiver_events", "Events made safe, duplicates and rejected items included.", ["provider", "event_type"]
@@ -82,7 +82,7 @@ IN_FLIGHT_EVENTS: Final = Gauge(
     "receiver_in_flight_events", "Events received and not yet safe.", multiprocess_mode="livesum"
 )
 IN_FLIGHT_BYTES: Final = Gauge(
-    "receiver_in_flight_bytes", "Bytes of callbacks received and not yet safe.", multiprocess_mode="livesum"
+    "receiver_in_flight_bytes", "Bytes of bodies received and not yet answered.", multiprocess_mode="livesum"
 )
 PUBLISH: Final = Histogram(
     "receiver_publish_seconds", "From handing a batch to Redis to its reply.", buckets=_LATENCIES

@@ -104,7 +104,9 @@ class Settings:
     publish_timeout: float = _setting(
         "500ms", _seconds(0.01, 1.2), "time for Redis to take a batch; then the spool does"
     )
-    max_inflight_bytes: int = _setting("64MiB", Size(validate=validate.Range(1 << 20)), "bytes of callbacks in work")
+    max_inflight_bytes: int = _setting(
+        "64MiB", Size(validate=validate.Range(1 << 20)), "bytes of callbacks and lookups in work"
+    )
     max_inflight_events: int = _setting("100000", _count(1), "events in work; past either bound the answer is 503")
     stop_delay: float = _setting("1s", _seconds(0, 60), "after SIGTERM, time to serve on while /readyz says 503")
     stop_timeout: float = _setting("10s", _seconds(0.1, 300), "after that, time for requests in flight to finish")

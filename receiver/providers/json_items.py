@@ -29,8 +29,8 @@ _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 #: Commas for each item that may be, from which on an array is not decoded before its items are counted: the objects
 #: for two million numbers would take 400 MB. A report has seven commas.
 _COMMAS_AN_ITEM: Final = 20
-#: Tokens for each item that may be, up to which an array is cut: 4 MiB of brackets would take two seconds. A report has
-#: 24.
+#: Tokens up to which an array is cut: 4 MiB of brackets would take two seconds. A report has 24.
+_MOST_TOKENS: Final = 1_000_000
 _TOKENS_AN_ITEM: Final = 100
 
 
@@ -114,8 +114,9 @@ def _cut(text: bytes, max_items: int) -> list[bytes]:
     items: list[bytes] = []
     closers: list[bytes] = []
     begin = 1
+    most = max(_MOST_TOKENS, _TOKENS_AN_ITEM * max_items)
     for count, token in enumerate(_TOKENS.finditer(text)):
-        if count > _TOKENS_AN_ITEM * max_items:
+        if count > most:
             raise TooManyItemsError(f"more brackets and commas than {max_items} items have (RECEIVER_MAX_ITEMS)")
         mark, at = token[0], token.start()
         if mark in _CLOSERS:

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 #: A larger body, that of 500 reports or more, takes one of two slots and is parsed in a thread: 500 take 1 ms.
 _LARGE: Final = 128 << 10
-#: Seconds that the slow path takes at most: for an object with seven wrong fields, for any other value, for a byte.
+#: Seconds that the slow path takes: an object with seven wrong fields, any other value, and a byte, of brackets.
 _OBJECT: Final = 75e-6
 _VALUE: Final = 8e-6
-_BYTE: Final = 20e-9
+_BYTE: Final = 0.25e-6
 #: A body that takes longer than this on the slow path waits for a slot and is parsed in a thread.
 _BRIEF: Final = 1e-3
 _NO_SLOT: Final = nullcontext()

@@ -230,3 +230,11 @@ def test_an_answer_differs_between_ack_and_failure(name):
     assert (ack.status, refusal.status) == (200, 503)
     refused = provider.refuse(400, 'a "quoted" 原因').body
     assert not refused or json.loads(refused) is not None
+
+
+@pytest.mark.parametrize("name", ITEM_ARRAYS)
+def test_an_array_of_nothing_but_brackets_is_not_cut_to_its_end(name):
+    """4 MiB of them would take two seconds; it is refused as one with too many items is, and nothing is kept of it."""
+    for brackets in (b"[" * (4 << 20), b"[[" + b"[]," * 1_390_000 + b"[]]]"):
+        with pytest.raises(TooManyItemsError, match="more brackets and commas than 10000 items have"):
+            parse(name, brackets)

@@ -222,12 +222,16 @@ async def test_bodies_of_lookups_count_among_the_bytes_in_flight(
     small = request(json.dumps([{**SENT, "message_id": "m"}]).encode(), path, **token)
     async with wire(receiver.port) as holder:
         await holder.send(request(path=path, **token, Content_Length="2000000") + b"[" * (1 << 20))
-        while (answer := await ask(receiver.port, small)).status == 200:
-            pass
+        async with asyncio.timeout(8):
+            while receiver.figure("receiver_in_flight_bytes") < 1 << 20:
+                await asyncio.sleep(0.01)
+        answer = await ask(receiver.port, small)
         assert (answer.status, answer.json["code"]) == (503, "SMN.0018")
         assert int(answer.headers["retry-after"]) >= 1
-    while (answer := await ask(receiver.port, small)).status == 503:
-        pass
+    async with asyncio.timeout(8):
+        while receiver.figure("receiver_in_flight_bytes"):
+            await asyncio.sleep(0.01)
+    answer = await ask(receiver.port, small)
     assert answer.status == 200
 
 
