@@ -168,7 +168,7 @@ async def test_what_was_not_sent_in_time_is_never_sent(own_valkey):
     async with asyncio.timeout(20):
         while len(await client.client_list(_type="normal")) > 1:
             await asyncio.sleep(0.01)
-    assert await client.xlen(ONE) < 65
+    assert await client.xlen(ONE) < 32  # what the system has in its buffers
     await publisher.close()
     await client.aclose()
 
