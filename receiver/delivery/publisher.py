@@ -72,6 +72,7 @@ class Publisher:
         self._timeout = timeout
         self._window = str(int(window)).encode()
         self._connection: AbstractConnection | None = None
+        self._transport: asyncio.WriteTransport | None = None
 
     async def write(self, entries: list[Entry], since: float | None = None) -> Mapping[str, NotTakenError]:
         """Add entries to their streams; return the topics that cannot be written to.
@@ -148,12 +149,17 @@ class Publisher:
             await self._drop()
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            writer = self._connection._writer  # noqa: SLF001 redis-py has no other way
+            self._transport = None if writer is None else writer.transport
         return self._connection
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            _abort(connection)
+            if self._transport is not None:
+                # Redis-py has closed it when the write was cancelled. Closed, what is not sent yet would stay in memory
+                # until Redis reads it, which may be never.
+                self._transport.abort()
             with contextlib.suppress(Exception):  # it is of no use any more, whatever it says to that
                 await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
@@ -162,13 +168,6 @@ class Publisher:
         metrics.PUBLISH_FAILURES.labels(reason).inc()
         await self._drop()
         return NotTakenError(reason, message)
-
-
-def _abort(connection: AbstractConnection) -> None:
-    """Drop what is not sent yet: closing alone would keep it in memory until Redis reads it, which may be never."""
-    writer = connection._writer  # noqa: SLF001 redis-py has no other way
-    if writer is not None:
-        writer.transport.abort()
 
 
 def _pack(*arguments: bytes) -> bytes:

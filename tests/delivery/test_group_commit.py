@@ -22,12 +22,14 @@ class Store:
     def __init__(self):
         """Begin with nothing written."""
         self.writes = []
+        self.since = []
         self.started = asyncio.Queue()
         self.results = asyncio.Queue()
 
-    async def write(self, batch, _since):
+    async def write(self, batch, since):
         """Write when told to."""
         self.writes.append([int(entry.data) for entry in batch])
+        self.since.append(since)
         self.started.put_nowait(None)
         result = await self.results.get()
         if isinstance(result, Exception):
@@ -100,6 +102,32 @@ async def test_a_failed_write_is_told_to_all_who_wait(store, group):
     store.results.put_nowait({})
     await later
     assert store.writes == [[1], [3]]
+
+
+async def test_each_who_waits_has_an_error_of_his_own(store, group):
+    """Raised by many, one would collect the frames of all of them."""
+    waiting = [group.commit(entries(number), 100) for number in (1, 2)]
+    store.results.put_nowait(NotTakenError("timeout", "no reply"))
+    first, second = await asyncio.gather(*waiting, return_exceptions=True)
+    assert first is not second
+    assert (first.reason, str(first)) == (second.reason, str(second)) == ("timeout", "no reply")
+
+
+async def test_a_write_is_told_since_when_the_first_of_its_callers_waits(store, group):
+    """Time in the queue counts: the caller's own caller waits for two seconds in all."""
+    loop = asyncio.get_running_loop()
+    group.commit(entries(1), 100)
+    await store.started.get()
+    handed_in = loop.time()
+    waiting = [group.commit(entries(2), 100)]
+    until = loop.time()
+    await asyncio.sleep(0.05)
+    waiting.append(group.commit(entries(3), 100))
+    for _ in range(2):
+        store.results.put_nowait({})
+    await asyncio.gather(*waiting)
+    assert store.writes == [[1], [2, 3]]
+    assert handed_in <= store.since[1] <= until
 
 
 async def test_a_topic_that_fails_is_told_to_those_who_write_to_it(store, group):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 
 import pytest
+from prometheus_client.registry import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from receiver.delivery.publisher import CALL_EVENTS, Publisher, _calls, connect
@@ -135,6 +137,76 @@ async def test_no_reply_in_time_is_not_taken_and_the_same_again_is_stored_once(r
     assert await stored(redis) == [0, 1, 2, 3]
 
 
+async def test_time_in_the_queue_counts_against_the_time_for_a_batch(redis, redis_url):
+    """A callback is answered within two seconds, with what the spool may take: Redis has a part of that."""
+    client = connect(redis_url)
+    publisher = Publisher(client, 1.2, 86400)
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(NotTakenError, match="no turn within") as caught:
+        await publisher.write(entries(1), now - 1.25)
+    assert caught.value.reason == "timeout"
+    assert not await redis.exists(ONE)
+    await publisher.write(entries(2))
+    await redis.client_pause(30_000, all=False)
+    with pytest.raises(NotTakenError, match=r"no reply within (?:[12]\d\d|\d\d) ms"):
+        await publisher.write(entries(3), asyncio.get_running_loop().time() - 1.0)
+    await redis.client_unpause()
+    await publisher.close()
+    await client.aclose()
+
+
+async def test_what_was_not_sent_in_time_is_never_sent(own_valkey):
+    """It would stay in memory until Redis reads on, which may be never; the spool has it by then."""
+    server = own_valkey()
+    client = connect(server.url)
+    publisher = Publisher(client, 0.5, 86400)
+    await publisher.write(entries(0))
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(NotTakenError):
+        await publisher.write(entries(*range(1, 65), size=1 << 20))
+    server.signal(signal.SIGCONT)
+    async with asyncio.timeout(20):
+        while len(await client.client_list(_type="normal")) > 1:
+            await asyncio.sleep(0.01)
+    assert await client.xlen(ONE) < 32  # what the system has in its buffers
+    await publisher.close()
+    await client.aclose()
+
+
+async def test_what_became_of_a_batch_is_counted(redis, publish):
+    """Added, known already, refused by a topic, refused by Redis."""
+    names = ("receiver_stream_entries_added_total", "receiver_duplicate_events_total")
+    failures = "receiver_publish_failures_total"
+
+    def figures(reason="OutOfMemory"):
+        counts = [REGISTRY.get_sample_value(name) for name in names]
+        return [*counts, REGISTRY.get_sample_value(failures, {"reason": reason}) or 0]
+
+    before = figures()
+    await publish(entries(1, 2, 3))
+    await publish(entries(2, 3, 4))
+    assert [now - then for now, then in zip(figures(), before, strict=True)] == [4, 2, 0]
+    await redis.config_set("maxmemory", 1)
+    with pytest.raises(NotTakenError):
+        await publish(entries(5))
+    await redis.config_set("maxmemory", 0)
+    assert [now - then for now, then in zip(figures(), before, strict=True)] == [4, 2, 1]
+    before = figures("timeout")
+    await redis.client_pause(30_000, all=False)
+    with pytest.raises(NotTakenError):
+        await publish(entries(6))
+    await redis.client_unpause()
+    assert figures("timeout")[2] == before[2] + 1
+
+
+async def test_the_dedupe_window_is_that_of_the_settings(redis, publish):
+    """In seconds: ids are kept in a set for each window."""
+    windows = {(await redis.time())[0] // 86400}
+    await publish(entries(1))
+    windows.add((await redis.time())[0] // 86400)
+    assert await redis.exists(*(f"{{{ONE}}}:seen:{window}" for window in windows))
+
+
 async def test_a_reply_is_not_taken_for_that_of_the_next_batch(redis, publish):
     """After a time-out the connection is given up, with whatever is still on it."""
     await redis.execute_command("CLIENT PAUSE", 30_000, "WRITE")
@@ -172,6 +244,19 @@ async def test_a_redis_that_was_killed_and_started_again_has_what_was_acknowledg
     assert await stored(client) == list(range(101))
     await publisher.close()
     await client.aclose()
+
+
+async def test_a_probe_by_a_user_who_may_write_to_topics_alone_succeeds(redis, redis_url):
+    """Redis is there; whether it takes events, the next ones show."""
+    await redis.acl_setuser("half", True, reset=True, nopass=True, categories=["+@all"], keys=["urn:*", "{urn:*"])  # noqa: FBT003 redis-py's
+    client = connect(redis_url.replace("redis://", "redis://half:x@"))
+    publisher = Publisher(client, 2, 86400)
+    try:
+        await publisher.probe()
+    finally:
+        await publisher.close()
+        await client.aclose()
+        await redis.acl_deluser("half")
 
 
 async def test_a_probe_is_a_write(redis, redis_url):
