@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from receiver.providers.sinch import Sinch
 from receiver.providers.tencent import Tencent
 from receiver.providers.twilio import Twilio
 
@@ -13,6 +14,6 @@ if TYPE_CHECKING:
     from receiver.providers.base import Provider
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
-PROVIDERS: Final[Mapping[str, type[Provider]]] = {provider.name: provider for provider in (Tencent, Twilio)}
+PROVIDERS: Final[Mapping[str, type[Provider]]] = {provider.name: provider for provider in (Tencent, Twilio, Sinch)}
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from receiver.errors import ReceiverError
 from receiver.providers import PROVIDERS
 from receiver.providers.base import CallbackRequest
+from receiver.providers.base import request_of as parsed_alone
 from receiver.providers.options import load_options
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
@@ -73,6 +74,27 @@ def test_a_sample_is_answered_and_parsed_as_expected(name, sample):
     assert parsed.confirmation == expected.get("fetch")
     quarantined = expected.get("quarantined", 1 if expected["status"] == 400 else 0)
     assert len(parsed.rejections) == quarantined
+
+
+@pytest.mark.parametrize(("name", "sample"), [case for case in SAMPLES if "same_as" in case.values[1]["expect"]])
+def test_a_retry_gives_the_same(name, sample):
+    """Another attempt, with another envelope, clock, nonce or signature: neither a new event nor a new rejection."""
+    first = next(case.values[1] for case in SAMPLES if case.id == f"{name}: {sample['expect']['same_as']}")
+    (_, one), (_, other) = (handled(name, each, request_of(each)) for each in (first, sample))
+    assert (one.events, one.pending) == (other.events, other.pending)
+    assert [each.event for each in one.rejections] == [each.event for each in other.rejections]
+
+
+@pytest.mark.parametrize(("name", "sample"), SAMPLES)
+def test_a_quarantined_item_can_be_parsed_alone(name, sample):
+    """It is rejected again; nothing that was beside it comes with it."""
+    _, parsed = handled(name, sample, request_of(sample))
+    provider = PROVIDERS[name](load_options(PROVIDERS[name], sample.get("options", {}), {}))
+    for rejection in parsed.rejections if parsed else ():
+        item = json.loads(rejection.event.data)["item"]
+        again = provider.parse(parsed_alone(item.encode()))
+        assert not again.events
+        assert [json.loads(each.event.data)["item"] for each in again.rejections] == [item]
 
 
 @pytest.mark.parametrize(("name", "sample"), SAMPLES)
