@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from receiver.providers.sinch import Sinch
+from receiver.providers.telnyx import Telnyx
 from receiver.providers.tencent import Tencent
 from receiver.providers.twilio import Twilio
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from receiver.providers.base import Provider
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
-PROVIDERS: Final[Mapping[str, type[Provider]]] = {provider.name: provider for provider in (Tencent, Twilio, Sinch)}
+PROVIDERS: Final[Mapping[str, type[Provider]]] = {
+    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx)
+}
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent

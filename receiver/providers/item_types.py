@@ -10,7 +10,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Protocol, TypeVar, cast
 
 import msgspec
-from marshmallow import Schema, ValidationError
+from marshmallow import INCLUDE, Schema, ValidationError
 
 from receiver.providers.base import FAST, SLOW, ParsedCallback, Provider, Reason, Rejection
 from receiver.providers.json_items import NotJsonError, bound, bound_nesting, decode_item, member, split
@@ -55,6 +55,15 @@ class _Enclosed:
 
     def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 as the protocol has it
         return self._decoder.decode(body).held
+
+
+class ItemSchema(Schema):
+    """A schema of items, or of what is in them: fields that it does not know are kept."""
+
+    class Meta:
+        """A field that a provider adds one day is not refused."""
+
+        unknown = INCLUDE
 
 
 class ItemType(Generic[P, ItemT]):

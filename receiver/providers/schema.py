@@ -12,6 +12,7 @@ in the schema                          in the struct
 =====================================  ============================================================
 ``String`` with Length, Regexp, OneOf  ``str`` with bounds and pattern, or a ``Literal``: checked in C
 ``Nested``, one or many                the struct of the nested schema, or a list of them
+``Raw`` that allows null                any value
 any other field or validator           the field's own ``deserialize``, called for the decoded value
 ``data_key``, ``attribute``            the name in the JSON, the name in the struct
 ``required``, ``load_default``         no default; the default. Neither: ``msgspec.UNSET``
@@ -91,7 +92,7 @@ def build(schema: Schema, loaded: Mapping[str, Any]) -> tuple[msgspec.Struct, di
         field = declared.get(name)
         if field is None:
             unknown[name] = value
-        elif value is None or not isinstance(field, fields.Nested) or _native_object(field) is None:
+        elif value is None or type(field) is not fields.Nested or _native(field) is None:
             known[name] = value
         else:
             known[name], rest = _build_nested(field, value)
@@ -137,15 +138,18 @@ def _member(name: str, field: fields.Field[Any]) -> tuple[str, Any, Any, str]:
 
 
 def _native(field: fields.Field[Any]) -> Any:  # noqa: ANN401 a type expression
-    """Return the type for a text or an object whose validators all have a counterpart in msgspec, else None."""
-    if type(field) is fields.Nested:
-        return _native_object(field)
-    validators = field.validators
-    kinds = [type(validator) for validator in validators]
-    if type(field) is not fields.String or field.pre_load or field.post_load or len(set(kinds)) < len(kinds):
+    """Return the type for a field whose validators all have a counterpart in msgspec, else None."""
+    kinds = {type(validator) for validator in field.validators}
+    if field.pre_load or field.post_load or len(kinds) < len(field.validators):
         return None
-    if kinds == [validate.OneOf]:
-        choices = tuple(validators[0].choices)  # type: ignore[attr-defined]
+    native = _NATIVE.get(type(field))
+    return None if native is None else native(field)
+
+
+def _native_text(field: Any) -> Any:  # noqa: ANN401 a String; a type expression
+    validators = field.validators
+    if [type(validator) for validator in validators] == [validate.OneOf]:
+        choices = tuple(validators[0].choices)
         return Literal[choices] if choices and all(type(choice) is str for choice in choices) else None
     metas = [_meta(validator) for validator in validators]
     if None in metas:
@@ -156,20 +160,32 @@ def _native(field: fields.Field[Any]) -> Any:  # noqa: ANN401 a type expression
     return kind
 
 
-def _native_object(field: fields.Nested) -> Any:  # noqa: ANN401 a type expression
+def _native_any(field: Any) -> Any:  # noqa: ANN401 a Raw; a type expression
+    return Any if field.allow_none and not field.validators else None
+
+
+def _native_object(field: Any) -> Any:  # noqa: ANN401 a Nested; a type expression
     """Return the struct of a nested schema, or a list of it, or None where the field has a way of its own."""
-    plain = type(field) is fields.Nested and isinstance(field.nested, type) and field.load_default is missing
-    if not plain or field.only is not None or field.exclude or field.unknown or field.pre_load or field.post_load:
+    plain = isinstance(field.nested, type) and field.load_default is missing
+    if not plain or field.only is not None or field.exclude or field.unknown:
         return None
     metas = [_meta(validator) for validator in field.validators if field.many and type(validator) is validate.Length]
-    if None in metas or len(metas) < len(field.validators) or len(metas) > 1:
+    if None in metas or len(metas) < len(field.validators):
         return None
     try:
-        struct = struct_of(type(field.schema))
+        nested: Schema = field.schema
+        struct = struct_of(type(nested))
     except InexpressibleError:
         return None
     kind: Any = GenericAlias(list, struct) if field.many else struct
     return Annotated[kind, metas[0]] if metas else kind
+
+
+_NATIVE: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
+    fields.String: _native_text,
+    fields.Raw: _native_any,
+    fields.Nested: _native_object,
+}
 
 
 def _meta(validator: Any) -> msgspec.Meta | None:  # noqa: ANN401 any callable

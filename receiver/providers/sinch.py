@@ -22,7 +22,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from receiver.events import Event, EventType, ReplyData, ReportData, encode
 from receiver.providers.base import (
@@ -38,7 +38,7 @@ from receiver.providers.base import (
     tolerance_option,
 )
 from receiver.providers.fields import UtcTime, any_json, iso_form, nation_code
-from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, ItemType, kept
+from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, ItemSchema, ItemType, kept
 from receiver.providers.json_items import bound, decode_item
 from receiver.providers.signatures import header, require_basic, require_match, require_recent, seconds_of
 from receiver.setting_fields import secrets
@@ -75,13 +75,8 @@ _NO_RECIPIENT: Final = (
 )
 
 
-class Report(Schema):
+class Report(ItemSchema):
     """What became of one recipient's message; the entries of a batch report have the same form."""
-
-    class Meta:
-        """Unknown fields are kept."""
-
-        unknown = INCLUDE
 
     type = fields.String(required=True, validate=validate.OneOf(_REPORTS))
     batch_id = fields.String(required=True, validate=validate.Length(1, 128))
@@ -116,13 +111,8 @@ class ReportItem(Protocol):
     encoding: str | msgspec.UnsetType | None
 
 
-class InboundMessage(Schema):
+class InboundMessage(ItemSchema):
     """A message that a person sent. The ``body`` of ``mo_binary`` is in Base64."""
-
-    class Meta:
-        """Unknown fields are kept."""
-
-        unknown = INCLUDE
 
     type = fields.String(required=True, validate=validate.OneOf(_REPLIES))
     id = fields.String(required=True)

@@ -131,6 +131,9 @@ ZOO = {
     "nested, some fields": schema(a=fields.Nested(INNER, only=["x"]), b=fields.Nested(INNER, exclude=["x"])),
     "nested, with a validator": schema(a=fields.Nested(INNER, validate=lambda inner: inner["x"] == 1 or fail())),
     "nested, by a function": schema(a=fields.Nested(lambda: INNER())),  # noqa: PLW0108 a class would be another case
+    "anything": schema(a=fields.Raw(allow_none=True), b=fields.Raw(), c=fields.Raw(allow_none=True, required=True)),
+    "anything, processed": schema(a=fields.Raw(allow_none=True, post_load=lambda value: [value])),
+    "anything but nothing": schema(a=fields.Raw(allow_none=True, validate=lambda value: value or fail())),
     "containers": schema(a=fields.Dict(fields.String(), fields.Integer()), b=fields.Tuple((fields.String(),))),
     "constant": schema(a=fields.Constant(5), b=fields.Function(deserialize=lambda value: [value])),
     "key known to the field": schema(a=Prefixed(data_key="b")),
@@ -158,6 +161,7 @@ GOOD = {
     "strict integer": {"a": -5},
     "moment": {"a": "2020-01-01T00:00:00Z"},
     "nested": {"a": {"x": "1"}, "b": [{"x": 1, "z": 0}]},
+    "anything": {"a": {"x": [None, 1.5]}, "c": None},
     "nested, many": {"a": [{"x": 1}, {"x": "2", "y": "z"}], "b": {"x": 0}},
     "nested, many of many": {"a": [{"z": [], "y": {"x": 5}}, {"z": [{"x": 1}]}]},
     "nested, some fields": {"a": {"x": 5}},
