@@ -9,6 +9,7 @@ from receiver.providers.sinch import Sinch
 from receiver.providers.telnyx import Telnyx
 from receiver.providers.tencent import Tencent
 from receiver.providers.twilio import Twilio
+from receiver.providers.vonage import Vonage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
-    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip)
+    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage)
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent

@@ -13,7 +13,6 @@ from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, reas
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from receiver.events import Event
     from receiver.providers.base import CallbackRequest
 
 #: More parameters than any provider sends; parsing them takes 0.5 ms.
@@ -42,7 +41,10 @@ class FormProvider(ItemProvider):
     def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
         """Parse parameters, with the reasons for a rejection."""
         try:
-            event = self._load(request)
+            item = self._decoded(request)
+            if not item:
+                return ParsedCallback([], [], SLOW)
+            event = self.load_event(item)
         except IgnoredItem:
             return ParsedCallback([], [], SLOW, ignored=1)
         except ValidationError as error:
@@ -53,14 +55,13 @@ class FormProvider(ItemProvider):
         """Return the parameters of a request. Raises ValueError when they cannot be decoded."""
         return merged(parameters(request))
 
-    def _load(self, request: CallbackRequest) -> Event:
+    def _decoded(self, request: CallbackRequest) -> dict[str, Any]:
         try:
-            item = self.item_of(request)
+            return self.item_of(request)
         except UnicodeDecodeError as error:
             raise ValidationError(f"not UTF-8: byte {error.object[error.start]:#04x}") from None
         except ValueError as error:
             raise ValidationError(f"no parameters that can be read: {error}") from None
-        return self.load_event(item)
 
 
 def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
