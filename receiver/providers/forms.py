@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from marshmallow import ValidationError
 
-from receiver.providers.base import FAST, SLOW, ParsedCallback, Reason, Rejection
+from receiver.providers.base import FAST, SLOW, BadSignatureError, ParsedCallback, Reason, Rejection
 from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, reasons_of
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
             pairs = [pair for pair in pairs if pair[0] != KEY]
         request.decoded = pairs
     return pairs
+
+
+def signed_parameters(request: CallbackRequest) -> list[tuple[str, str]]:
+    """Return the parameters that a signature covers. Raises BadSignatureError when they cannot be decoded."""
+    try:
+        return parameters(request)
+    except ValueError:
+        raise BadSignatureError("the signature cannot be checked: the parameters cannot be read") from None
 
 
 def raw_of(request: CallbackRequest) -> bytes:
