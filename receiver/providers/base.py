@@ -86,14 +86,17 @@ class Rejection(NamedTuple):
     event: Event
 
     @classmethod
-    def of(cls, place: str, reasons: list[Reason], raw: bytes) -> Rejection:
-        """Keep an item exactly as received. The event does not hold the place: a retry may shuffle the items."""
+    def of(cls, place: str, reasons: list[Reason], raw: bytes, identity: bytes | None = None) -> Rejection:
+        """Keep an item exactly as received. The event does not hold the place: a retry may shuffle the items.
+
+        ``identity`` stands for an item that holds something else in a retry.
+        """
         data = RejectedData(event_type=EventType.REJECTED, reasons=[reason.at("") for reason in reasons])
         try:
             data.item = raw.decode()
         except UnicodeDecodeError:
             data.item_base64 = raw
-        event = Event(EventType.REJECTED, None, encode(data))
+        event = Event(EventType.REJECTED, None, encode(data), identity)
         return cls([reason.at(place) for reason in reasons], event)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl
 
+import msgspec
 from marshmallow import ValidationError
 
 from receiver.providers.base import FAST, SLOW, BadSignatureError, ParsedCallback, Reason, Rejection
@@ -25,6 +26,8 @@ class FormProvider(ItemProvider):
     """A provider whose callbacks are parameters. An empty request, as a dashboard makes it, is acknowledged."""
 
     methods = frozenset({"GET", "POST"})
+    #: Parameters of the push, not of the item: a retry has others.
+    of_push: ClassVar[frozenset[str]] = frozenset()
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
         """Parse parameters that are as expected; else return None."""
@@ -48,12 +51,19 @@ class FormProvider(ItemProvider):
         except IgnoredItem:
             return ParsedCallback([], [], SLOW, ignored=1)
         except ValidationError as error:
-            return ParsedCallback([], [Rejection.of("", reasons_of(error), raw_of(request))], SLOW)
+            rejection = Rejection.of("", reasons_of(error), raw_of(request), self._identity(request))
+            return ParsedCallback([], [rejection], SLOW)
         return self.parsed([event], [], SLOW)
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
         """Return the parameters of a request. Raises ValueError when they cannot be decoded."""
         return merged(parameters(request))
+
+    def _identity(self, request: CallbackRequest) -> bytes | None:
+        """Return what a rejected item has in common with its retries, if that is not all of it."""
+        if not self.of_push or not request.decoded:
+            return None
+        return msgspec.json.encode(sorted(pair for pair in request.decoded if pair[0] not in self.of_push))
 
     def _decoded(self, request: CallbackRequest) -> dict[str, Any]:
         try:

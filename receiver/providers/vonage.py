@@ -397,6 +397,7 @@ class Vonage(FormProvider):
     options_type = VonageOptions
     options: VonageOptions
     has_pending = True
+    of_push = frozenset({"message-timestamp", "timestamp", "nonce", "sig"})
     item_types = (
         ItemType(Receipt, ("messageId", "status", "err-code", "scts"), _receipt),
         ItemType(Reply, ("messageId", "text", "data", "type", "keyword"), _reply),
@@ -429,6 +430,8 @@ class Vonage(FormProvider):
         given = item.get("sig")
         if not given or not isinstance(given, str):
             raise BadSignatureError("the request is not signed: sig is missing")
+        if any("&" in name or "=" in name for name in item):  # they would pass for other parameters
+            raise BadSignatureError("the name of a parameter holds & or =")
         signed = sorted((name, _signed(value)) for name, value in pairs if name != "sig")
         text = "".join(f"&{name}={value}" for name, value in signed).encode()
         require_match(given.lower(), (self._digest(secret.encode(), text) for secret in self.options.signature_secrets))
