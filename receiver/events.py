@@ -91,11 +91,16 @@ class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown."""
+    """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
+
+    ``identity`` is what the id is made of if it is not ``data``: for an item whose only time is that of the push, so
+    that a retry has other data.
+    """
 
     type: EventType
     time: str | None
     data: bytes
+    identity: bytes | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -138,11 +143,11 @@ class Sealer:
     def seal(self, event: Event, topic: str, received_ms: int) -> Entry:
         """Return the entry of an event that came at ``received_ms`` (milliseconds since the epoch).
 
-        The id is the 128-bit BLAKE2b of project, source and data: it does not depend on when or where it is
-        computed, so a provider's retry is recognised.
+        The id is the 128-bit BLAKE2b of project, source and data (or what stands for it, the event's ``identity``):
+        it does not depend on when or where it is computed, so a provider's retry is recognised.
         """
         received = _stamp(received_ms)
-        digest = blake2b(self._salt + event.data, digest_size=16)
+        digest = blake2b(self._salt + (event.identity or event.data), digest_size=16)
         wire = b'{"specversion":"1.0","id":"%b%b%b","receivedtime":"%b","data":%b}' % (
             digest.hexdigest().encode(),
             self._middle[event.type],

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from receiver.providers.infobip import Infobip
+from receiver.providers.sinch import Sinch
+from receiver.providers.telnyx import Telnyx
 from receiver.providers.tencent import Tencent
 from receiver.providers.twilio import Twilio
+from receiver.providers.vonage import Vonage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
     from receiver.providers.base import Provider
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
-PROVIDERS: Final[Mapping[str, type[Provider]]] = {provider.name: provider for provider in (Tencent, Twilio)}
+PROVIDERS: Final[Mapping[str, type[Provider]]] = {
+    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage)
+}
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent

@@ -15,6 +15,7 @@ import msgspec
 from marshmallow import fields, validate
 
 from receiver.events import Event, EventType, RejectedData, encode
+from receiver.units import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ FAILED: Final[Outcome] = (EventType.FAIL, 2)
 PENDING: Final[Outcome] = (EventType.SENT, 0)
 #: What the option ``inconclusive`` may say, for final states that tell neither.
 INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED, "success": DELIVERED}
+_LONGEST_TOLERANCE: Final = 7 * 86400
 #: The two paths of a parser; both give the same events.
 FAST, SLOW = "fast", "slow"
 
@@ -83,14 +85,17 @@ class Rejection(NamedTuple):
     event: Event
 
     @classmethod
-    def of(cls, place: str, reasons: list[Reason], raw: bytes) -> Rejection:
-        """Keep an item exactly as received. The event does not hold the place: a retry may shuffle the items."""
+    def of(cls, place: str, reasons: list[Reason], raw: bytes, identity: bytes | None = None) -> Rejection:
+        """Keep an item exactly as received. The event does not hold the place: a retry may shuffle the items.
+
+        ``identity`` stands for an item that holds something else in a retry.
+        """
         data = RejectedData(event_type=EventType.REJECTED, reasons=[reason.at("") for reason in reasons])
         try:
             data.item = raw.decode()
         except UnicodeDecodeError:
             data.item_base64 = raw
-        event = Event(EventType.REJECTED, None, encode(data))
+        event = Event(EventType.REJECTED, None, encode(data), identity)
         return cls([reason.at(place) for reason in reasons], event)
 
 
@@ -120,6 +125,15 @@ def inconclusive_option() -> Any:  # noqa: ANN401 as above
         fields.String(validate=validate.OneOf([*INCONCLUSIVE])),
         "what a final state that tells nothing counts as: ignore (as not final), fail or success",
         "ignore",
+    )
+
+
+def tolerance_option() -> Any:  # noqa: ANN401 as above
+    """Declare how far from our clock the time of a signature may be, in seconds."""
+    return option(
+        Seconds(validate=validate.Range(1, _LONGEST_TOLERANCE, error="must be from 1s to 7d.")),
+        "how far from our clock the time of a signature may be: 5m; more if retries are not signed again",
+        300.0,
     )
 
 

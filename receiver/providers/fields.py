@@ -1,4 +1,4 @@
-"""Fields that several providers share: times in their many forms, and numbers with a country code.
+"""Fields that several providers share: times in their many forms, codes, and numbers with a country code.
 
 Every time becomes UTC text in whole seconds, ``2015-10-17T00:03:04Z``.
 """
@@ -12,6 +12,7 @@ from marshmallow import ValidationError, fields
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from receiver.events import utc
+from receiver.providers.json_items import bound_nesting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,23 @@ class UtcTime(fields.Field[str]):
         if not 0 <= seconds <= LAST_SECOND:
             raise ValidationError("Not a valid time: it is before 1970 or after 9999.")
         return utc(seconds)
+
+
+class Label(fields.Field[str]):
+    """A text that some write as a number, a code for example: always as text."""
+
+    #: As for times.
+    pure = True
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401, ARG002 marshmallow's
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValidationError("Not a text or a whole number.")
+        return str(value)
+
+
+def any_json(**kwargs: Any) -> fields.Raw:  # noqa: ANN401 marshmallow's
+    """Return a field that is kept as it is, unless it is nested too deeply."""
+    return fields.Raw(allow_none=True, validate=bound_nesting, **kwargs)
 
 
 def text_form(form: str, zone: timezone = UTC) -> Callable[[Any], datetime]:

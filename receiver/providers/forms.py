@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl
 
+import msgspec
 from marshmallow import ValidationError
 
+from receiver.errors import BadSignatureError
 from receiver.providers.base import FAST, SLOW, ParsedCallback, Reason, Rejection
 from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, reasons_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from receiver.events import Event
     from receiver.providers.base import CallbackRequest
 
 #: More parameters than any provider sends; parsing them takes 0.5 ms.
@@ -26,6 +27,8 @@ class FormProvider(ItemProvider):
     """A provider whose callbacks are parameters. An empty request, as a dashboard makes it, is acknowledged."""
 
     methods = frozenset({"GET", "POST"})
+    #: Parameters of the push, not of the item: a retry has others.
+    of_push: ClassVar[frozenset[str]] = frozenset()
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
         """Parse parameters that are as expected; else return None."""
@@ -42,25 +45,34 @@ class FormProvider(ItemProvider):
     def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
         """Parse parameters, with the reasons for a rejection."""
         try:
-            event = self._load(request)
+            item = self._decoded(request)
+            if not item:
+                return ParsedCallback([], [], SLOW)
+            event = self.load_event(item)
         except IgnoredItem:
             return ParsedCallback([], [], SLOW, ignored=1)
         except ValidationError as error:
-            return ParsedCallback([], [Rejection.of("", reasons_of(error), raw_of(request))], SLOW)
+            rejection = Rejection.of("", reasons_of(error), raw_of(request), self._identity(request))
+            return ParsedCallback([], [rejection], SLOW)
         return self.parsed([event], [], SLOW)
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
         """Return the parameters of a request. Raises ValueError when they cannot be decoded."""
         return merged(parameters(request))
 
-    def _load(self, request: CallbackRequest) -> Event:
+    def _identity(self, request: CallbackRequest) -> bytes | None:
+        """Return what a rejected item has in common with its retries, if that is not all of it."""
+        if not self.of_push or not request.decoded:
+            return None
+        return msgspec.json.encode(sorted(pair for pair in request.decoded if pair[0] not in self.of_push))
+
+    def _decoded(self, request: CallbackRequest) -> dict[str, Any]:
         try:
-            item = self.item_of(request)
+            return self.item_of(request)
         except UnicodeDecodeError as error:
             raise ValidationError(f"not UTF-8: byte {error.object[error.start]:#04x}") from None
         except ValueError as error:
             raise ValidationError(f"no parameters that can be read: {error}") from None
-        return self.load_event(item)
 
 
 def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
@@ -76,6 +88,14 @@ def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
             pairs = [pair for pair in pairs if pair[0] != KEY]
         request.decoded = pairs
     return pairs
+
+
+def signed_parameters(request: CallbackRequest) -> list[tuple[str, str]]:
+    """Return the parameters that a signature covers. Raises BadSignatureError when they cannot be decoded."""
+    try:
+        return parameters(request)
+    except ValueError:
+        raise BadSignatureError("the signature cannot be checked: the parameters cannot be read") from None
 
 
 def raw_of(request: CallbackRequest) -> bytes:

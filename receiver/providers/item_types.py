@@ -7,14 +7,14 @@ fit, the slow one goes item by item: marshmallow says what is wrong, and the goo
 from __future__ import annotations
 
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Protocol, TypeVar, cast
 
 import msgspec
-from marshmallow import Schema, ValidationError
+from marshmallow import INCLUDE, Schema, ValidationError
 
 from receiver.providers.base import FAST, SLOW, ParsedCallback, Provider, Reason, Rejection
-from receiver.providers.json_items import NotJsonError, bound, bound_nesting, decode_item, split
-from receiver.providers.schema import InexpressibleError, deserialize, struct_of
+from receiver.providers.json_items import NotJsonError, bound, bound_nesting, decode_item, member, split
+from receiver.providers.schema import InexpressibleError, build, deserialize, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,6 +44,26 @@ class _NoDecoder:
 
 
 _NO_DECODER: Final = _NoDecoder()
+
+
+class _Enclosed:
+    """Decodes what a member of an object holds: a list of items, or one."""
+
+    def __init__(self, name: str, struct: Any) -> None:  # noqa: ANN401 a struct
+        held = ("held", GenericAlias(list, struct) | struct)
+        self._decoder = ItemType.decoder_of(msgspec.defstruct("Enclosing", [held], rename={"held": name}))
+
+    def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 as the protocol has it
+        return self._decoder.decode(body).held
+
+
+class ItemSchema(Schema):
+    """A schema of items, or of what is in them: fields that it does not know are kept."""
+
+    class Meta:
+        """A field that a provider adds one day is not refused."""
+
+        unknown = INCLUDE
 
 
 class ItemType(Generic[P, ItemT]):
@@ -94,37 +114,57 @@ class ItemType(Generic[P, ItemT]):
         Raises marshmallow.ValidationError.
         """
         loaded: dict[str, Any] = self.schema.load(item)
-        known = {name: value for name, value in loaded.items() if name in self._known}
-        extra = {name: value for name, value in loaded.items() if name not in self._known}
+        if self.fast:
+            struct, extra = build(self.schema, loaded)
+        else:
+            struct = self.struct(**{name: value for name, value in loaded.items() if name in self._known})
+            extra = {name: value for name, value in loaded.items() if name not in self._known}
         for name, value in extra.items():
             bound_nesting(value, name)
-        return self.struct(**known), extra or None
+        return cast("ItemT", struct), extra or None
 
 
 class ItemProvider(Provider):
     """A provider whose callbacks are JSON: an array of items, or a single one."""
 
-    #: The type that comes in batches first.
+    #: The type that comes in arrays first, the type that most often comes alone last.
     item_types: tuple[ItemType[Any, Any], ...]
     #: The reason for items of no type.
     unlike: str
+    #: The member of an object that holds the items, a list or one; what is beside it is left out. None: there is no
+    #: object around them. An item without the object is parsed as well: so it comes back from the quarantine.
+    items_in: ClassVar[str | None] = None
+    #: How an array and an object may be decoded, in the order of likelihood.
+    _of_array: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
+    _of_object: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
+
+    def __init_subclass__(cls) -> None:
+        """Choose the decoders."""
+        item_types = [item_type for item_type in getattr(cls, "item_types", ()) if item_type.fast]
+        cls._of_array = tuple((item_type, item_type.many) for item_type in item_types[:1])
+        if cls.items_in is None:
+            cls._of_object = tuple((item_type, item_type.one) for item_type in reversed(item_types))
+        else:
+            cls._of_object = tuple((one, _Enclosed(cls.items_in, one.struct)) for one in item_types)
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
         """Parse a body all of which is as expected, about 1 µs an item; else return None. Raises TooManyItemsError."""
-        item_type, decoder = self._likely(request.body)
-        try:
-            items: list[Any] = decoder.decode(request.body)
-        except UNFIT:
-            return None
-        if not isinstance(items, list):
-            items = [items]
-        bound(len(items), self.max_items)
-        to_event = item_type.to_event
-        try:
-            events = [to_event(self, item, None) for item in items]
-        except (ValidationError, IgnoredItem):
-            return None
-        return self.parsed(events, [], FAST)
+        body = request.body
+        for item_type, decoder in self._of_object if body[:1] == b"{" else self._of_array:
+            try:
+                items: list[Any] = decoder.decode(body)
+            except UNFIT:
+                continue
+            if not isinstance(items, list):
+                items = [items]
+            bound(len(items), self.max_items)
+            to_event = item_type.to_event
+            try:
+                events = [to_event(self, item, None) for item in items]
+            except (ValidationError, IgnoredItem):
+                return None
+            return self.parsed(events, [], FAST)
+        return None
 
     def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
         """Parse a body item by item, 25 to 70 µs each, with the reasons for rejections. Raises TooManyItemsError."""
@@ -136,7 +176,10 @@ class ItemProvider(Provider):
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
         """Return the place and the text of every item. Raises NotJsonError and TooManyItemsError."""
-        return split(body, self.max_items)
+        held = None if self.items_in is None else member(body, self.items_in, self.max_items)
+        if held is None:
+            return split(body, self.max_items)
+        return [(f"{self.items_in}{place}", raw) for place, raw in split(held, self.max_items)]
 
     def parse_items(self, items: Iterable[tuple[str, bytes]]) -> ParsedCallback:
         """Parse items by their place and text, each for itself."""
@@ -167,12 +210,6 @@ class ItemProvider(Provider):
         loaded, extra = item_type.load(item)
         return item_type.to_event(self, loaded, extra)
 
-    def _likely(self, body: bytes) -> tuple[ItemType[Any, Any], Decoder]:
-        """Guess the type from the first byte: batches are arrays of the first type, single items of the last."""
-        if body[:1] == b"{":
-            return self.item_types[-1], self.item_types[-1].one
-        return self.item_types[0], self.item_types[0].many
-
     def _parse_item(self, raw: bytes) -> Event:
         for item_type in self.item_types:
             try:
@@ -185,6 +222,22 @@ class ItemProvider(Provider):
 
 class IgnoredItem(Exception):  # noqa: N818 it is a result, not an error
     """An item that is not about SMS, or a kind of news that has no event: acknowledged and counted."""
+
+
+def kept(named: Mapping[str, Any], unknown: Mapping[str, Any] | None) -> dict[str, Any] | msgspec.UnsetType:
+    """Return an event's ``extra``: these values, unless the item lacks them, and what the schema does not know."""
+    extra = {name: value for name, value in named.items() if value is not msgspec.UNSET and value is not None}
+    for name, value in (unknown or {}).items():
+        extra[name] = _merged(msgspec.to_builtins(extra[name]), value) if name in extra else value
+    return extra or msgspec.UNSET
+
+
+def _merged(known: Any, unknown: Any) -> Any:  # noqa: ANN401 any JSON
+    if isinstance(known, list):
+        return [_merged(one, more) for one, more in zip(known, unknown, strict=True)]
+    if not isinstance(known, dict):
+        return unknown
+    return {**known, **{name: _merged(known.get(name), value) for name, value in unknown.items()}}
 
 
 def reasons_of(error: ValidationError) -> list[Reason]:

@@ -6,6 +6,7 @@ The texts are cut, not decoded: what goes to the quarantine is the item exactly 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: A string, or a character that matters outside of strings. A quote by itself begins a string without an end.
 _TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 _CLOSERS: Final = {b"[": b"]", b"{": b"}"}
+_CUT: Final = {b"[": "array", b"{": "object"}
 _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -70,6 +72,29 @@ def split(body: bytes, max_items: int) -> list[tuple[str, bytes]]:
     return [(f"[{index}]", item) for index, item in enumerate(items)]
 
 
+def member(body: bytes, name: str, max_members: int) -> bytes | None:
+    """Return the text of a member of an object; None if the body is no object, or an object without it.
+
+    Raises NotJsonError when the members cannot be told apart, and TooManyItemsError.
+    """
+    text = body.removeprefix(_BYTE_ORDER_MARK).strip(_SPACE)
+    if text[:1] != b"{":
+        return None
+    try:
+        value = _member_decoder(name).decode(text).value
+    except (msgspec.MsgspecError, RecursionError):
+        begin = re.compile(rb'"%b"[ \t\r\n]*:' % re.escape(name.encode()))
+        found = [part[match.end() :] for part in _cut(text, max_members) if (match := begin.match(part))]
+        return found[-1].strip(_SPACE) if found else None
+    return None if value is msgspec.UNSET else bytes(value)
+
+
+@cache
+def _member_decoder(name: str) -> msgspec.json.Decoder[Any]:
+    field = ("value", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
+    return msgspec.json.Decoder(msgspec.defstruct("Member", [field], rename={"value": name}))
+
+
 def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
     """Decode one item's text. Raises marshmallow.ValidationError with the reason when there is no value in it."""
     try:
@@ -106,7 +131,7 @@ def _neither(text: bytes) -> str:
 
 
 def _cut(text: bytes, max_items: int) -> list[bytes]:
-    """Cut an array at the commas that are in no string, array or object, whatever its items hold.
+    """Cut an array or object at the commas that are in no string, array or object, whatever its items hold.
 
     The decoder gives up an array as a whole when one item holds half of a surrogate pair, a line break in a text, NaN,
     or more arrays in one another than its stack allows.
@@ -131,13 +156,13 @@ def _cut(text: bytes, max_items: int) -> list[bytes]:
             if closers.pop() != mark:
                 raise NotJsonError(f"not JSON: unexpected {mark.decode()} at offset {at}")
             if not closers:
-                return _whole([*items, text[begin:at].strip(_SPACE)], text[at + 1 :])
-    raise NotJsonError("not JSON: the array has no end")
+                return _whole([*items, text[begin:at].strip(_SPACE)], text[at + 1 :], _CUT[text[:1]])
+    raise NotJsonError(f"not JSON: the {_CUT[text[:1]]} has no end")
 
 
-def _whole(items: list[bytes], rest: bytes) -> list[bytes]:
+def _whole(items: list[bytes], rest: bytes, kind: str) -> list[bytes]:
     if rest:
-        raise NotJsonError("not JSON: something follows the array")
+        raise NotJsonError(f"not JSON: something follows the {kind}")
     if b"" in items:
         raise NotJsonError(f"not JSON: nothing stands where [{items.index(b'')}] should be")
     return items

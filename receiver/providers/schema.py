@@ -11,6 +11,8 @@ Nothing here knows what the schemas are about.
 in the schema                          in the struct
 =====================================  ============================================================
 ``String`` with Length, Regexp, OneOf  ``str`` with bounds and pattern, or a ``Literal``: checked in C
+``Nested``, one or many                the struct of the nested schema, or a list of them
+``Raw`` that allows null                any value
 any other field or validator           the field's own ``deserialize``, called for the decoded value
 ``data_key``, ``attribute``            the name in the JSON, the name in the struct
 ``required``, ``load_default``         no default; the default. Neither: ``msgspec.UNSET``
@@ -18,19 +20,22 @@ any other field or validator           the field's own ``deserialize``, called f
 ``unknown``: INCLUDE or RAISE          unknown fields are not accepted, so that the schema deals with them
 ``unknown``: EXCLUDE                   unknown fields are skipped; their texts are not even looked at for UTF-8
 =====================================  ============================================================
+
+A struct has structs where the schema loads nested objects as dicts: ``build`` makes the former of the latter.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
 from marshmallow import EXCLUDE, Schema, fields, missing, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 #: Fields whose value depends on nothing but a short text, so that a repeated text need not be parsed again; and the
 #: validators of which the same holds.
@@ -46,6 +51,7 @@ class InexpressibleError(TypeError):
     """The schema has a feature for which there is no struct. Use the schema alone."""
 
 
+@cache
 def struct_of(schema: type[Schema]) -> type[msgspec.Struct]:
     """Return a struct type that accepts a subset of what the schema loads, with the same values.
 
@@ -72,6 +78,35 @@ def struct_of(schema: type[Schema]) -> type[msgspec.Struct]:
     except (TypeError, ValueError) as error:  # two fields that read the same key, for example
         raise InexpressibleError(f"{schema.__name__}: {error}") from None
     return struct
+
+
+def build(schema: Schema, loaded: Mapping[str, Any]) -> tuple[msgspec.Struct, dict[str, Any]]:
+    """Return the struct of what a schema has loaded, and the fields that the schema does not know.
+
+    Unknown fields of nested objects are in objects of their own, ``{"price": {"vat": 1}}``.
+    """
+    declared = {field.attribute or name: field for name, field in schema.load_fields.items()}
+    known: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, value in loaded.items():
+        field = declared.get(name)
+        if field is None:
+            unknown[name] = value
+        elif value is None or type(field) is not fields.Nested or _native(field) is None:
+            known[name] = value
+        else:
+            known[name], rest = _build_nested(field, value)
+            if rest:
+                unknown[str(field.name if field.data_key is None else field.data_key)] = rest
+    return struct_of(type(schema))(**known), unknown
+
+
+def _build_nested(field: fields.Nested, value: Any) -> tuple[Any, Any]:  # noqa: ANN401 an object, or a list of them
+    if not field.many:
+        return build(field.schema, value)
+    pairs = [build(field.schema, one) for one in value]
+    unknown = [rest for _, rest in pairs]
+    return [struct for struct, _ in pairs], unknown if any(unknown) else None
 
 
 def deserialize(kind: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in, whatever the field makes of it out
@@ -103,13 +138,18 @@ def _member(name: str, field: fields.Field[Any]) -> tuple[str, Any, Any, str]:
 
 
 def _native(field: fields.Field[Any]) -> Any:  # noqa: ANN401 a type expression
-    """Return the type for a plain text field whose validators all have a counterpart in msgspec, else None."""
-    validators = field.validators
-    kinds = [type(validator) for validator in validators]
-    if type(field) is not fields.String or field.pre_load or field.post_load or len(set(kinds)) < len(kinds):
+    """Return the type for a field whose validators all have a counterpart in msgspec, else None."""
+    kinds = {type(validator) for validator in field.validators}
+    if field.pre_load or field.post_load or len(kinds) < len(field.validators):
         return None
-    if kinds == [validate.OneOf]:
-        choices = tuple(validators[0].choices)  # type: ignore[attr-defined]
+    native = _NATIVE.get(type(field))
+    return None if native is None else native(field)
+
+
+def _native_text(field: Any) -> Any:  # noqa: ANN401 a String; a type expression
+    validators = field.validators
+    if [type(validator) for validator in validators] == [validate.OneOf]:
+        choices = tuple(validators[0].choices)
         return Literal[choices] if choices and all(type(choice) is str for choice in choices) else None
     metas = [_meta(validator) for validator in validators]
     if None in metas:
@@ -118,6 +158,34 @@ def _native(field: fields.Field[Any]) -> Any:  # noqa: ANN401 a type expression
     for meta in metas:
         kind = Annotated[kind, meta]
     return kind
+
+
+def _native_any(field: Any) -> Any:  # noqa: ANN401 a Raw; a type expression
+    return Any if field.allow_none and not field.validators else None
+
+
+def _native_object(field: Any) -> Any:  # noqa: ANN401 a Nested; a type expression
+    """Return the struct of a nested schema, or a list of it, or None where the field has a way of its own."""
+    plain = isinstance(field.nested, type) and field.load_default is missing
+    if not plain or field.only is not None or field.exclude or field.unknown:
+        return None
+    metas = [_meta(validator) for validator in field.validators if field.many and type(validator) is validate.Length]
+    if None in metas or len(metas) < len(field.validators):
+        return None
+    try:
+        nested: Schema = field.schema
+        struct = struct_of(type(nested))
+    except InexpressibleError:
+        return None
+    kind: Any = GenericAlias(list, struct) if field.many else struct
+    return Annotated[kind, metas[0]] if metas else kind
+
+
+_NATIVE: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
+    fields.String: _native_text,
+    fields.Raw: _native_any,
+    fields.Nested: _native_object,
+}
 
 
 def _meta(validator: Any) -> msgspec.Meta | None:  # noqa: ANN401 any callable

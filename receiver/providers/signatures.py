@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from base64 import b64encode
+from typing import TYPE_CHECKING, Final
 
 from receiver.errors import BadSignatureError, UnverifiableError
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from receiver.providers.base import CallbackRequest
+
+#: Enough for the year 9999.
+_MOST_DIGITS: Final = 12
 
 
 def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str:
@@ -21,6 +25,8 @@ def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str
     """
     value: str | None = request.headers.get(name)
     if value:
+        if not value.isascii():
+            raise BadSignatureError(f"{name} holds characters that no signature has")
         return value
     if retried:
         raise UnverifiableError(f"the request is not signed: {name} is missing; send it again")
@@ -34,10 +40,25 @@ def require_match(given: str, expected: Iterable[str]) -> None:
         raise BadSignatureError("the signature is wrong; check the secret, and the public URL if that is signed")
 
 
+def require_basic(request: CallbackRequest, credentials: Iterable[str]) -> None:
+    """Raise BadSignatureError unless a request has the Basic authentication of one of ``user:password``."""
+    scheme, _, given = header(request, "Authorization").partition(" ")
+    if scheme.lower() != "basic":
+        raise BadSignatureError("the request has no Basic authentication")
+    require_match(given.strip(), (b64encode(one.encode()).decode() for one in credentials))
+
+
 def require_recent(moment: float, now: float, tolerance: float) -> None:
     """Raise BadSignatureError for a signature made too long ago, or in the future. All in seconds."""
     if abs(now - moment) > tolerance:
         raise BadSignatureError(f"the signature is not of this time: {abs(now - moment):.0f} s from our clock")
+
+
+def seconds_of(text: str) -> int:
+    """Return the Unix time that a signed request carries. Raises BadSignatureError."""
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise BadSignatureError("the time of the signature is not in seconds since 1970")
+    return int(text)
 
 
 def secret_of(name: str, secrets: Mapping[str, str]) -> str:

@@ -33,7 +33,7 @@ from receiver.providers.base import (
     option,
 )
 from receiver.providers.fields import nation_code
-from receiver.providers.forms import FormProvider, parameters
+from receiver.providers.forms import FormProvider, signed_parameters
 from receiver.providers.item_types import ItemType
 from receiver.providers.signatures import header, require_match
 from receiver.setting_fields import secrets
@@ -203,7 +203,7 @@ def _signed_parameters(request: CallbackRequest) -> str:
     """Return name and value of each parameter of a form, by name. A value that a name has twice counts once."""
     if not request.body:
         return ""
-    return "".join(name + value for name, value in sorted(set(parameters(request))))
+    return "".join(name + value for name, value in sorted(set(signed_parameters(request))))
 
 
 def _spellings(url: str) -> Iterator[str]:

@@ -1,0 +1,368 @@
+"""Telnyx: events of messages sent and received, one a request, as JSON.
+
+https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (events),
+https://developers.telnyx.com/api/errors (codes),
+https://github.com/team-telnyx/telnyx-python (signature: ``lib/webhook_verification.py``).
+
+An event is in the member ``data``. ``meta`` beside it, and the event's own id, differ between attempts and are left
+out. A message to several recipients becomes one event for each. Telnyx sends the text of an outgoing message along: it
+is not kept, nor are the webhook's own URLs, which may hold a key.
+
+Telnyx wants its answer within 2 s, and tries three times for each URL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from base64 import b64decode
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from marshmallow import ValidationError, fields, validate
+
+from receiver.errors import BadSignatureError
+from receiver.events import Event, EventType, ReplyData, ReportData, encode
+from receiver.providers.base import (
+    DELIVERED,
+    FAILED,
+    INCONCLUSIVE,
+    PENDING,
+    Outcome,
+    ProviderOptions,
+    inconclusive_option,
+    option,
+    tolerance_option,
+)
+from receiver.providers.fields import UtcTime, any_json, iso_form, nation_code
+from receiver.providers.item_types import IgnoredItem, ItemProvider, ItemSchema, ItemType, kept
+from receiver.providers.json_items import bound, decode_item
+from receiver.providers.signatures import header, require_recent, seconds_of
+from receiver.setting_fields import LIST, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from receiver.providers.base import CallbackRequest
+
+_OUTCOMES: Final[dict[str, Outcome]] = {
+    "queued": PENDING,
+    "sending": PENDING,
+    "sent": PENDING,
+    "delivered": DELIVERED,
+    "read": DELIVERED,
+    "sending_failed": FAILED,
+    "delivery_failed": FAILED,
+    "expired": FAILED,
+}
+#: Final, but no receipt came.
+_INCONCLUSIVE: Final = "delivery_unconfirmed"
+_SENT: Final = ("message.sent", "message.finalized")
+_RECEIVED: Final = "message.received"
+_TIME: Final = (iso_form, "2026-03-01T02:00:03.148+00:00")
+_RECIPIENT: Final = re.compile(r"/(?:to|cc)/\d+")
+
+
+class Party(ItemSchema):
+    """A number, who it belongs to, and what became of a message to it."""
+
+    phone_number = fields.String(required=True, validate=validate.Length(1, 64))
+    status = fields.String(allow_none=True)
+    carrier = fields.String(allow_none=True)
+    line_type = fields.String(allow_none=True)
+
+
+class PartyItem(Protocol):
+    """A number, as it is loaded from the schema."""
+
+    phone_number: str
+    status: str | msgspec.UnsetType | None
+    carrier: str | msgspec.UnsetType | None
+    line_type: str | msgspec.UnsetType | None
+
+
+class Cause(ItemSchema):
+    """Why a message failed."""
+
+    code = fields.String(required=True)
+    title = fields.String(allow_none=True)
+    detail = fields.String(allow_none=True)
+    meta = any_json()
+    source = any_json()
+
+
+class CauseItem(Protocol):
+    """A cause, as it is loaded from the schema."""
+
+    code: str
+    title: str | msgspec.UnsetType | None
+
+
+class Message(ItemSchema):
+    """A message, sent or received. Fields that are declared as ``Raw`` are left out of events."""
+
+    id = fields.String(required=True, validate=validate.Length(1, 128))
+    sender = fields.Nested(Party, data_key="from", required=True)
+    to = fields.Nested(Party, many=True, required=True, validate=validate.Length(1))
+    cc = any_json()
+    text = fields.String(allow_none=True)
+    media = any_json()
+    parts = fields.Integer(strict=True, allow_none=True, validate=validate.Range(0))
+    errors = fields.Nested(Cause, many=True, allow_none=True)
+    tags = any_json()
+    received_at = UtcTime(*_TIME, allow_none=True)
+    sent_at = UtcTime(*_TIME, allow_none=True)
+    completed_at = UtcTime(*_TIME, allow_none=True)
+    type = fields.String(allow_none=True)
+    encoding = fields.String(allow_none=True)
+    messaging_profile_id = fields.String(allow_none=True)
+    organization_id = fields.String(allow_none=True)
+    cost = any_json()
+    cost_breakdown = any_json()
+    direction = fields.Raw(allow_none=True)
+    record_type = fields.Raw(allow_none=True)
+    subject = fields.Raw(allow_none=True)
+    valid_until = fields.Raw(allow_none=True)  # null once the message is on its way
+    webhook_url = fields.Raw(allow_none=True)
+    webhook_failover_url = fields.Raw(allow_none=True)
+
+
+class MessageItem(Protocol):
+    """A message, as it is loaded from the schema."""
+
+    id: str
+    sender: PartyItem
+    to: Sequence[PartyItem]
+    cc: Any
+    text: str | msgspec.UnsetType | None
+    media: Any
+    parts: int | msgspec.UnsetType | None
+    errors: Sequence[CauseItem] | msgspec.UnsetType | None
+    tags: Any
+    received_at: str | msgspec.UnsetType | None
+    sent_at: str | msgspec.UnsetType | None
+    completed_at: str | msgspec.UnsetType | None
+    type: str | msgspec.UnsetType | None
+    encoding: str | msgspec.UnsetType | None
+    messaging_profile_id: str | msgspec.UnsetType | None
+    organization_id: str | msgspec.UnsetType | None
+    cost: Any
+    cost_breakdown: Any
+
+
+class MessageEvent(ItemSchema):
+    """What happened to a message."""
+
+    event_type = fields.String(required=True, validate=validate.OneOf([*_SENT, _RECEIVED]))
+    occurred_at = UtcTime(*_TIME, required=True)
+    payload = fields.Nested(Message, required=True)
+    id = fields.Raw(allow_none=True)
+    record_type = fields.Raw(allow_none=True)
+
+
+class MessageEventItem(Protocol):
+    """An event, as it is loaded from the schema."""
+
+    event_type: str
+    occurred_at: str
+    payload: MessageItem
+
+
+class PublicKey(Secret):
+    """The public key of an account: 32 bytes in Base64."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401 marshmallow's
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            _public_key(text)
+        except ValueError:
+            raise ValidationError("is not a public key; copy it from the portal: 44 characters of Base64.") from None
+        return text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TelnyxOptions(ProviderOptions):
+    """What a project configures at Telnyx."""
+
+    public_keys: tuple[str, ...] = option(
+        fields.List(PublicKey(), error_messages=LIST),
+        "public keys of the account; two while one replaces the other",
+        (),
+    )
+    clock_tolerance: float = tolerance_option()
+    inconclusive: str = inconclusive_option()
+
+
+def _event(provider: Telnyx, item: MessageEventItem, unknown: dict[str, Any] | None) -> Event:
+    extra = {**unknown.pop("payload", {}), **unknown} if unknown else None
+    if item.event_type == _RECEIVED:
+        return _reply(provider, item, extra)
+    return _report(provider, item, extra)
+
+
+def _report(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | None) -> Event:
+    message = item.payload
+    recipient = message.to[0]
+    if len(message.to) > 1 or message.cc:
+        raise ValidationError("Several recipients: they are told apart first.", "payload.to")
+    event_type, status = _outcome(provider, recipient.status)
+    cause = message.errors[0] if message.errors and event_type is EventType.FAIL else None
+    time = message.completed_at or item.occurred_at
+    data = ReportData(
+        event_type=event_type,
+        message_id=message.id,
+        status=status,
+        status_desc=cause.code if cause else str(recipient.status),
+        description=(cause.title if cause else None) or msgspec.UNSET,
+        nation_code=nation_code(recipient.phone_number) or msgspec.UNSET,
+        mobile=recipient.phone_number,
+        deliver_time=msgspec.UNSET if event_type is EventType.SENT else time,
+        session_context={"tags": message.tags} if message.tags else msgspec.UNSET,
+        submit_time=message.sent_at or msgspec.UNSET,
+        fee_num=message.parts or msgspec.UNSET,
+        sender=message.sender.phone_number,
+        extra=kept({**_common(message, recipient), "errors": message.errors or None}, extra),
+    )
+    return Event(event_type, time, encode(data))
+
+
+def _reply(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | None) -> Event:
+    message = item.payload
+    time = message.received_at or item.occurred_at
+    data = ReplyData(
+        event_type=EventType.REPLY,
+        reply=message.text or "",  # an MMS may be a picture alone
+        sign_id=provider.sign_id or msgspec.UNSET,
+        extend_code=message.to[0].phone_number,
+        nation_code=nation_code(message.sender.phone_number) or msgspec.UNSET,
+        mobile=message.sender.phone_number,
+        deliver_time=time,
+        extra=kept(
+            {
+                **_common(message, message.sender),
+                "id": message.id,
+                "parts": message.parts,
+                "media": message.media or None,
+                "tags": message.tags or None,
+            },
+            extra,
+        ),
+    )
+    return Event(EventType.REPLY, time, encode(data))
+
+
+def _outcome(provider: Telnyx, state: str | msgspec.UnsetType | None) -> Outcome:
+    if state == _INCONCLUSIVE:
+        return INCONCLUSIVE[provider.options.inconclusive]
+    if not state or state not in _OUTCOMES:
+        raise ValidationError(f"Must be one of: {', '.join((*_OUTCOMES, _INCONCLUSIVE))}.", "payload.to.status")
+    return _OUTCOMES[state]
+
+
+def _common(message: MessageItem, person: PartyItem) -> dict[str, Any]:
+    """Return what is kept of messages sent and received."""
+    return {
+        "type": message.type,
+        "encoding": message.encoding,
+        "messaging_profile_id": message.messaging_profile_id,
+        "organization_id": message.organization_id,
+        "cost": message.cost,
+        "cost_breakdown": message.cost_breakdown,
+        "carrier": person.carrier or None,
+        "line_type": person.line_type or None,
+    }
+
+
+class Telnyx(ItemProvider):
+    """The provider ``telnyx``."""
+
+    name = "telnyx"
+    title = "Telnyx"
+    options_type = TelnyxOptions
+    options: TelnyxOptions
+    has_pending = True
+    items_in = "data"
+    item_types = (ItemType(MessageEvent, ("event_type", "payload"), _event),)
+    unlike = "not an event of a message: it would have event_type and payload"
+
+    @property
+    def signed(self) -> bool:
+        """Whether a public key is configured."""
+        return bool(self.options.public_keys)
+
+    @cached_property
+    def _keys(self) -> list[Ed25519PublicKey]:
+        return [_public_key(text) for text in self.options.public_keys]
+
+    def verify(self, request: CallbackRequest, now: float, _certificate: bytes | None = None) -> None:
+        """Check ``telnyx-signature-ed25519``: Ed25519 of the time and the body."""
+        signature = header(request, "telnyx-signature-ed25519")
+        time = header(request, "telnyx-timestamp")
+        require_recent(seconds_of(time), now, self.options.clock_tolerance)
+        signed = time.encode() + b"|" + request.body
+        if not any(_has_signed(key, signature, signed) for key in self._keys):
+            raise BadSignatureError("the signature is wrong; check the public key")
+
+    def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
+        """Ignore events that are not about a message on its way: clicks on links, calls, faxes."""
+        item_type = super().type_of(item)
+        if isinstance(item.get("event_type"), str) and item["event_type"] not in (*_SENT, _RECEIVED):
+            raise IgnoredItem
+        return item_type
+
+    def split(self, body: bytes) -> list[tuple[str, bytes]]:
+        """Return an event for each recipient of a message."""
+        items = [one for item in super().split(body) for one in _recipients(*item)]
+        bound(len(items), self.max_items)
+        return items
+
+
+def _public_key(text: str) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(b64decode(text, validate=True))
+
+
+def _has_signed(key: Ed25519PublicKey, signature: str, signed: bytes) -> bool:
+    try:
+        key.verify(b64decode(signature, validate=True), signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _recipients(place: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the event of a message sent to several as events of one recipient each."""
+    try:
+        event = decode_item(raw)
+    except ValidationError:
+        event = None  # the same is said again when it is loaded
+    recipients = _by_path(event)
+    if len(recipients) <= 1:
+        yield place, raw
+        return
+    for path, recipient in recipients.items():
+        payload = {**event["payload"], "to": [recipient], "cc": []}
+        if isinstance(payload.get("errors"), list):
+            payload["errors"] = [error for error in payload["errors"] if _concerns(error, path)]
+        item = msgspec.json.encode({**event, "payload": payload}, order="deterministic")
+        yield f"{place}.payload{path.replace('/', '.')}", item
+
+
+def _by_path(event: Any) -> dict[str, Any]:  # noqa: ANN401 any JSON
+    """Return the recipients of a message sent by their JSON pointers, ``/to/0``."""
+    payload = event.get("payload") if isinstance(event, dict) and event.get("event_type") in _SENT else None
+    lists = {name: payload.get(name) for name in ("to", "cc")} if isinstance(payload, dict) else {}
+    return {
+        f"/{name}/{at}": one for name, them in lists.items() if isinstance(them, list) for at, one in enumerate(them)
+    }
+
+
+def _concerns(error: Any, path: str) -> bool:  # noqa: ANN401 any JSON
+    """Tell whether an error is about this recipient: it is unless its pointer names another one."""
+    try:
+        named = _RECIPIENT.search(error["source"]["pointer"])
+    except (LookupError, TypeError):
+        return True
+    return named is None or named[0] == path
