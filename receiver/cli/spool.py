@@ -26,16 +26,16 @@ from receiver.cli.in_order import InOrder
 from receiver.cli.progress import bar
 from receiver.delivery.file_drain import FileDrain
 from receiver.delivery.publisher import Publisher
-from receiver.delivery.readable import is_damage
+from receiver.spool.recovery import is_damage
 from receiver.delivery.salvage import salvage
-from receiver.delivery.spool_file import free_file, lock_file
-from receiver.delivery.spool_folder import files_set_aside, spool_files
-from receiver.delivery.spool_status import FileStatus, readable, status
+from receiver.spool.file import free_file, lock_file
+from receiver.spool.directory import files_set_aside, spool_files
+from receiver.spool.status import FileStatus, readable, status
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
-    from receiver.delivery.spool_file import SpoolFile
+    from receiver.spool.file import SpoolFile
     from receiver.settings import Settings
 
 

@@ -12,7 +12,7 @@ from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
-from receiver.delivery.spool import Spool
+from receiver.spool.spool import Spool
 from receiver.errors import NotTakenError, UnavailableError
 from receiver.tasks import end
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from receiver.delivery.readable import Readable
+    from receiver.spool.recovery import Readable
     from receiver.events import Entry
 
 

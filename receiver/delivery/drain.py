@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from receiver import metrics
 from receiver.delivery.file_drain import FileDrain
-from receiver.delivery.readable import is_damage
+from receiver.spool.recovery import is_damage
 from receiver.delivery.salvage import salvage
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import spool_files
+from receiver.spool.file import lock_file
+from receiver.spool.directory import spool_files
 from receiver.errors import NotTakenError
 from receiver.tasks import end
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from receiver.delivery.breaker import Breaker
     from receiver.delivery.publisher import Publisher
-    from receiver.delivery.spool import Spool
-    from receiver.delivery.spool_file import SpoolFile
+    from receiver.spool.spool import Spool
+    from receiver.spool.file import SpoolFile
     from receiver.log import Logger
 
 #: Seconds between looks at the folder when there is nothing to do.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from receiver.delivery.publisher import Publisher
-    from receiver.delivery.spool_file import Spooled, SpoolFile
+    from receiver.spool.file import Spooled, SpoolFile
     from receiver.errors import NotTakenError
 
 #: Events that one connection publishes at a time: ten script calls, between which live traffic gets its turn.

@@ -9,7 +9,7 @@ from receiver.delivery.copying import Copying
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from receiver.delivery.spool_file import SpoolFile
+    from receiver.spool.file import SpoolFile
     from receiver.events import Entry
 
 

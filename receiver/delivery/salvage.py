@@ -14,9 +14,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from receiver.delivery.copying import Copying
-from receiver.delivery.readable import Readable, is_damage, refuse_emptied
-from receiver.delivery.spool_file import PAGE, SCHEMA
-from receiver.delivery.spool_folder import lock, parts
+from receiver.spool.recovery import Readable, is_damage, refuse_emptied
+from receiver.spool.file import PAGE, SCHEMA
+from receiver.spool.directory import lock, parts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

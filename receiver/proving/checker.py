@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from receiver.delivery.spool_folder import spool_files
-from receiver.delivery.spool_status import status
+from receiver.spool.directory import spool_files
+from receiver.spool.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from delivery.damage import leaves, on_pages, overwrite
 
-from receiver.delivery.spool_folder import files_set_aside
+from receiver.spool.directory import files_set_aside
 from receiver.proving.stage import Stage
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from delivery.damage import leaves, on_pages, overwrite
 from messages import FAIL, SUCCESS, report
 from servers import free_port
 
-from receiver.delivery.spool_file import SpoolFile, lock_file
-from receiver.delivery.spool_folder import file_of
+from receiver.spool.file import SpoolFile, lock_file
+from receiver.spool.directory import file_of
 from receiver.events import Entry, Event, EventType, Sealer
 
 if TYPE_CHECKING:

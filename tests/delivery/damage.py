@@ -7,8 +7,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from receiver.delivery.spool_file import PAGE, lock_file
-from receiver.delivery.spool_folder import file_of
+from receiver.spool.file import PAGE, lock_file
+from receiver.spool.directory import file_of
 from receiver.events import Entry
 
 if TYPE_CHECKING:

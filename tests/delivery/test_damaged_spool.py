@@ -17,10 +17,10 @@ from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.salvage import Salvage
-from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import PAGE, lock_file
-from receiver.delivery.spool_folder import file_of, parts
-from receiver.delivery.spool_status import files_set_aside
+from receiver.spool.spool import Spool
+from receiver.spool.file import PAGE, lock_file
+from receiver.spool.directory import file_of, parts
+from receiver.spool.status import files_set_aside
 from receiver.errors import NotTakenError
 
 MANY = range(1, 3000)

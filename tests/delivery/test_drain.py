@@ -13,9 +13,9 @@ from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
 from receiver.delivery.file_drain import BATCH
 from receiver.delivery.publisher import Publisher, connect
-from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import file_of
+from receiver.spool.spool import Spool
+from receiver.spool.file import lock_file
+from receiver.spool.directory import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
 

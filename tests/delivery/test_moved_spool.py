@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import file_of
+from receiver.spool.spool import Spool
+from receiver.spool.file import lock_file
+from receiver.spool.directory import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
 

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from delivery.damage import GOOD, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
-from receiver.delivery.readable import Readable
-from receiver.delivery.spool_file import PAGE
+from receiver.spool.recovery import Readable
+from receiver.spool.file import PAGE
 
 
 def read(path):

@@ -7,9 +7,9 @@ import sqlite3
 
 import pytest
 
-from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import file_of
+from receiver.spool.spool import Spool
+from receiver.spool.file import lock_file
+from receiver.spool.directory import file_of
 from receiver.errors import NotTakenError, SettingsError
 from receiver.events import Entry
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.cli.serving.listening import BACKLOG, cannot_listen
 from receiver.cli.serving.stopping import keep_pending
-from receiver.delivery.spool import Spool
+from receiver.spool.spool import Spool
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:

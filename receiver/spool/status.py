@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from receiver.delivery.readable import Readable, refuse_emptied
-from receiver.delivery.spool_folder import files_set_aside, in_use
+from receiver.spool.recovery import Readable, refuse_emptied
+from receiver.spool.directory import files_set_aside, in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from receiver import metrics
-from receiver.delivery.readable import is_damage
+from receiver.spool.recovery import is_damage
 from receiver.delivery.refuge import Refuge
-from receiver.delivery.spool_file import free_file
+from receiver.spool.file import free_file
 from receiver.errors import NotTakenError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from receiver.delivery.spool_file import SpoolFile
+    from receiver.spool.file import SpoolFile
     from receiver.events import Entry
     from receiver.log import Logger
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 from typing import TYPE_CHECKING
 
-from receiver.delivery.identity import is_open_at
+from receiver.spool.file_identity import is_open_at
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

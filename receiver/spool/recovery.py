@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from receiver.delivery.spool_folder import parts
+from receiver.spool.directory import parts
 from receiver.events import Entry
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from receiver.delivery.identity import Identity, MovedError, is_open_at
-from receiver.delivery.readable import COLUMNS, DamagedError, Readable, entry_of, is_damage, refuse_emptied
-from receiver.delivery.spool_folder import file_of, lock, lock_of, parts
+from receiver.spool.file_identity import Identity, MovedError, is_open_at
+from receiver.spool.recovery import COLUMNS, DamagedError, Readable, entry_of, is_damage, refuse_emptied
+from receiver.spool.directory import file_of, lock, lock_of, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
