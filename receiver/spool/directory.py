@@ -1,13 +1,22 @@
-"""The folder of the spool: which files there are, how they are called, and who holds them.
+"""The folder of the spool: how its files are named, and which process holds which.
 
-A process holds a lock on the file that it uses; a file whose lock is free belongs to nobody any more.
+| name                                    | meaning                                                              |
+|-----------------------------------------|----------------------------------------------------------------------|
+| ``000.sqlite`` with ``-wal``, ``-shm``  | a spool file: events that Redis has not taken yet                    |
+| ``000.lock``                            | held by the process that uses the file; when free, nobody does       |
+| ``000.suspect-20261126T080000Z.sqlite`` | damaged, or hit by an I/O error: takes no events, is still to be copied |
+| ``000.damaged-20261126T080000Z.sqlite`` | all that reads was copied; kept for an operator                      |
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
+import time
+from itertools import count
 from typing import TYPE_CHECKING
 
+from receiver.spool.errors import DamagedError
 from receiver.spool.file_identity import is_open_at
 
 if TYPE_CHECKING:
@@ -21,12 +30,17 @@ def file_of(folder: Path, number: int) -> Path:
 
 
 def spool_files(folder: Path) -> list[Path]:
-    """Return the spool files that there are, in the order of their numbers. Files of other names are nothing to us."""
+    """Return the spool files, by number. Files with other names are none of ours."""
     return sorted(folder.glob("[0-9][0-9][0-9].sqlite"))
 
 
+def suspect_files(folder: Path) -> list[Path]:
+    """Return the files that wait for recovery, by number and time."""
+    return sorted(folder.glob("[0-9][0-9][0-9].suspect-*.sqlite"))
+
+
 def files_set_aside(folder: Path) -> list[Path]:
-    """Return the damaged files that were set aside, in the order of their numbers and times."""
+    """Return the files that recovery is done with, by number and time."""
     return sorted(folder.glob("[0-9][0-9][0-9].damaged-*.sqlite"))
 
 
@@ -36,19 +50,47 @@ def lock_of(path: Path) -> Path:
 
 
 def parts(path: Path) -> list[Path]:
-    """Return what a file consists of, in the order to remove it: SQLite discards a log without its file."""
+    """Return the files of a database, in the order to remove them: SQLite discards a log without its file."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
+def remove(path: Path) -> None:
+    """Remove a database. Raises OSError."""
+    for part in parts(path):
+        part.unlink(missing_ok=True)
+
+
+def refuse_emptied(path: Path) -> None:
+    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard its log."""
+    file, log, _ = parts(path)
+    if file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0:
+        raise DamagedError("the file is empty, and its log is not")
+
+
+def mark_suspect(path: Path) -> Path:
+    """Rename a spool file so that no process adds to it, and return its new path. The caller holds its lock.
+
+    A database that is open stays readable, and closing it then writes nothing: SQLite notices that it was moved.
+    """
+    return _rename(path, path.stem, "suspect")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a suspect file that was copied, and return its new path. The caller holds its lock."""
+    aside = _rename(path, path.name[:3], "damaged")
+    lock_of(path).unlink(missing_ok=True)
+    return aside
+
+
 def lock(path: Path) -> TextIOWrapper | None:
-    """Lock a spool file if no living process holds it. Closing the lock frees it. Raises OSError."""
+    """Lock a spool file unless a living process holds it. Closing the lock frees it. Raises OSError."""
     held = lock_of(path).open("w")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
         return None
-    if not is_open_at(lock_of(path), held.fileno()):  # removed in between: the next one would lock another
+    if not is_open_at(lock_of(path), held.fileno()):  # removed in between: the next process would lock another file
         held.close()
         return None
     return held
@@ -64,3 +106,37 @@ def in_use(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder that outlives a power cut: SQLite syncs the entries of the folder, not those of its parents."""
+    if folder.is_dir():
+        return
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    # The data folder may be as new: the embedded Valkey creates it a moment before, and does not sync it.
+    for parent in {path.parent for path in (folder, folder.parent, *created)}:
+        _sync(parent)
+
+
+def _rename(path: Path, number: str, word: str) -> Path:
+    """Rename all files of a database, its log first: a database never appears under its new name without its log."""
+    names = (path.with_name(f"{number}.{word}-{_stamp(second)}.sqlite") for second in count(int(time.time())))
+    target = next(name for name in names if not any(part.exists() for part in parts(name)))
+    for part, new in reversed([*zip(parts(path), parts(target), strict=True)]):
+        if part.exists():
+            part.rename(new)
+    _sync(path.parent)
+    return target
+
+
+def _stamp(second: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,8 @@
-"""Reads what can still be read of a spool file, however damaged, in steps that are short and bounded in memory."""
+"""Reads what plain SELECTs still read of a damaged file, by ranges of places, and copies it into a sound one.
+
+A file that holds more than that is left to an operator: ``sqlite3 FILE .recover`` reads pages that SELECT does not.
+What is copied twice is published once.
+"""
 
 from __future__ import annotations
 
@@ -6,184 +10,193 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from receiver.spool.directory import parts
-from receiver.events import Entry
+from receiver.spool.budget import Budget
+from receiver.spool.directory import lock, lock_of, parts, refuse_emptied, remove, set_aside
+from receiver.spool.errors import DamagedError, is_index_error, makes_suspect, primary_code
+from receiver.spool.rows import COLUMNS, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from io import TextIOWrapper
     from pathlib import Path
+    from typing import Self
 
-#: The columns of an entry as bytes, whatever damage has made of them: Python's sqlite3 fails at text that is none.
-COLUMNS: Final = "CAST(topic AS BLOB), CAST(id AS BLOB), CAST(data AS BLOB)"
-#: Bytes of an event's id.
-_ID: Final = 16
+    from receiver.events import Entry
+
 _ROWS: Final = 1000
-_MOST_BYTES: Final = 8 << 20
-#: Places that are tried one by one in a step: some 10 ms.
+#: Ranges that are tried in one step: some 20 ms.
 _TRIES: Final = 1000
-#: Places in a row that are tried one by one, far more than a damaged page above the rows hides; it takes half a second.
-#: What is hidden for longer is leapt over: a row in the midst of it is not found, all behind it are.
-_NEAR: Final = 100_000
+#: Ranges in a row that fail before whole ranges are given up: more than one damaged page above the rows can hide.
+_MAX_FAILED: Final = 20_000
 _LAST_PLACE: Final = 2**63 - 1
-#: What stands in the file is not what was written. Others are faults of the moment (busy, full) or of the disk.
-_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
-
-_json: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
-class DamagedError(sqlite3.DatabaseError):
-    """A file, or a row of it, is not as it was written."""
+class Reader:
+    """Reads both tables, the parked entries first: they are the oldest. Halves a range that fails."""
 
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    sqlite_errorname = "SQLITE_CORRUPT"
-
-
-def is_damage(error: Exception) -> bool:
-    """Tell whether an error means that its file is damaged, and will be the next time, too."""
-    return _primary_code(error) in _DAMAGE
-
-
-def refuse_emptied(path: Path) -> None:
-    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard the log beside it."""
-    file, log, _ = parts(path)
-    if file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0:
-        raise DamagedError("the file is empty, and its log is not")
-
-
-def _primary_code(error: Exception) -> int:
-    """Return SQLite's result code without what is added to it; 0 for what is no answer of SQLite."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def entry_of(topic: object, id_: object, data: object) -> Entry:
-    """Return the entry of a row, as ``COLUMNS`` give it. Raises DamagedError for what none of ours can be."""
-    if not (isinstance(topic, bytes) and isinstance(id_, bytes) and isinstance(data, bytes)) or len(id_) != _ID:
-        raise DamagedError("a row holds what was never written")
-    try:
-        _json.decode(data)
-        data.decode()  # which the line above does not look at
-        return Entry(topic.decode(), id_, data)
-    except (UnicodeDecodeError, msgspec.MsgspecError):
-        raise DamagedError("a row is no event") from None
-
-
-class Readable:
-    """What can be read of both tables, those put aside first: they are the oldest."""
-
-    def __init__(self, database: sqlite3.Connection, passed: int = 0) -> None:
-        """Take a connection, and up to which place the entries are not needed."""
-        database.execute("PRAGMA writable_schema = ON")  # SQLite then reads a file that is shorter than it was, too
-        self._tables = [_Table(database, "parked", 0), _Table(database, "entries", passed)]
-
-    @property
-    def unreadable(self) -> int:
-        """How many places did not read. A stretch whose end is not near counts as one: nobody knows what it held."""
-        return sum(table.unreadable for table in self._tables)
+    def __init__(self, database: sqlite3.Connection, after: int = 0, max_bytes: int = 1 << 62) -> None:
+        """Take a connection, the place behind which entries are needed, and the cap of the file that takes them."""
+        self.complete = True
+        self._database = database
+        self._read_bytes = Budget(max_bytes).read
+        self._ranges = [("entries", after + 1, _LAST_PLACE), ("parked", 1, _LAST_PLACE)]
+        self._failed = 0
 
     @property
     def done(self) -> bool:
-        """Whether all has been read."""
-        return all(table.done for table in self._tables)
+        """Whether everything was tried."""
+        return not self._ranges
 
     def step(self) -> list[Entry]:
-        """Return the next entries; none may come before the end, too. Raises sqlite3.Error, and goes on after it."""
-        for table in self._tables:
-            if not table.done:
-                return table.step()
-        return []
-
-    def __iter__(self) -> Iterator[Entry]:
-        """Go through all that is left."""
-        while not self.done:
-            yield from self.step()
-
-
-class _Table:
-    """One table, from the front: many rows at a time, and where that fails, from the next place that reads."""
-
-    def __init__(self, database: sqlite3.Connection, name: str, place: int) -> None:
-        self._database = database
-        self._from = f"SELECT seq, {COLUMNS} FROM {name} WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
-        self._place = place + 1
-        self._limit = _ROWS
-        self._gap = 0
-        self.unreadable = 0
-        self.done = False
-
-    def step(self) -> list[Entry]:
+        """Return some entries; perhaps none although there are more. Raises sqlite3.Error, and goes on after it."""
         for _ in range(_TRIES):
             if self.done:
                 break
+            table, low, high = self._ranges[-1]
             try:
-                found = self._rows()
+                found, place = self._rows(table, low, high)
             except sqlite3.Error as error:
-                if _primary_code(error) == sqlite3.SQLITE_ERROR:  # no such table: its process ended before it made one
-                    self.done = True
-                    break
-                _raise_if_passing(error)
-                if self._limit == 1:
-                    self._pass()
-                self._limit = 1  # of more, Python's cursor looks at the next one before it returns the first
+                self._ranges.pop()
+                if primary_code(error) == sqlite3.SQLITE_NOTADB:
+                    self.complete = False
+                elif makes_suspect(error):
+                    self._halve(table, low, high)
+                elif primary_code(error) != sqlite3.SQLITE_ERROR:  # no such table: its process ended too early
+                    self._ranges.append((table, low, high))  # busy, for example
+                    raise
             else:
-                self._gap = 0
-                self._limit = _ROWS
-                self.done = not found
-                return found
+                self._failed = 0
+                self._ranges[-1:] = [(table, place + 1, high)] if place < high else []
+                if found:
+                    return found
         return []
 
-    def _rows(self) -> list[Entry]:
-        """Return the rows from the place on, up to one that does not read. Raises sqlite3.Error if it is the first."""
+    def __iter__(self) -> Iterator[Entry]:
+        """Go through everything that is left."""
+        while not self.done:
+            yield from self.step()
+
+    def _rows(self, table: str, low: int, high: int) -> tuple[list[Entry], int]:
+        """Return the first entries of a range, and the place up to which it was read. Raises if the first one fails."""
+        query = f"SELECT seq, {COLUMNS} FROM {table} WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
+        limit = min(_ROWS, high - low + 1)  # without it SQLite would look behind the last row, where the damage may be
         found: list[Entry] = []
-        room = _MOST_BYTES
+        place = low - 1
+        room = self._read_bytes
         try:
-            with closing(self._database.execute(self._from, (self._place, self._limit))) as rows:
+            with closing(self._database.execute(query, (low, high, limit))) as rows:
                 for seq, *row in rows:
-                    if seq < self._place:
+                    if not place < seq <= high:
                         raise DamagedError("a row is not in its place")
                     found.append(entry_of(*row))
-                    self._place = seq + 1
+                    place = seq
                     room -= len(found[-1].data)
-                    if room < 0:
-                        break
+                    if room < 0 or len(found) == limit:
+                        return found, place
         except sqlite3.Error:
             if not found:
                 raise
-        return found
+            return found, place
+        return found, high
 
-    def _pass(self) -> None:
-        """Leave a place that does not read."""
-        self._place += 1
-        self._gap += 1
-        self.unreadable += 1
-        if self._gap >= _NEAR:
-            self._leap()
+    def _halve(self, table: str, low: int, high: int) -> None:
+        self._failed += 1
+        if low == high or (self._failed > _MAX_FAILED and not self._reads(table, high)):
+            self.complete = False
+            return
+        middle = (low + high) // 2
+        self._ranges += [(table, middle + 1, high), (table, low, middle)]
 
-    def _leap(self) -> None:
-        """Find by halves where it reads again. If nowhere, this is the end."""
-        low, high = self._place, self._place + _NEAR
-        while not self._reads(high):
-            low, high = high, 2 * high
-            if high > _LAST_PLACE:
-                self.done = True
-                break
-        while not self.done and high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._reads(middle) else (middle, high)
-        self._place = high
-        self.unreadable -= self._gap - 1
-        self._gap = 0
-
-    def _reads(self, place: int) -> bool:
+    def _reads(self, table: str, place: int) -> bool:
         try:
-            self._database.execute(self._from, (place, 1)).fetchone()
-        except sqlite3.Error as error:
-            _raise_if_passing(error)
+            self._rows(table, place, place)
+        except sqlite3.Error:
             return False
         return True
 
 
-def _raise_if_passing(error: sqlite3.Error) -> None:
-    if not is_damage(error) and _primary_code(error) != sqlite3.SQLITE_IOERR:
-        raise error
+class Recovery:
+    """Copies what reads of one file into a sound one. Blocking: use it in a thread."""
+
+    def __init__(self, reader: Reader) -> None:
+        """Take what is read."""
+        self.copied = 0
+        self.reader = reader
+        self._held: list[Entry] = []
+
+    def step(self, add: Callable[[list[Entry]], None]) -> bool:
+        """Copy some entries by making them durable; return whether there may be more.
+
+        Raises sqlite3.Error; the next step tries the same entries again.
+        """
+        self._held = self._held or self.reader.step()
+        if self._held:
+            add(self._held)
+            self.copied += len(self._held)
+            self._held = []
+        return not self.reader.done
+
+
+class SuspectFile(Recovery):
+    """The recovery of a file that was marked suspect, by one process at a time."""
+
+    def __init__(self, path: Path, held: TextIOWrapper, max_bytes: int) -> None:
+        """Open the file for reading. Raises sqlite3.Error."""
+        self.path = path
+        self._lock = held
+        try:
+            self._database = read_only(path)
+            super().__init__(Reader(self._database, max_bytes=max_bytes))
+        except DamagedError:
+            self._database = sqlite3.connect(":memory:", check_same_thread=False)
+            super().__init__(Reader(self._database))
+            self.reader.complete = False
+
+    @classmethod
+    def open(cls, path: Path, max_bytes: int) -> Self | None:
+        """Return the recovery unless another process does it, or has done it. Raises OSError and sqlite3.Error."""
+        held = lock(path)
+        if held is None:
+            return None
+        try:
+            if path.exists():
+                return cls(path, held, max_bytes)
+        except sqlite3.Error:
+            held.close()
+            raise
+        lock_of(path).unlink(missing_ok=True)
+        held.close()
+        return None
+
+    def finish(self) -> Path | None:
+        """Set the file aside and return its new path; remove it if it was empty. Raises OSError."""
+        self._database.close()
+        if self.copied or not self.reader.complete:
+            return set_aside(self.path)
+        remove(self.path)
+        lock_of(self.path).unlink(missing_ok=True)
+        return None
+
+    def close(self) -> None:
+        """Let other processes have the file."""
+        self._database.close()
+        self._lock.close()
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open a file without changing it. Raises sqlite3.Error."""
+    refuse_emptied(path)
+    database = _connect(path, "mode=ro")
+    try:
+        database.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:  # else the reader finds out what still reads
+        if is_index_error(error) and not parts(path)[1].exists():  # a full disk, and no log that would need an index
+            database.close()
+            return _connect(path, "immutable=1")
+    return database
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=5, check_same_thread=False)
+    database.execute("PRAGMA writable_schema = ON")  # SQLite then also reads a file that was cut
+    return database

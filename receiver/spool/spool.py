@@ -1,4 +1,4 @@
-"""The spool: events on local disk that Redis has not taken yet.
+"""The spool of this process: events on local disk that Redis has not taken yet.
 
 All its work is done in one thread, so the event loop never waits for a disk. Each process writes to a file of its own.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import errno
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,73 +15,86 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from receiver import metrics
-from receiver.spool.recovery import is_damage
-from receiver.delivery.refuge import Refuge
-from receiver.spool.file import free_file
 from receiver.errors import NotTakenError, SettingsError
+from receiver.spool.directory import make_folder, suspect_files
+from receiver.spool.errors import CapReachedError, is_disk_fault
+from receiver.spool.file import free_file
+from receiver.spool.file_identity import MovedError
+from receiver.spool.recovery import Reader, Recovery, SuspectFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from receiver.spool.file import SpoolFile
     from receiver.events import Entry
     from receiver.log import Logger
+    from receiver.spool.file import SpoolFile
 
 T = TypeVar("T")
-#: Seconds that the end of the service waits for the copy of a file that was lost: nobody else could make it.
+#: Seconds between looks at the file. A write that fails does not wait for the next one.
+_HEAL_EVERY: Final = 1.0
+#: Seconds that the end of the service waits for the copy of a file that was moved: no other process could make it.
 _LAST_COPY: Final = 10.0
+ADVICE: Final = "what SELECT reads was copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
 
 
 class Spool:
     """The spool of this process, for the event loop."""
 
     def __init__(self, folder: Path, max_bytes: int, logger: Logger | None = None) -> None:
-        """Take the folder that all processes of this machine share, and the most bytes for this one's file."""
+        """Take the folder that all processes of this machine share, and the cap of this process's files in bytes."""
         self.folder = folder
         self.max_bytes = max_bytes
-        self.writable = True
         self.events = 0
+        #: The file that events are added to; None while the disk takes none.
+        self.file: SpoolFile | None = None
+        #: Why no events are taken; None while they are.
+        self.problem: NotTakenError | None = None
         self._logger: Logger = logger or structlog.stdlib.get_logger("receiver")
-        self._file: SpoolFile | None = None
         self._closed = False
-        #: Files that were lost and are not copied yet: as a rule none, and then all is refused until they are.
-        self._refuges: list[Refuge] = []
+        self._failed = asyncio.Event()
+        self._moved: list[tuple[SpoolFile, Recovery]] = []
+        self._suspects: dict[Path, SuspectFile] = {}
+        self._delayed: dict[Path, str] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
-    async def open(self) -> None:
-        """Take a file and probe it. Raises SettingsError when there can be none.
+    @property
+    def writable(self) -> bool:
+        """Whether events are taken, as far as is known."""
+        return self.problem is None
 
-        A disk that is full is no reason not to start: Redis may take events, and what is spooled wants to be drained.
+    async def open(self) -> None:
+        """Take a file. Raises SettingsError when the configuration names a folder that cannot be used.
+
+        A disk that is full or fails is no reason not to start: Redis may take events, and `look_after` tries again.
         """
         try:
-            self._file = await self.run(self._take_file)
+            self.file = await self.run(self._take_file)
+            await self.run(self.file.probe)
         except (OSError, sqlite3.Error) as error:
-            raise SettingsError.cannot_write(self.folder, error) from None
-        await self.probe()
+            if not is_disk_fault(error):
+                raise SettingsError.cannot_write(self.folder, error) from None
+            self._refuse(error)
+        else:
+            self._accept()
         await self.measure()
 
     async def close(self) -> None:
-        """Close the file; what is in it is found at the next start."""
+        """Close the file; the next start finds what is in it."""
         if self._closed:
             return
         self._closed = True
-        if self._file is not None:
+        if self.file is not None:
             with contextlib.suppress(OSError, sqlite3.Error, TimeoutError):
                 async with asyncio.timeout(_LAST_COPY):
-                    await self._recover()
-        for refuge in self._refuges:
-            await self.run(refuge.lost.close)
-        if self._file is not None:
-            await self.run(self._file.close)
+                    await self.run(self._check_file)
+                    for moved in [*self._moved]:
+                        await self._copy_moved(*moved)
+        unfinished = [file for file, _ in self._moved]
+        for one in (*unfinished, *self._suspects.values(), self.file):
+            if one is not None:
+                await self.run(one.close)
         self._thread.shutdown()
-
-    @property
-    def file(self) -> SpoolFile:
-        """The file of this process."""
-        if self._file is None:
-            raise RuntimeError("the spool is not open")
-        return self._file
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 what the work takes
         """Do blocking work in the spool's thread."""
@@ -89,98 +102,157 @@ class Spool:
 
     async def write(self, entries: list[Entry], _since: float) -> Mapping[str, NotTakenError]:
         """Make entries durable. Raises NotTakenError when the disk does not take them."""
-        if self._refuges:
-            # What was acknowledged goes first: until it is copied, only this process keeps it.
-            raise NotTakenError("MovedError", f"the file of the spool in {self.folder} is being replaced")
-        try:
-            await self.run(self.add, entries)
-        except sqlite3.Error as error:
-            self.writable = False
-            reason = getattr(error, "sqlite_errorname", type(error).__name__)
-            metrics.SPOOL_FAILURES.labels(reason).inc()
-            raise NotTakenError(reason, f"the spool in {self.folder} cannot be written: {error}") from error
-        self.writable = True
+        problem = self.problem
+        if problem is None:
+            try:
+                await self.run(self.add, entries)
+            except sqlite3.Error as error:
+                problem = self._describe(error)
+                # Entries that are too many for what is left below the cap say nothing about the next ones.
+                if not isinstance(error, CapReachedError) or error.is_full:
+                    self._refuse(error)
+                    self._failed.set()
+        if problem is not None:
+            metrics.SPOOL_FAILURES.labels(problem.reason).inc()
+            raise NotTakenError(problem.reason, str(problem))
         self.events += len(entries)
         metrics.SPOOLED.inc(len(entries))
         return {}
 
-    async def check(self) -> bool:
-        """Look whether the file is still in its folder and sound; return whether writes are taken as far as is known.
+    async def look_after(self, changed: Callable[[], None]) -> None:
+        """Heal the spool for ever; ``changed`` is called when it begins or ceases to take events."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._failed.wait(), _HEAL_EVERY)
+            self._failed.clear()
+            before = self.writable
+            try:
+                await self.heal()
+            except Exception:  # whatever it is: when this task ends, the spool never takes events again
+                self._logger.exception("spool.heal_failed")
+            if self.writable != before:
+                changed()
 
-        Who only looked at writes would not see it while Redis takes them all.
+    async def heal(self) -> None:
+        """Leave a file that has moved or failed, find out whether the disk takes writes, and copy what was left behind.
+
+        Writes alone would not show it while Redis takes all events.
         """
         try:
-            await self.run(self.file.check)
-        except sqlite3.Error:
-            self.writable = False
-        return self.writable
-
-    async def probe(self) -> bool:
-        """Find out whether the disk takes writes; if the file is damaged or has moved, take another one first."""
-        try:
-            await self._recover()
-            await self.run(self.file.probe)
+            file = await self.run(self._check_file)
+            if self.problem is not None:
+                await self.run(file.probe)
         except (OSError, sqlite3.Error) as error:
-            self.file.suspect(error)
-            self.writable = False
-        else:
-            self.writable = True
-        return self.writable
+            self._refuse(error)
+            return
+        self._accept()
+        for moved in [*self._moved]:
+            await self._attempt(moved[0].path, self._copy_moved(*moved))
+        for path in await self.run(suspect_files, self.folder):
+            await self._attempt(path, self._copy_suspect(path))
 
     async def measure(self) -> None:
-        """Look at the file and set the gauges. What stands in the way of that is left to those who need the file."""
+        """Look at the file and set the gauges. Errors are left to those who need the file."""
         file = self.file
-        try:
-            self.events = await self.run(file.count)
-            metrics.SPOOL_EVENTS.set(self.events)
-            metrics.SPOOL_BYTES.set(await self.run(file.size))
-        except (OSError, sqlite3.Error) as error:
-            file.suspect(error)
+        size = self.events = 0
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if file is not None:
+                self.events = await self.run(file.count)
+                size = await self.run(file.size)
+        metrics.SPOOL_EVENTS.set(self.events)
+        metrics.SPOOL_BYTES.set(size)
 
     def add(self, entries: list[Entry]) -> None:
         """Make entries durable; blocking, for the spool's thread. Raises sqlite3.Error."""
+        if self.file is None:
+            raise sqlite3.OperationalError("there is no file yet")
+        self.file.add(entries)
+
+    def renew(self) -> None:
+        """Replace an emptied file that takes disk space; blocking. Raises OSError and sqlite3.Error."""
         file = self.file
+        if file is not None and file.is_used_up:
+            self.file = None
+            file.discard()
+            self.file = self._take_file()
+
+    def _check_file(self) -> SpoolFile:
+        """Return the file to add to, another one if the last has moved or failed. Raises OSError and sqlite3.Error."""
+        file = self.file
+        if file is None:
+            self.file = self._take_file()
+            return self.file
+        fresh = file
         try:
-            file.add(entries)
+            file.check()
+        except MovedError as error:
+            fresh = self._take_file(file.path)
+            self._moved.append((file, Recovery(Reader(*file.remaining(), self.max_bytes))))
+            self._logger.error("spool.moved", error=str(error), file=str(fresh.path))  # noqa: TRY400 a disk fault needs no traceback
         except sqlite3.Error as error:
-            file.suspect(error)
-            raise
+            fresh = self._take_file()
+            try:
+                suspect = file.set_suspect()
+            except OSError:
+                fresh.close()
+                raise
+            self._logger.error("spool.suspect", error=str(error), file=suspect.name)  # noqa: TRY400 as above
+        self.file = fresh
+        return fresh
 
-    async def _recover(self) -> None:
-        """Leave a file that is damaged or no longer in its folder. Goes on where it was interrupted."""
+    def _take_file(self, but: Path | None = None) -> SpoolFile:
+        make_folder(self.folder)
+        return free_file(self.folder, self.max_bytes, but)
+
+    async def _copy_moved(self, file: SpoolFile, recovery: Recovery) -> None:
+        await self._copy(recovery)
+        self._moved.remove((file, recovery))
+        await self.run(file.close)
+        self._logger.error("spool.copied", copied_events=recovery.copied, complete=recovery.reader.complete)
+
+    async def _copy_suspect(self, path: Path) -> None:
+        suspect = self._suspects.get(path) or await self.run(SuspectFile.open, path, self.max_bytes)
+        if suspect is None:
+            return
+        self._suspects[path] = suspect
+        await self._copy(suspect)
+        aside = await self.run(suspect.finish)
+        del self._suspects[path]
+        await self.run(suspect.close)
+        if aside is not None:
+            outcome = {"copied_events": suspect.copied, "complete": suspect.reader.complete}
+            self._logger.error("spool.set_aside", file=aside.name, **outcome, advice=ADVICE)
+
+    async def _copy(self, recovery: Recovery) -> None:
+        while await self.run(recovery.step, self.add):
+            pass
+
+    async def _attempt(self, path: Path, copying: Coroutine[None, None, None]) -> None:
+        """Copy one file. If there is no room, for example, the next round goes on; that is logged once."""
         try:
-            await self.run(self.file.check)
-        except sqlite3.Error as error:
-            lost = self.file
-            self._file = await self.run(self._take_file, lost.path)
-            if is_damage(error):
-                # It is nobody's from here on, and who drains the folder salvages what it holds.
-                await self.run(lost.close)
-                self._logger.warning("spool.damaged", error=str(error), file=lost.path.name)
-            else:
-                self._refuges.append(Refuge(lost, self.add))
-                self._logger.error("spool.moved", error=str(error), file=str(self._file.path))  # noqa: TRY400 said in full
-        while self._refuges:
-            refuge = self._refuges[0]
-            while await self.run(refuge.step):
-                pass
-            del self._refuges[0]
-            await self.run(refuge.finish)
-            self._logger.error("spool.copied", **refuge.copying.outcome, file=str(self.file.path))
+            await copying
+        except (OSError, sqlite3.Error) as error:
+            if self._delayed.get(path) != str(error):
+                self._delayed[path] = str(error)
+                self._logger.warning("spool.recovery_delayed", file=path.name, error=str(error))
+        else:
+            self._delayed.pop(path, None)
 
-    def _take_file(self, lost: Path | None = None) -> SpoolFile:
-        _make(self.folder)
-        return free_file(self.folder, self.max_bytes, lost)
+    def _refuse(self, error: Exception) -> None:
+        problem = self._describe(error)
+        if self.problem is None:
+            self._logger.error("spool.not_writable", reason=problem.reason, error=str(problem))
+        self.problem = problem
+        metrics.SPOOL_WRITABLE.set(0)
 
+    def _accept(self) -> None:
+        if self.problem is not None:
+            self._logger.warning("spool.writable", folder=str(self.folder))
+        self.problem = None
+        metrics.SPOOL_WRITABLE.set(1)
 
-def _make(folder: Path) -> None:
-    """Create a folder that outlives a power cut: SQLite syncs what stands in it, and not where it stands."""
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for parent in (folder.parent, folder.parent.parent):
-        descriptor = os.open(parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _describe(self, error: Exception) -> NotTakenError:
+        reason: str = getattr(error, "sqlite_errorname", type(error).__name__)
+        if isinstance(error, OSError):
+            reason = errno.errorcode.get(error.errno or 0, reason)
+        return NotTakenError(reason, f"the spool in {self.folder} takes no events: {error}")

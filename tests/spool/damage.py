@@ -7,7 +7,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from receiver.spool.file import PAGE, lock_file
+from receiver.spool.budget import PAGE
+from receiver.spool.file import lock_file
 from receiver.spool.directory import file_of
 from receiver.events import Entry
 
