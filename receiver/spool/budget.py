@@ -38,23 +38,28 @@ class Budget:
         #: Room that a full file must have before it takes events again: with less it would flap with every batch.
         self.resume = max(self.data // 10, min(self.data // 2, _RESUME))
 
-    def batches(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+    def batches(self, entries: list[Entry], needed: int) -> Iterator[list[Entry]]:
         """Split entries so that the log can hold each part: as a rule there is one. A large entry goes alone."""
+        if needed <= self.log:
+            yield entries
+            return
         batch: list[Entry] = []
-        needed = _INNER_PAGES
+        room = self.log - _INNER_PAGES
         for entry in entries:
-            needed += _row_bytes(entry)
-            if batch and needed > self.log:
+            size = _row_bytes([entry])
+            if batch and size > room:
                 yield batch
-                batch, needed = [], _INNER_PAGES + _row_bytes(entry)
+                batch, room = [], self.log - _INNER_PAGES
             batch.append(entry)
+            room -= size
         yield batch
 
 
 def bytes_needed(entries: list[Entry]) -> int:
     """Return how much entries may take at most."""
-    return _INNER_PAGES + sum(map(_row_bytes, entries))
+    return _INNER_PAGES + _row_bytes(entries)
 
 
-def _row_bytes(entry: Entry) -> int:
-    return 2 * (len(entry.data) + len(entry.topic) + _ROW)  # a row of little more than half a page fills one
+def _row_bytes(entries: list[Entry]) -> int:
+    """A row of little more than half a page fills one."""
+    return 2 * (sum(len(entry.data) + len(entry.topic) for entry in entries) + _ROW * len(entries))

@@ -60,10 +60,15 @@ def remove(path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def log_bytes(path: Path) -> int:
+    """Return the length of a database's write-ahead log."""
+    log = parts(path)[1]
+    return log.stat().st_size if log.exists() else 0
+
+
 def refuse_emptied(path: Path) -> None:
     """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard its log."""
-    file, log, _ = parts(path)
-    if file.exists() and file.stat().st_size == 0 and log.exists() and log.stat().st_size > 0:
+    if path.exists() and path.stat().st_size == 0 and log_bytes(path) > 0:
         raise DamagedError("the file is empty, and its log is not")
 
 

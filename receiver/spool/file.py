@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from receiver.spool.budget import PAGE, Budget, bytes_needed
-from receiver.spool.directory import file_of, lock, lock_of, mark_suspect, parts, refuse_emptied, remove
+from receiver.spool.directory import file_of, lock, lock_of, log_bytes, mark_suspect, parts, refuse_emptied, remove
 from receiver.spool.errors import CapReachedError, is_damage, is_index_error, makes_suspect
 from receiver.spool.file_identity import FileIdentity, MovedError, is_open_at
 from receiver.spool.rows import COLUMNS, SCHEMA, Spooled, entry_of, row_of, runs
@@ -36,11 +36,11 @@ class SpoolFile:
 
     What it knows beside what is in SQLite:
 
-    | attribute            | meaning                                                       | set by       | until   |
-    |----------------------|---------------------------------------------------------------|--------------|---------|
-    | _published_through   | Redis has all up to here; a full disk let us delete nothing   | remove       | discard |
-    | _skip_through        | as above, but some of them were refused by their topic        | remove, park | retry   |
-    | fault                | damage, or an I/O error of a commit: it takes no event again  | any access   | for ever |
+    | attribute          | meaning                                                         | set by       | until   |
+    |--------------------|-----------------------------------------------------------------|--------------|---------|
+    | _published_through | Redis has everything up to here; a full disk let us delete none | remove       | the end |
+    | _skip_through      | as above, but the topics of some of them refused them           | remove, park | retry   |
+    | fault              | damage, or an I/O error of a commit: no event is added any more | any access   | the end |
     """
 
     def __init__(self, path: Path, lock: TextIOWrapper, max_bytes: int, *, to_drain: bool = False) -> None:
@@ -66,14 +66,13 @@ class SpoolFile:
         """Append entries; they are on the disk, in the folder, when this returns. Raises sqlite3.Error otherwise."""
         self.check()  # else entries that are refused anyway would pile up in a file that only we can find
         with self._noting_faults():
-            if bytes_needed(entries) > self._room():
+            needed = bytes_needed(entries)
+            if needed > self._room():
                 raise CapReachedError("RECEIVER_SPOOL_MAX_BYTES leaves no room for them", is_full=self.is_full)
-            for batch in self._budget.batches(entries):
-                self._make_room_in_log(bytes_needed(batch))
+            for batch in self._budget.batches(entries, needed):
+                self._make_room_in_log(min(needed, self._budget.log))
                 with self._adding as transaction:
-                    transaction.executemany(
-                        "INSERT INTO entries (topic, id, data) VALUES (?, ?, ?)", map(row_of, batch)
-                    )
+                    transaction.executemany(_INSERT.format("entries"), map(row_of, batch))
                 self._checkpoint()
         self.check()  # a file that was removed meanwhile took them, and loses them with this process
 
@@ -234,20 +233,16 @@ class SpoolFile:
         (unused,) = self._adding.execute("PRAGMA freelist_count").fetchone()
         return self._budget.data - PAGE * int(pages - unused)
 
-    def _log_bytes(self) -> int:
-        log = parts(self.path)[1]
-        return log.stat().st_size if log.exists() else 0
-
     def _make_room_in_log(self, needed: int) -> None:
-        if self._log_bytes() + needed <= self._budget.log:
+        if log_bytes(self.path) + needed <= self._budget.log:
             return
         self._adding.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if self._log_bytes() + needed > self._budget.log:
+        if log_bytes(self.path) + needed > self._budget.log:
             raise CapReachedError("another program reads the file, so that its log cannot be emptied")
 
     def _checkpoint(self) -> None:
         """Copy the log into the file once it has grown. SQLite does so by itself too, but hides the errors."""
-        if self._log_bytes() <= self._budget.checkpoint:
+        if log_bytes(self.path) <= self._budget.checkpoint:
             return
         try:
             with self._noting_faults():

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from receiver.spool.budget import Budget
-from receiver.spool.directory import lock, lock_of, parts, refuse_emptied, remove, set_aside
+from receiver.spool.directory import lock, lock_of, log_bytes, refuse_emptied, remove, set_aside
 from receiver.spool.errors import DamagedError, is_index_error, makes_suspect, primary_code
 from receiver.spool.rows import COLUMNS, entry_of
 
@@ -190,7 +190,7 @@ def read_only(path: Path) -> sqlite3.Connection:
     try:
         database.execute("SELECT 1 FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:  # else the reader finds out what still reads
-        if is_index_error(error) and not parts(path)[1].exists():  # a full disk, and no log that would need an index
+        if is_index_error(error) and log_bytes(path) == 0:  # a full disk, and no log that would need an index
             database.close()
             return _connect(path, "immutable=1")
     return database

@@ -21,8 +21,8 @@ _NUMBER = rb'"(?:message_id|reply)":"[0-9a-z]*:(\d+)"'
 
 async def test_killed_while_it_recovers(tmp_path: Path) -> None:
     """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
-    async with Stage(tmp_path, rate=40_000, batch=100) as stage:
-        await _spooled(stage, 4)
+    async with Stage(tmp_path, rate=20_000, batch=100) as stage:
+        await _spooled(stage, 3)
         await stage.quiet()
         await stage.service.kill()
         damaged = _checkpointed(stage)

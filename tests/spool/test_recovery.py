@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 
 import pytest
 import structlog
+from spool.conftest import until
 from spool.damage import GOOD, MOST, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
-from receiver.delivery.breaker import Breaker
-from receiver.delivery.drain import Drain
-from receiver.delivery.publisher import Publisher, connect
 from receiver.errors import NotTakenError
 from receiver.spool.budget import PAGE
 from receiver.spool.directory import file_of, files_set_aside, mark_suspect, parts, suspect_files
 from receiver.spool.file import lock_file
 from receiver.spool.recovery import SuspectFile
 from receiver.spool.spool import Spool
-from receiver.tasks import end
 
 MANY = range(1, 3000)
 
@@ -42,29 +38,6 @@ async def spool(folder):
 
 
 @pytest.fixture
-def running(redis_url):
-    """Drain a spool and look after it, as a service does."""
-
-    @asynccontextmanager
-    async def run(spool):
-        client = connect(redis_url)
-        publisher = Publisher(client, 2, 86400)
-        logger = structlog.stdlib.get_logger()
-        breaker = Breaker(publisher.probe, lambda: None, logger)
-        drain = Drain(spool, [publisher], breaker, logger)
-        drain.start()
-        healing = asyncio.create_task(spool.look_after(lambda: None))
-        yield
-        await end(healing)
-        await drain.close()
-        await breaker.close()
-        await publisher.close()
-        await client.aclose()
-
-    return run
-
-
-@pytest.fixture
 def said():
     """Return what is logged from here on, as errors, about files set aside."""
     with structlog.testing.capture_logs() as logs:
@@ -74,13 +47,6 @@ def said():
 async def published(redis):
     """Return the numbers in the stream."""
     return sorted([number_of(fields[b"data"]) for _, fields in await redis.xrange(GOOD)])
-
-
-async def until(holds, seconds=15):
-    """Await what the drain brings about."""
-    async with asyncio.timeout(seconds):
-        while not (await found if asyncio.iscoroutine(found := holds()) else found):
-            await asyncio.sleep(0.02)
 
 
 async def settled(spool, files=1):
