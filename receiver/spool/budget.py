@@ -61,5 +61,5 @@ def bytes_needed(entries: list[Entry]) -> int:
 
 
 def _row_bytes(entries: list[Entry]) -> int:
-    """A row of little more than half a page fills one."""
+    # Twice what they hold: a row of little more than half a page fills one.
     return 2 * (sum(len(entry.data) + len(entry.topic) for entry in entries) + _ROW * len(entries))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from spool.damage import leaves, on_pages, overwrite
 
-from receiver.spool.directory import files_set_aside, suspect_files
 from receiver.proving.stage import Stage
+from receiver.spool.directory import files_set_aside, suspect_files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from spool.damage import leaves, on_pages, overwrite
 from messages import FAIL, SUCCESS, report
 from servers import free_port
+from spool.damage import leaves, on_pages, overwrite
 
-from receiver.spool.file import SpoolFile, lock_file
-from receiver.spool.directory import file_of
 from receiver.events import Entry, Event, EventType, Sealer
+from receiver.spool.directory import file_of
+from receiver.spool.file import SpoolFile, lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

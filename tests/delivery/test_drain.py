@@ -10,14 +10,13 @@ import pytest
 import structlog
 
 from receiver.delivery.breaker import Breaker
-from receiver.delivery.drain import Drain
-from receiver.delivery.drain import BATCH
+from receiver.delivery.drain import BATCH, Drain
 from receiver.delivery.publisher import Publisher, connect
-from receiver.spool.spool import Spool
-from receiver.spool.file import lock_file
-from receiver.spool.directory import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
+from receiver.spool.directory import file_of
+from receiver.spool.file import lock_file
+from receiver.spool.spool import Spool
 
 GOOD, BLOCKED = "urn:smn:local:p:good", "urn:smn:local:p:blocked"
 MOST = 1 << 30

@@ -126,10 +126,15 @@ async def _has(redis, number):
 async def test_it_opens_on_a_read_only_disk(spool, disk):
     """As a disk becomes after an error: most file systems are mounted so."""
     left_behind(spool.folder, 0, 1)
-    subprocess.run(["/bin/mount", "-o", "remount,ro", str(disk)], check=True)
+    remount(disk, "ro")
     await spool.open()
     assert spool.problem.reason == "EROFS"
-    subprocess.run(["/bin/mount", "-o", "remount,rw", str(disk)], check=True)
+    remount(disk, "rw")
     await spool.heal()
     assert spool.writable
     assert spool.file.count() == 1
+
+
+def remount(disk, mode):
+    """Mount a disk read-only or writable."""
+    subprocess.run(["/bin/mount", "-o", f"remount,{mode}", str(disk)], check=True)

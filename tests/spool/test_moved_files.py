@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from receiver.spool.spool import Spool
-from receiver.spool.file import lock_file
-from receiver.spool.directory import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
+from receiver.spool.directory import file_of
+from receiver.spool.file import lock_file
+from receiver.spool.spool import Spool
 
 MOST = 1 << 30
 

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from spool.damage import GOOD, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
-from receiver.spool.recovery import Reader, read_only
 from receiver.spool.budget import PAGE
+from receiver.spool.recovery import Reader, read_only
 
 
 def read(path):

@@ -63,6 +63,7 @@ async def test_all_but_the_damaged_page_of_an_orphan_is_published(spool, running
     overwrite(orphan, *pages)
     async with running(spool):
         await settled(spool)
+        await until(said)
         assert await published(redis) == [number for number in MANY if number not in lost]
         await spool.heal()
     (log,) = said()
@@ -105,6 +106,7 @@ async def test_a_file_whose_beginning_is_destroyed_is_set_aside_as_it_is(spool, 
     before = orphan.read_bytes()
     async with running(spool):
         await settled(spool)
+        await until(said)
     (aside,) = files_set_aside(folder)
     assert aside.read_bytes() == before
     assert (said()[0]["copied_events"], said()[0]["complete"]) == (0, False)
@@ -121,6 +123,7 @@ async def test_a_file_that_was_emptied_keeps_its_log(spool, running, folder, sai
     log = parts(killed)[1].read_bytes()
     async with running(spool):
         await settled(spool)
+        await until(said)
     (aside,) = files_set_aside(folder)
     assert parts(aside)[1].read_bytes() == log
     assert not said()[0]["complete"]
@@ -228,6 +231,7 @@ async def test_a_row_that_is_no_event_is_not_published(spool, running, redis, fo
         file.write(b"\xff" * 100)
     async with running(spool):
         await settled(spool)
+        await until(said)
     assert await published(redis) == [1, 2, 3, 4, 6, 7, 8, 9]
     assert not said()[0]["complete"]
 

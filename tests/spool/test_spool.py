@@ -9,11 +9,11 @@ import sqlite3
 import pytest
 import structlog
 
-from receiver.spool.spool import Spool
-from receiver.spool.file import lock_file
-from receiver.spool.directory import file_of, files_set_aside
 from receiver.errors import NotTakenError, SettingsError
 from receiver.events import Entry
+from receiver.spool.directory import file_of, files_set_aside
+from receiver.spool.file import lock_file
+from receiver.spool.spool import Spool
 
 MOST = 1 << 30
 #: The least that the setting allows.
@@ -247,6 +247,7 @@ class Removing(list):
         self._folder = folder
 
     def __iter__(self):
+        """Yield them, and remove the folder."""
         yield from super().__iter__()
         shutil.rmtree(self._folder, ignore_errors=True)
 
