@@ -243,13 +243,13 @@ class Spool:
         if self.problem is None:
             self._logger.error("spool.not_writable", reason=problem.reason, error=str(problem))
         self.problem = problem
-        metrics.SPOOL_WRITABLE.set(0)
+        metrics.SPOOL_NOT_WRITABLE.set(1)
 
     def _accept(self) -> None:
         if self.problem is not None:
             self._logger.warning("spool.writable", folder=str(self.folder))
         self.problem = None
-        metrics.SPOOL_WRITABLE.set(1)
+        metrics.SPOOL_NOT_WRITABLE.set(0)
 
     def _describe(self, error: Exception) -> NotTakenError:
         reason: str = getattr(error, "sqlite_errorname", type(error).__name__)
