@@ -99,6 +99,10 @@ SPOOL_EVENTS: Final = Gauge(
     "receiver_spool_events", "Events on disk that Redis has not taken yet.", multiprocess_mode="livesum"
 )
 SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.", multiprocess_mode="livesum")
+SPOOL_NOT_WRITABLE: Final = Gauge(
+    "receiver_spool_not_writable", "1 while the spool takes no events: its disk is full or fails, or it is at its cap.",
+    multiprocess_mode="livemax",
+)  # fmt: skip
 SPOOL_FAILURES: Final = Counter("receiver_spool_failures", "Batches that the spool did not take.", ["reason"])
 TRIMMED: Final = Counter("receiver_trimmed_entries", "Entries trimmed from streams by age.", ["topic"])
 UNREAD_TRIMMED: Final = Counter(

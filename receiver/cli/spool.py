@@ -8,7 +8,6 @@ import sqlite3
 import sys
 from collections import Counter
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,19 +22,19 @@ from receiver.cli.connections import PATIENCE, opened, run
 from receiver.cli.event_lines import echo_json, moment
 from receiver.cli.in_order import InOrder
 from receiver.cli.progress import bar
-from receiver.delivery.file_drain import FileDrain
+from receiver.delivery.drain import FileDrain
 from receiver.delivery.publisher import Publisher
-from receiver.delivery.readable import is_damage
-from receiver.delivery.salvage import salvage
-from receiver.delivery.spool_file import free_file, lock_file
-from receiver.delivery.spool_folder import files_set_aside, spool_files
-from receiver.delivery.spool_status import FileStatus, readable, status
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
+from receiver.spool.directory import files_set_aside, spool_files, suspect_files
+from receiver.spool.errors import makes_suspect
+from receiver.spool.file import free_file, lock_file
+from receiver.spool.recovery import SuspectFile
+from receiver.spool.status import FileStatus, readable, status
 
 if TYPE_CHECKING:
-    from receiver.delivery.spool_file import SpoolFile
     from receiver.settings import Settings
+    from receiver.spool.file import SpoolFile
 
 
 @click.group(
@@ -72,8 +71,8 @@ def status_(*, as_json: bool) -> None:
 def drain() -> None:
     """Publish the events of files that no living process holds.
 
-    Nothing leaves the disk before Redis has it, and what Redis has already is not added again. A damaged file is set
-    aside when what can be read of it is published; one that was set aside has nothing more to publish.
+    Nothing leaves the disk before Redis has it, and what Redis has already is not added again. A file that is damaged,
+    or was hit by an I/O error, is set aside when what can be read of it is published.
     """
     settings = read_settings(os.environ)
     published, problems = run(_drain(settings))
@@ -96,7 +95,7 @@ def export(*, output: Path) -> None:
     """Write the events as JSON lines, and remove none.
 
     Damage is passed over, and the exit code is then 1. What reads of a file that was set aside has been published as
-    well, or waits in another file: it has the same id there.
+    well, or waits in another file, with the same id.
     """
     number = 0
     problems: list[str] = []
@@ -111,8 +110,8 @@ def export(*, output: Path) -> None:
             except sqlite3.Error as error:
                 problems.append(f"{path.name} cannot be read: {error}.")
             else:
-                if source.unreadable:
-                    problems.append(f"{path.name} is damaged: {source.unreadable:,} places of it did not read.")
+                if not source.complete:
+                    problems.append(f"{path.name} is damaged: not all of it reads.")
         out.flush()
     for problem in problems:
         click.echo(f"receiver: {problem}", err=True)
@@ -126,7 +125,7 @@ def _folder(settings: Settings) -> Path:
 
 
 def _all_files(folder: Path) -> list[Path]:
-    return [*spool_files(folder), *files_set_aside(folder)]
+    return [*spool_files(folder), *suspect_files(folder), *files_set_aside(folder)]
 
 
 def _new_file(path: Path) -> IO[bytes]:
@@ -177,17 +176,21 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
     async with opened(settings) as client:
         publisher = Publisher(client, PATIENCE, settings.dedupe_window)
         with bar(Console(stderr=True)) as progress:
-            paths = spool_files(_folder(settings))
+            folder = _folder(settings)
+            paths = spool_files(folder)
             task = progress.add_task("draining", total=sum(status(path).events for path in paths))
 
-            async def told(events: int) -> None:
+            async def on_progress(events: int) -> None:
                 progress.advance(task, events)
 
-            files = FileDrain([publisher], asyncio.to_thread, told)
+            files = FileDrain([publisher], asyncio.to_thread, on_progress)
             try:
                 for path in paths:
                     progress.update(task, description=path.name)
                     problems += await _drain_file(files, path, settings.spool_max_bytes)
+                for path in suspect_files(folder):  # those found damaged just now among them
+                    progress.update(task, description=path.name)
+                    problems += await _recover(files, path, settings.spool_max_bytes)
             finally:
                 await publisher.close()
         return int(progress.tasks[0].completed), problems
@@ -195,36 +198,46 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
 
 async def _drain_file(files: FileDrain, path: Path, max_bytes: int) -> list[str]:
     try:
-        spool_file = lock_file(path, max_bytes)
+        spool_file = lock_file(path, max_bytes, to_drain=True)
         if spool_file is None:
             return [f"{path.name} is in use by a living process, which drains it itself."]
         with closing(spool_file):
             return await _drain_open(files, spool_file)
     except (OSError, sqlite3.Error) as error:
-        if not is_damage(error):
-            return [f"{path.name} cannot be drained: {error}."]
-    try:
-        with closing(free_file(path.parent, max_bytes, but=path)) as other:
-            return await _salvage(files, path, other)
-    except (OSError, sqlite3.Error) as error:
-        return [f"{path.name} is damaged and cannot be salvaged: {error}."]
+        return [f"{path.name} cannot be drained: {error}."]
 
 
 async def _drain_open(files: FileDrain, spool_file: SpoolFile) -> list[str]:
-    blocked = await files.drain(spool_file, parked=True)
-    problems = [str(error) for error in blocked.values()]
-    if left := spool_file.count():
-        problems.append(f"{spool_file.path.name}: {left:,} events stay, for their topics do not take them.")
-    return problems
+    try:
+        blocked = await files.drain(spool_file, parked=True)
+        left = spool_file.count()
+    except sqlite3.Error as error:
+        if makes_suspect(error):
+            spool_file.set_suspect()
+        raise
+    if not left:
+        spool_file.discard()
+        return []
+    refused = f"{spool_file.path.name}: {left:,} events stay, for their topics do not take them."
+    return [*map(str, blocked.values()), refused]
 
 
-async def _salvage(files: FileDrain, path: Path, other: SpoolFile) -> list[str]:
-    """Drain what can be read of a damaged file by way of another one."""
-    salvaged = await salvage(path, asyncio.to_thread, other.add, partial(files.drain, other, parked=False))
-    if salvaged is None:
-        return [f"{path.name} is in use by a living process, which salvages it itself."]
-    aside, copying = salvaged
-    copied, unreadable = copying.copied, copying.source.unreadable
-    told = f"{path.name} was damaged: {copied:,} events of it were copied, {unreadable:,} places did not read."
-    advice = f"It is {aside.name} now: keep it, and see `receiver spool export`."
-    return [f"{told} {advice}", *await _drain_open(files, other)]
+async def _recover(files: FileDrain, path: Path, max_bytes: int) -> list[str]:
+    """Copy what reads of a suspect file into another one, and drain that."""
+    try:
+        suspect = SuspectFile.open(path, max_bytes)
+        if suspect is None:
+            return [f"{path.name} is in use by a living process, which copies it itself."]
+        with closing(suspect), closing(free_file(path.parent, max_bytes)) as other:
+            while suspect.step(other.add):
+                await files.drain(other, parked=False)
+            aside = suspect.finish()
+            problems = await _drain_open(files, other)
+    except (OSError, sqlite3.Error) as error:
+        return [f"{path.name} cannot be copied: {error}."]
+    if aside is None:
+        return problems
+    missing = "" if suspect.reader.complete else ", and not all of it reads"
+    outcome = f"{suspect.copied:,} events of {path.name} were copied{missing}."
+    advice = f"It is {aside.name} now: keep it, and try `sqlite3 {aside.name} .recover` on a copy for the rest."
+    return [f"{outcome} {advice}", *problems]

@@ -12,8 +12,8 @@ from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.publisher import Publisher, connect
 from receiver.delivery.retention import Retention
 from receiver.delivery.room import Room
-from receiver.delivery.spool import Spool
 from receiver.errors import NotTakenError, UnavailableError
+from receiver.spool.spool import Spool
 from receiver.tasks import end
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Delivery:
     def __init__(self, settings: Settings, redis_url: str, routing: Routing, logger: Logger) -> None:
         """Wire the parts; ``open`` does the first I/O."""
         groups = {project.id: project.consumer_groups for project in settings.projects.values()}
-        self._logger = logger
         self.room = Room(settings.max_inflight_bytes, settings.max_inflight_events)
         self._client = connect(redis_url)
         self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
@@ -68,7 +67,7 @@ class Delivery:
             self.breaker.trip(error)
         self._drain.start()
         self._retention.start()
-        self._healing = asyncio.create_task(self._heal(), name="heal spool")
+        self._healing = asyncio.create_task(self.spool.look_after(self._changed), name="heal spool")
         self._changed()
 
     async def close(self) -> None:
@@ -123,17 +122,3 @@ class Delivery:
         else:
             for publisher in self._publishers:
                 publisher.renew()
-
-    async def _heal(self) -> None:
-        """Find out when the file has left its folder, and when a disk that took no writes takes them again."""
-        said = False
-        while True:
-            await asyncio.sleep(1)
-            if await self.spool.check():
-                continue
-            if not said:
-                self._logger.error("spool.not_writable", folder=str(self.spool.folder))
-            said = not await self.spool.probe()
-            if self.spool.writable:
-                self._logger.warning("spool.writable", folder=str(self.spool.folder))
-            self._changed()

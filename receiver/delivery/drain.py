@@ -1,39 +1,97 @@
 """When the spool goes back to Redis: whenever Redis takes writes, beside the live traffic.
 
-Files of processes that are no longer there are drained as well.
+Files of processes that have ended are drained as well. Nothing leaves the disk before Redis has it; what is published
+twice is added once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from receiver import metrics
-from receiver.delivery.file_drain import FileDrain
-from receiver.delivery.readable import is_damage
-from receiver.delivery.salvage import salvage
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import spool_files
 from receiver.errors import NotTakenError
+from receiver.spool.directory import spool_files
+from receiver.spool.errors import makes_suspect
+from receiver.spool.file import lock_file
 from receiver.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from receiver.delivery.breaker import Breaker
     from receiver.delivery.publisher import Publisher
-    from receiver.delivery.spool import Spool
-    from receiver.delivery.spool_file import SpoolFile
     from receiver.log import Logger
+    from receiver.spool.file import SpoolFile
+    from receiver.spool.rows import Spooled
+    from receiver.spool.spool import Spool
 
+#: Events that one connection publishes at a time: ten script calls, between which live traffic gets its turn.
+BATCH: Final = 1000
 #: Seconds between looks at the folder when there is nothing to do.
 _LOOK_AGAIN: Final = 1.0
 #: Seconds after which entries that their topic did not take are tried again.
 _RETRY_PARKED: Final = 60.0
-_SAY_PROGRESS: Final = 5.0
-_ADVICE: Final = "what did not read is in this file alone: keep it, and see `receiver spool export`"
+_REPORT_EVERY: Final = 5.0
+
+
+class FileDrain:
+    """Empties one spool file into Redis: oldest first, in batches, through the same script as live traffic."""
+
+    def __init__(
+        self,
+        publishers: Sequence[Publisher],
+        run: Callable[..., Awaitable[Any]],
+        on_progress: Callable[[int], Awaitable[None]],
+    ) -> None:
+        """Take the publishers, what runs blocking work in a thread, and what to tell how many events were published.
+
+        Several publishers, because Redis reads 16 kB of a connection at a time, and fsyncs in between what others
+        have written: beside live traffic one connection gets 20,000 events a second through, on a disk that takes
+        4 ms to sync.
+        """
+        self._publishers = publishers
+        self._batch = BATCH * len(publishers)
+        self._run = run
+        self._on_progress = on_progress
+
+    async def drain(self, spool_file: SpoolFile, *, parked: bool) -> dict[str, NotTakenError]:
+        """Publish a file's events; return the topics that did not take theirs, which are put aside.
+
+        ``parked``: try those put aside earlier, too. They go first: they are the oldest. Raises NotTakenError when
+        Redis takes nothing, and OSError or sqlite3.Error when the disk fails.
+        """
+        blocked: dict[str, NotTakenError] = {}
+        after = 0
+        if parked:
+            await self._run(spool_file.retry)
+        while parked and (batch := await self._run(spool_file.oldest, self._batch, "parked", after)):
+            after = batch[-1].seq
+            blocked |= await self._publish(spool_file, batch, "parked")
+        while batch := await self._run(spool_file.oldest, self._batch):
+            refusing = await self._publish(spool_file, batch, "entries")
+            if stuck := [one for one in batch if one.entry.topic in refusing]:
+                await self._run(spool_file.park, stuck)
+            blocked |= refusing
+        return blocked
+
+    async def _publish(self, spool_file: SpoolFile, batch: list[Spooled], table: str) -> dict[str, NotTakenError]:
+        """Publish side by side, then remove what is safe; return the topics that take nothing."""
+        parts = [[one.entry for one in batch[at : at + BATCH]] for at in range(0, len(batch), BATCH)]
+        writes = (publisher.write(part) for publisher, part in zip(self._publishers, parts, strict=False))
+        refusing: dict[str, NotTakenError] = {}
+        for result in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            refusing |= result
+        safe = [one for one in batch if one.entry.topic not in refusing]
+        if safe:
+            await self._run(partial(spool_file.remove, safe, table, all_of_them=len(safe) == len(batch)))
+        await self._on_progress(len(safe))
+        return refusing
 
 
 class Drain:
@@ -42,7 +100,7 @@ class Drain:
     def __init__(self, spool: Spool, publishers: Sequence[Publisher], breaker: Breaker, logger: Logger) -> None:
         """Take publishers of its own, so that live traffic does not queue behind old events."""
         self._spool = spool
-        self._files = FileDrain(publishers, spool.run, self._told)
+        self._files = FileDrain(publishers, spool.run, self._on_progress)
         self._breaker = breaker
         self._logger = logger
         self._wake = asyncio.Event()
@@ -77,7 +135,7 @@ class Drain:
                 if str(error) != self._failure:
                     self._failure = str(error)
                     self._logger.error("spool.drain_failed", error=str(error))  # noqa: TRY400 as below
-            except Exception:  # whatever it is: who ends here leaves acknowledged events on the disk for ever
+            except Exception:  # whatever it is: without this task acknowledged events stay on the disk for ever
                 self._logger.exception("spool.drain_failed")
             try:
                 await asyncio.wait_for(self._wake.wait(), _LOOK_AGAIN)
@@ -91,82 +149,83 @@ class Drain:
         parked = now - self._parked_at >= _RETRY_PARKED
         if parked:
             self._parked_at = now
-        await self._drain_own(parked=parked)
+        await self._attempt(self._spool.folder, self._drain_own(parked=parked))
         for path in await self._spool.run(spool_files, self._spool.folder):
-            try:
-                await self._drain_orphan(path, parked=parked)
-                self._failing.discard(path)
-            except (OSError, sqlite3.Error) as error:  # one that cannot be read must not hold up the others
-                if path not in self._failing:
-                    self._failing.add(path)
-                    self._logger.error("spool.file_unreadable", file=path.name, error=str(error))  # noqa: TRY400 a disk fault needs no traceback
+            await self._attempt(path, self._drain_orphan(path, parked=parked))
         self._progress.end()
 
-    async def _drain_own(self, *, parked: bool = False) -> None:
+    async def _attempt(self, path: Path, draining: Awaitable[None]) -> None:
+        """Drain one file. One that cannot be read does not hold up the others; that is logged once."""
+        try:
+            await draining
+        except (OSError, sqlite3.Error) as error:
+            if path not in self._failing:
+                self._failing.add(path)
+                self._logger.error("spool.file_unreadable", file=path.name, error=str(error))  # noqa: TRY400 a disk fault needs no traceback
+        else:
+            self._failing.discard(path)
+
+    async def _drain_own(self, *, parked: bool) -> None:
+        """Drain the file of this process. If it fails, the spool leaves it within a second."""
         own = self._spool.file
+        if own is None:
+            return
         try:
             await self._drain_file(own, parked=parked)
-        except (OSError, sqlite3.Error) as error:
-            own.suspect(error)
+            await self._spool.run(self._spool.renew)
+        except sqlite3.Error:
             if own is self._spool.file:  # else it was left in the meantime, and closed
-                self._logger.error("spool.unreadable", error=str(error))  # noqa: TRY400 as above
+                raise
 
     async def _drain_orphan(self, path: Path, *, parked: bool) -> None:
-        """Drain a file that no living process holds."""
-        try:
-            orphan = await self._spool.run(lock_file, path, self._spool.max_bytes)
-            if orphan is None:
-                return
-            try:
-                await self._drain_file(orphan, parked=parked)
-            finally:
-                await self._spool.run(orphan.close)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            await self._salvage(path)
-
-    async def _salvage(self, path: Path) -> None:
-        """Copy what can be read of a damaged file into our own, and set it aside."""
-        salvaged = await salvage(path, self._spool.run, self._spool.add, self._drain_own)
-        if salvaged is None:
+        """Drain a file that no living process holds, and remove it; leave it to recovery if it is damaged."""
+        run = self._spool.run
+        orphan = await run(partial(lock_file, path, self._spool.max_bytes, to_drain=True))
+        if orphan is None:
             return
-        aside, copying = salvaged
-        self._logger.error("spool.set_aside", file=aside.name, **copying.outcome, advice=_ADVICE)
-        self.wake()
+        try:
+            await self._drain_file(orphan, parked=parked)
+            if await run(orphan.count) == 0:
+                await run(orphan.discard)
+        except sqlite3.Error as error:
+            if makes_suspect(error):
+                await run(orphan.set_suspect)
+            raise
+        finally:
+            await run(orphan.close)
 
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:
         blocked = await self._files.drain(spool_file, parked=parked)
         for error in blocked.values():
             self._logger.error("spool.topic_blocked", error=str(error))
 
-    async def _told(self, events: int) -> None:
+    async def _on_progress(self, events: int) -> None:
         self._progress.add(events)
         metrics.DRAINED.inc(events)
         await self._spool.measure()
 
 
 class Progress:
-    """Says how a long drain goes: at its end, and every few seconds before."""
+    """Reports how a long drain goes: at its end, and every few seconds before."""
 
     def __init__(self, logger: Logger, clock: Callable[[], float]) -> None:
         """Take the clock, in seconds."""
         self._logger = logger
         self._clock = clock
-        self._began = self._said = clock()
+        self._began = self._reported = clock()
         self._events = 0
 
     def add(self, events: int) -> None:
         """Count a batch."""
         self._events += events
-        if self._clock() - self._said > _SAY_PROGRESS:
-            self._said = self._clock()
-            self._say("spool.draining")
+        if self._clock() - self._reported > _REPORT_EVERY:
+            self._reported = self._clock()
+            self._report("spool.draining")
 
     def end(self) -> None:
         """Report, if there was anything."""
         if self._events:
-            self._say("spool.drained")
+            self._report("spool.drained")
 
-    def _say(self, fact: str) -> None:
+    def _report(self, fact: str) -> None:
         self._logger.info(fact, events=self._events, seconds=round(self._clock() - self._began, 3))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from receiver.delivery.spool_folder import spool_files
-from receiver.delivery.spool_status import status
+from receiver.spool.directory import spool_files, suspect_files
+from receiver.spool.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +55,10 @@ def check(client: Redis, ledger: Ledger) -> Verdict:
 
 
 def spooled(data_dir: Path) -> int:
-    """Count the events in all spool files of a folder, those of dead processes included."""
-    return sum(status(path).events for path in spool_files(data_dir / "spool"))
+    """Count the events in all spool files of a folder, those of dead processes included; a suspect file is one more."""
+    folder = data_dir / "spool"
+    waiting = suspect_files(folder)
+    return sum(status(path).events for path in (*spool_files(folder), *waiting)) + len(waiting)
 
 
 def _entries(client: Redis) -> Iterator[bytes]:

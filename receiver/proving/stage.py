@@ -7,7 +7,7 @@ import contextlib
 import random
 import sqlite3
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 
@@ -123,6 +123,11 @@ class Stage:
         async with aiohttp.ClientSession() as session:
             return await _route(session, service)
 
+    async def ready(self, service: Service) -> dict[str, Any]:
+        """Return what a service says about the state of its parts; nothing when it does not answer."""
+        async with aiohttp.ClientSession() as session:
+            return await _ready(session, service)
+
     def spooled(self) -> int:
         """Count the events that wait on disk."""
         try:
@@ -147,9 +152,12 @@ class Stage:
 
 
 async def _route(session: aiohttp.ClientSession, service: Service) -> str:
+    return str((await _ready(session, service)).get("route", ""))
+
+
+async def _ready(session: aiohttp.ClientSession, service: Service) -> dict[str, Any]:
     try:
         async with session.get(service.url + "/readyz", timeout=aiohttp.ClientTimeout(total=2)) as response:
-            parts = await response.json()
+            return dict(await response.json())
     except (aiohttp.ClientError, OSError, ValueError):
-        return ""
-    return str(parts["route"])
+        return {}

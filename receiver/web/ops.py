@@ -36,7 +36,11 @@ class Ops:
             "stopping": self.stopping,
             "route": delivery.route,
             "redis": {"takes_writes": delivery.breaker.closed},
-            "spool": {"writable": delivery.spool.writable, "events": delivery.spool.events},
+            "spool": {
+                "writable": delivery.spool.writable,
+                "reason": None if delivery.spool.problem is None else str(delivery.spool.problem),
+                "events": delivery.spool.events,
+            },
         }
         return web.Response(body=msgspec.json.encode(parts), status=200 if ready else 503, content_type=JSON)
 

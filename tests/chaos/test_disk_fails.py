@@ -11,6 +11,7 @@ from chaos.tracing import traced
 
 from receiver.proving.faults import FAULTS
 from receiver.proving.stage import Stage
+from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,71 @@ async def test_writes_that_fail_are_refused(survives: Survives) -> None:
     async with survives() as stage:
         await FAULTS["disk-refuses"].run(stage, 1.0)
     assert set(refused(stage)) == {503}
+
+
+async def test_a_file_whose_sync_failed_takes_no_more_events(tmp_path: Path) -> None:
+    """One sync fails, Redis is away. A power cut may then cost all of that file: everything is in another one already.
+
+    After a failed sync the kernel takes what it did not write for written, and SQLite's log ends at that hole.
+    """
+    async with Stage(tmp_path, rate=_WATCHED) as stage:
+        spool = stage.service.data_dir / "spool"
+        await stage.traffic()
+        await stage.valkey.kill()
+        await stage.until(lambda: stage.spooled() > 0)
+        async with traced(stage.service, tmp_path, sync_fails="1"):
+            await stage.until(lambda: files_set_aside(spool) != [])
+        assert set(refused(stage)) <= {503}
+        before = stage.ledger.acknowledged
+        await stage.until(lambda: stage.ledger.acknowledged > before)
+        await stage.service.kill()
+        for path in spool.glob("*.damaged-*"):
+            path.unlink()
+        await asyncio.gather(stage.service.start(), stage.valkey.start())
+        await stage.quiet()
+        assert await stage.settled()
+        await assert_guarantees(stage)
+
+
+async def test_while_no_sync_succeeds_all_is_refused(survives: Survives, tmp_path: Path) -> None:
+    """Redis is away, and each sync fails: 503, until one succeeds. What was refused may be there, once."""
+    async with survives(rate=_WATCHED) as stage:
+        await stage.valkey.kill()
+        await stage.until(lambda: stage.spooled() > 0)
+        async with traced(stage.service, tmp_path, sync_fails="1+"):
+            await stage.until(lambda: 503 in refused(stage))
+            before = stage.ledger.acknowledged
+            await asyncio.sleep(1.5)
+            assert stage.ledger.acknowledged == before
+        await stage.until(lambda: stage.ledger.acknowledged > before)
+        await stage.valkey.start()
+
+
+async def test_a_service_starts_on_a_full_disk_although_it_ended_well(tmp_path: Path) -> None:
+    """Nothing is left that SQLite needs beside a file. Redis takes what is on the disk, and all that is new."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "4m"):
+        async with Stage(tmp_path, data_dir=disk) as stage:
+            await stage.traffic()
+            await stage.valkey.kill()
+            await stage.until(lambda: stage.spooled() > 100)
+            await stage.service.stop()
+            fill(disk)
+            await stage.service.start()
+            spool = (await stage.ready(stage.service))["spool"]
+            assert not spool["writable"]
+            assert "takes no events" in spool["reason"]
+            assert await stage.route(stage.service) == "refuse"
+            await stage.valkey.start()
+            await stage.quiet()
+            assert await stage.settled()
+            await assert_guarantees(stage)
+            (disk / "filler").unlink()
+            async with asyncio.timeout(10):
+                while not (await stage.ready(stage.service))["spool"]["writable"]:
+                    await asyncio.sleep(0.05)
+    log = stage.service.log.read_text()
+    assert (log.count('"spool.not_writable"'), log.count('"spool.writable"')) == (1, 1)
 
 
 async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from chaos.disks import fill, small_disk
 from chaos.guarantees import assert_guarantees, refused
 
-from receiver.delivery.spool_folder import files_set_aside
 from receiver.proving.stage import Stage
+from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
     from pathlib import Path

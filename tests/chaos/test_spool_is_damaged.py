@@ -7,10 +7,10 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from delivery.damage import leaves, on_pages, overwrite
+from spool.damage import leaves, on_pages, overwrite
 
-from receiver.delivery.spool_folder import files_set_aside
 from receiver.proving.stage import Stage
+from receiver.spool.directory import files_set_aside, suspect_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 _NUMBER = rb'"(?:message_id|reply)":"[0-9a-z]*:(\d+)"'
 
 
-async def test_killed_while_it_salvages(tmp_path: Path) -> None:
-    """SIGKILL between any two instructions, again and again: the next process begins anew, and nothing is doubled."""
-    async with Stage(tmp_path, rate=10_000, batch=50) as stage:
-        await _spooled(stage, 4)
+async def test_killed_while_it_recovers(tmp_path: Path) -> None:
+    """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
+    async with Stage(tmp_path, rate=20_000, batch=100) as stage:
+        await _spooled(stage, 3)
         await stage.quiet()
         await stage.service.kill()
         damaged = _checkpointed(stage)
         page = leaves(damaged, _NUMBER)[0]
         lost = on_pages(damaged, page, of=_NUMBER)
-        overwrite(damaged, page, 0)
+        overwrite(damaged, page)
         await asyncio.gather(stage.service.start(), stage.valkey.start())
+        in_the_midst = 0
         for _ in range(3):
             before = _published(stage)
             await stage.until(lambda before=before: _published(stage) > before)
             await stage.service.kill()
-            assert damaged.exists(), "the salvage was over before the kill"
+            in_the_midst += suspect_files(damaged.parent) != []
             await stage.service.start()
-        await _salvaged(stage, lost)
+        assert in_the_midst, "the recovery was over before each kill"
+        await _recovered(stage, lost)
 
 
 async def test_damaged_while_it_is_written_to(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ async def test_damaged_while_it_is_written_to(tmp_path: Path) -> None:
         await stage.until(lambda: stage.ledger.acknowledged > before + 1000)
         await stage.valkey.start()
         await stage.quiet()
-        await _salvaged(stage, lost)
+        await _recovered(stage, lost)
 
 
 async def _spooled(stage: Stage, seconds: float) -> None:
@@ -78,7 +80,7 @@ def _published(stage: Stage) -> int:
         return sum(client.xlen(key) for key in client.scan_iter(match="urn:smn:*", _type="stream"))
 
 
-async def _salvaged(stage: Stage, lost: set[int]) -> None:
+async def _recovered(stage: Stage, lost: set[int]) -> None:
     """Assert that a file is set aside, and that nothing is missing but what stood on the damaged pages."""
     await stage.until(lambda: files_set_aside(stage.service.data_dir / "spool") != [])
     assert await stage.settled()

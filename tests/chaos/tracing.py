@@ -1,4 +1,4 @@
-"""Watches, and slows down, what a service asks of its disk: strace on a living process."""
+"""Watches what a service asks of its disk, slows it down and lets it fail: strace on a living process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def traced(service: Service, folder: Path, *, sync_takes: float = 0.0) -> AsyncIterator[Path]:
-    """Write the service's syncs to a file, and make each so many seconds longer. Skips where that is not allowed."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed: nobody can see whether the service syncs")
+async def traced(
+    service: Service, folder: Path, *, sync_takes: float = 0.0, sync_fails: str = ""
+) -> AsyncIterator[Path]:
+    """Write the service's syncs to a file, and make each so many seconds longer. Skips where that is not allowed.
+
+    ``sync_fails``: which of them fail with EIO: ``1`` the first one, ``1+`` all.
+    """
     trace, watcher = folder / "trace", Child(folder / "strace.log")
     options = ["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(trace)]
     if sync_takes:
         options += ["-e", f"inject=fsync,fdatasync:delay_exit={int(1e6 * sync_takes)}"]
-    watcher.spawn([strace, *options, "-p", str(service.pid)])
+    if sync_fails:
+        options += ["-e", f"inject=fsync,fdatasync:error=EIO:when={sync_fails}"]
+    watcher.spawn([strace(), *options, "-p", str(service.pid)])
     await asyncio.sleep(0.5)
     if not watcher.alive:
         pytest.skip(f"strace may not watch: {watcher.log.read_text().strip()}")
@@ -36,3 +40,11 @@ async def traced(service: Service, folder: Path, *, sync_takes: float = 0.0) -> 
         yield trace
     finally:
         await watcher.stop()
+
+
+def strace() -> str:
+    """Return its path. Skips the test where it is not installed."""
+    path = shutil.which("strace")
+    if path is None:
+        pytest.skip("strace is not installed: nobody can see whether the service syncs")
+    return path

@@ -11,6 +11,7 @@ from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.cli.serving.listening import authority
 from receiver.errors import SettingsError
 from receiver.settings import Settings, read_settings, unknown_names
+from receiver.spool.errors import is_disk_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,11 +88,12 @@ def disk(settings: Settings) -> Iterator[Finding]:
             os.fsync(probe.fileno())
         free = shutil.disk_usage(there).free
     except OSError as problem:
-        yield error(
-            "spool",
-            f"{there} cannot be written to: {problem.strerror}; the service does not start.",
-            "Set RECEIVER_DATA_DIR to a folder of the service's own user.",
-        )
+        if is_disk_fault(problem):
+            consequence, mend = "callbacks are refused when Redis goes away", "Free some disk, or replace it."
+        else:
+            consequence = "the service does not start"
+            mend = "Set RECEIVER_DATA_DIR to a folder of the service's own user."
+        yield error("spool", f"{there} cannot be written to: {problem.strerror}; {consequence}.", mend)
         return
     yield ok("spool", f"{folder} {'can be written to' if there == folder else 'can be created'}.")
     if free < settings.spool_max_bytes:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.cli.serving.listening import BACKLOG, cannot_listen
 from receiver.cli.serving.stopping import keep_pending
-from receiver.delivery.spool import Spool
 from receiver.errors import SettingsError
+from receiver.spool.spool import Spool
 
 if TYPE_CHECKING:
     from pathlib import Path

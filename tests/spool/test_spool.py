@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 
 import pytest
+import structlog
 
-from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import file_of
 from receiver.errors import NotTakenError, SettingsError
 from receiver.events import Entry
+from receiver.spool.directory import file_of, files_set_aside
+from receiver.spool.file import lock_file
+from receiver.spool.spool import Spool
 
 MOST = 1 << 30
+#: The least that the setting allows.
+CAP = 1 << 20
 
 
 def entries(*numbers, topic="t", size=10):
@@ -94,24 +98,97 @@ async def test_parked_entries_are_out_of_the_way_and_not_forgotten(spool):
 
 async def test_a_full_spool_takes_none_of_a_batch_and_keeps_what_it_has(tmp_path):
     """It says why, and takes entries again when it has been drained."""
-    spool = Spool(tmp_path, 1 << 20)
+    spool = Spool(tmp_path, CAP)
     await spool.open()
     await spool.write(entries(1), 0)
-    with pytest.raises(NotTakenError) as caught:
+    with pytest.raises(NotTakenError, match="RECEIVER_SPOOL_MAX_BYTES") as caught:
         await spool.write(entries(*range(2, 5000), size=500), 0)
-    assert (caught.value.reason, spool.writable) == ("SQLITE_FULL", False)
+    assert caught.value.reason == "SQLITE_FULL"
     assert numbers(spool.file.oldest(10_000)) == [1]
-    batch = 2
+    assert await filled_up(spool, 2) > 500
+    while found := spool.file.oldest(100):
+        spool.file.remove(found)
+    await spool.heal()
+    await spool.write(entries(1), 0)
+    await spool.close()
+
+
+async def filled_up(spool, first=0):
+    """Write until no more is taken; return how many events are in the spool."""
+    batch = first
     with contextlib.suppress(NotTakenError):
         while True:
-            await spool.write(entries(*range(batch, batch + 100), size=500), 0)
-            batch += 100
-    assert spool.file.count() == batch - 1 > 100
-    spool.file.remove(spool.file.oldest(10_000))
-    spool.file.shrink()
-    assert await spool.probe()
-    await spool.write(entries(1), 0)
+            await spool.write(entries(*range(batch, batch + 20), size=500), 0)
+            batch += 20
+    return spool.file.count()
+
+
+@pytest.mark.parametrize("cap", [CAP, 10 * CAP])
+@pytest.mark.parametrize("size", [10, 500, 2100, 9000])
+async def test_the_files_of_a_spool_never_exceed_its_cap(tmp_path, cap, size):
+    """The sum of all of them, whatever the size of a batch; and most of it is used."""
+    spool = Spool(tmp_path, cap)
+    await spool.open()
+    largest = number = 0
+    rows = max(1, cap // 40 // (size + 100))
+    while spool.writable:
+        with contextlib.suppress(NotTakenError):
+            await spool.write(entries(*range(number, number + rows), size=size), 0)
+        number += rows
+        largest = max(largest, sum(path.stat().st_size for path in tmp_path.iterdir()))
+    assert cap / 3 < largest <= cap
+    await spool.close()
+
+
+async def test_a_batch_larger_than_the_log_may_be_is_written_in_parts(tmp_path):
+    """In their order; and what is too large for the whole spool says nothing about what comes next."""
+    spool = Spool(tmp_path, CAP)
+    await spool.open()
+    await spool.write(entries(*range(500), size=300), 0)
+    assert numbers(spool.file.oldest(100)) == [*range(100)]
+    assert spool.file.count() == 500
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= CAP
+    with pytest.raises(NotTakenError):
+        await spool.write(entries(*range(5000), size=300), 0)
     assert spool.writable
+    await spool.close()
+
+
+async def test_a_log_that_another_program_keeps_from_being_emptied_is_bounded(tmp_path):
+    """Somebody has left a transaction open: full, rather than larger than the cap."""
+    spool = Spool(tmp_path, CAP)
+    await spool.open()
+    await spool.write(entries(1), 0)
+    with contextlib.closing(sqlite3.connect(spool.file.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchone()
+        await filled_up(spool, 2)
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= CAP
+        assert not spool.writable
+    await spool.heal()
+    assert spool.writable
+    await spool.write(entries(2), 0)
+    await spool.close()
+
+
+async def test_a_spool_at_its_cap_says_so_once_and_again_when_it_takes_events(tmp_path):
+    """Each drained event makes a little room: that alone is no reason to begin again."""
+    spool = Spool(tmp_path, CAP)
+    await spool.open()
+    with structlog.testing.capture_logs() as logs:
+        await filled_up(spool)
+        for _ in range(5):
+            spool.file.remove(spool.file.oldest(20))
+            await spool.heal()
+            await filled_up(spool)
+        assert [log["event"] for log in logs] == ["spool.not_writable"]
+        assert "RECEIVER_SPOOL_MAX_BYTES" in logs[0]["error"]
+        assert not spool.writable
+        while not spool.writable:
+            spool.file.remove(spool.file.oldest(20))
+            await spool.heal()
+        assert [log["event"] for log in logs] == ["spool.not_writable", "spool.writable"]
+    assert 0 < spool.file.count() < await filled_up(spool)
     await spool.close()
 
 
@@ -128,19 +205,23 @@ async def test_an_emptied_spool_gives_its_disk_back(spool):
     await spool.write(entries(*range(4000), size=1000), 0)
     assert spool.file.size() > 4 << 20
     spool.file.remove(spool.file.oldest(10_000))
-    spool.file.shrink()
+    spool.renew()
     assert spool.file.size() < 1 << 20
+    await spool.write(entries(1), 0)
+    assert numbers(spool.file.oldest(10)) == [1]
 
 
-async def test_a_damaged_file_is_left_to_a_person_and_another_one_is_taken(tmp_path):
-    """It may hold events; so it is neither used nor removed."""
+async def test_a_damaged_file_is_neither_used_nor_removed(tmp_path):
+    """It may hold events."""
     damaged = tmp_path / "000.sqlite"
     damaged.write_bytes(b"no database at all" * 500)
     spool = Spool(tmp_path, MOST)
     await spool.open()
     await spool.write(entries(1), 0)
+    await spool.heal()
+    (aside,) = files_set_aside(tmp_path)
+    assert aside.read_bytes().startswith(b"no database")
     assert spool.file.path.name == "001.sqlite"
-    assert damaged.read_bytes().startswith(b"no database")
     await spool.close()
 
 
@@ -156,3 +237,22 @@ async def test_a_folder_that_cannot_be_is_an_error_at_open(tmp_path):
 async def test_closing_what_was_never_opened_is_nothing(tmp_path):
     """A start that failed is cleaned up all the same."""
     await Spool(tmp_path, MOST).close()
+
+
+class Removing(list):
+    """Entries on whose way into a file its folder is removed."""
+
+    def __init__(self, folder, found):
+        super().__init__(found)
+        self._folder = folder
+
+    def __iter__(self):
+        """Yield them, and remove the folder."""
+        yield from super().__iter__()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def test_a_file_that_is_removed_while_it_is_written_to_acknowledges_nothing(spool):
+    """It was there before the commit, which succeeds: the events are in a file that only this process can find."""
+    with pytest.raises(NotTakenError, match="removed or replaced"):
+        await spool.write(Removing(spool.folder, entries(1)), 0)

@@ -7,9 +7,10 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from receiver.delivery.spool_file import PAGE, lock_file
-from receiver.delivery.spool_folder import file_of
 from receiver.events import Entry
+from receiver.spool.budget import PAGE
+from receiver.spool.directory import file_of
+from receiver.spool.file import lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path

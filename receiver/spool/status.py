@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from receiver.delivery.readable import Readable, refuse_emptied
-from receiver.delivery.spool_folder import files_set_aside, in_use
+from receiver.spool.directory import files_set_aside, in_use, suspect_files
+from receiver.spool.recovery import Reader, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _TABLES: Final = ("entries", "parked")
+_SUSPECT: Final = "damaged, or hit by an I/O error; a service or `receiver spool drain` will copy what reads"
 _SET_ASIDE: Final = "damaged and set aside; what could be read of it was copied, and counts there"
 
 
@@ -27,7 +28,7 @@ _received: Final = msgspec.json.Decoder(_Received)
 
 
 class FileStatus(NamedTuple):
-    """What a spool file holds. ``parked`` events wait for a topic that does not take them, one set aside has none."""
+    """What a spool file holds. ``parked`` events wait for a topic that does not take them; one set aside has none."""
 
     file: str
     in_use: bool
@@ -46,32 +47,28 @@ def status(path: Path) -> FileStatus:
     if path in files_set_aside(path.parent):
         return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, _SET_ASIDE, set_aside=True)
     try:
-        with closing(_read_only(path)) as database:
+        with closing(read_only(path)) as database:
             counts = [_count(database, table) for table in _TABLES]
             topics = dict(database.execute(_BY_TOPIC).fetchall())
-            return FileStatus(path.name, in_use(path), sum(counts), counts[1], size, _oldest(database), topics)
+            problem = _SUSPECT if path in suspect_files(path.parent) else None
+            return FileStatus(path.name, in_use(path), sum(counts), counts[1], size, _oldest(database), topics, problem)
     except sqlite3.Error as error:
         return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, str(error))
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[Readable]:
+def readable(path: Path) -> Iterator[Reader]:
     """Open what can be read of a file, in short reads: a long one would keep a living process from emptying its log.
 
     Raises sqlite3.Error.
     """
-    with closing(_read_only(path)) as database:
-        yield Readable(database)
+    with closing(read_only(path)) as database:
+        yield Reader(database)
 
 
 _BY_TOPIC: Final = (
     "SELECT topic, count(*) FROM (SELECT topic FROM entries UNION ALL SELECT topic FROM parked) GROUP BY 1 ORDER BY 1"
 )
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    refuse_emptied(path)
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
 
 
 def _count(database: sqlite3.Connection, table: str) -> int:

@@ -1,4 +1,4 @@
-"""All that can be read of a damaged file is read, and what does not read is counted."""
+"""Everything that SELECT reads of a damaged file is read, and it is known whether that is all."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from delivery.damage import GOOD, entries, filled, inner, leaves, number_of, on_pages, overwrite
+from spool.damage import GOOD, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
-from receiver.delivery.readable import Readable
-from receiver.delivery.spool_file import PAGE
+from receiver.spool.budget import PAGE
+from receiver.spool.recovery import Reader, read_only
 
 
 def read(path):
-    """Return the numbers of the events that can be read, in their order, and how many places do not read."""
-    with closing(sqlite3.connect(path)) as database:
-        readable = Readable(database)
-        return [number_of(entry.data) for entry in readable], readable.unreadable
+    """Return the numbers of the events that can be read, in their order, and whether these are all."""
+    with closing(read_only(path)) as database:
+        reader = Reader(database)
+        return [number_of(entry.data) for entry in reader], reader.complete
 
 
 def test_a_sound_file_is_read_whole(tmp_path):
-    assert read(filled(tmp_path, 0, range(1, 3000))) == (list(range(1, 3000)), 0)
+    assert read(filled(tmp_path, 0, range(1, 3000))) == (list(range(1, 3000)), True)
 
 
 @pytest.mark.parametrize("places", [[0], [100], [100, 101, 103, 200], [-1], [0, 50, -1], range(0, 300, 2)])
@@ -32,11 +32,7 @@ def test_only_what_stands_on_damaged_pages_is_missing(tmp_path, places):
     pages = [all_pages[place] for place in places]
     lost = on_pages(path, *pages)
     overwrite(path, *pages)
-    found, unread = read(path)
-    assert found == [number for number in range(1, 3000) if number not in lost]
-    assert unread == sum(number < found[-1] for number in lost) + (
-        found[-1] < 2999
-    )  # how many the end held, none tells
+    assert read(path) == ([number for number in range(1, 3000) if number not in lost], False)
 
 
 def test_behind_a_damaged_page_above_the_rows_all_is_read(tmp_path):
@@ -45,9 +41,9 @@ def test_behind_a_damaged_page_above_the_rows_all_is_read(tmp_path):
     above = inner(path)
     assert len(above) > 1
     overwrite(path, above[0])
-    found, unread = read(path)
+    found, complete = read(path)
     assert found == list(range(20_000 - len(found), 20_000))
-    assert (len(found) > 10_000, unread) == (True, 19_999 - len(found))
+    assert (len(found) > 10_000, complete) == (True, False)
 
 
 def test_a_damaged_front_does_not_hide_what_is_far_behind_it(tmp_path):
@@ -60,7 +56,7 @@ def test_a_damaged_front_does_not_hide_what_is_far_behind_it(tmp_path):
     first = leaves(path)[0]
     lost = on_pages(path, first)
     overwrite(path, first)
-    assert read(path) == ([number for number in range(1000) if number not in lost], 1)
+    assert read(path) == ([number for number in range(1000) if number not in lost], False)
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xfe", b"", b'"cut', b"\0" * 400, b'"\xff"', b'"\0"', None])
@@ -69,7 +65,7 @@ def test_a_row_that_is_no_event_is_passed_over(tmp_path, garbage):
     path = filled(tmp_path, 0, range(1, 10))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE entries SET data = ? WHERE seq = 5", (garbage,))
-    assert read(path) == ([1, 2, 3, 4, 6, 7, 8, 9], 1)
+    assert read(path) == ([1, 2, 3, 4, 6, 7, 8, 9], False)
 
 
 @pytest.mark.parametrize("column", ["topic", "id", "data"])
@@ -78,13 +74,13 @@ def test_text_that_is_none_is_passed_over(tmp_path, column):
     path = filled(tmp_path, 0, range(1, 10))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(f"UPDATE entries SET {column} = CAST(x'ff' AS TEXT) WHERE seq = 5")  # noqa: S608 our own names
-    assert read(path) == ([1, 2, 3, 4, 6, 7, 8, 9], 1)
+    assert read(path) == ([1, 2, 3, 4, 6, 7, 8, 9], False)
 
 
 def test_of_what_is_no_database_nothing_is_read(tmp_path):
     path = tmp_path / "000.sqlite"
     path.write_bytes(b"no database " * 1000)
-    assert read(path) == ([], 2)
+    assert read(path) == ([], False)
 
 
 def test_a_file_that_is_busy_is_not_taken_for_damaged(tmp_path):
@@ -93,11 +89,11 @@ def test_a_file_that_is_busy_is_not_taken_for_damaged(tmp_path):
     with closing(sqlite3.connect(path)) as other, closing(sqlite3.connect(path, timeout=0)) as database:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        readable = Readable(database)
+        reader = Reader(database)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            readable.step()
+            reader.step()
         other.close()
-        assert [number_of(entry.data) for entry in readable] == list(range(1, 10))
+        assert [number_of(entry.data) for entry in reader] == list(range(1, 10))
 
 
 def test_of_a_file_that_was_cut_all_in_front_is_read(tmp_path):
@@ -106,4 +102,4 @@ def test_of_a_file_that_was_cut_all_in_front_is_read(tmp_path):
     pages = path.stat().st_size // PAGE // 2
     kept = on_pages(path, *(page for page in leaves(path) if page < pages))
     os.truncate(path, pages * PAGE)
-    assert read(path) == (sorted(kept), 1)
+    assert read(path) == (sorted(kept), False)

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from receiver.delivery.spool import Spool
-from receiver.delivery.spool_file import lock_file
-from receiver.delivery.spool_folder import file_of
 from receiver.errors import NotTakenError
 from receiver.events import Entry
+from receiver.spool.directory import file_of
+from receiver.spool.file import lock_file
+from receiver.spool.spool import Spool
 
 MOST = 1 << 30
 
@@ -86,16 +86,19 @@ async def test_what_is_no_longer_in_its_folder_takes_no_event(spool, take_away):
 @pytest.mark.parametrize("take_away", TAKEN_AWAY)
 async def test_it_is_noticed_without_a_write(spool, take_away):
     """While Redis takes everything, or nothing comes."""
-    assert await spool.check()
+    before = spool.file
+    await spool.heal()
+    assert spool.file is before
     take_away(spool.folder)
-    assert not await spool.check()
+    await spool.heal()
+    assert spool.file is not before
 
 
 @pytest.mark.parametrize("take_away", TAKEN_AWAY)
 async def test_all_of_it_is_copied_into_a_file_that_others_find(spool, take_away):
     """Those put aside, too; then events are taken again, and what there is survives the process."""
     take_away(spool.folder)
-    assert await spool.probe()
+    await spool.heal()
     assert spool.writable
     await spool.write(entries(6), 0)
     assert spool.events >= 6
@@ -107,7 +110,8 @@ async def test_what_is_drained_is_not_copied(spool):
     """Only what is still waiting is."""
     spool.file.remove(spool.file.oldest(2))
     _removed(spool.folder)
-    assert await spool.probe()
+    await spool.heal()
+    assert spool.writable
     assert [int(one.entry.data) for one in spool.file.oldest(10)] == [1, 4, 5]
 
 
@@ -115,7 +119,8 @@ async def test_a_large_file_is_copied_in_steps(spool):
     """In their order, none left out."""
     await spool.write(entries(*range(6, 5000)), 0)
     _removed(spool.folder)
-    assert await spool.probe()
+    await spool.heal()
+    assert spool.writable
     assert [int(one.entry.data) for one in spool.file.oldest(10_000)] == list(range(1, 5000))
 
 
@@ -123,11 +128,14 @@ async def test_taken_away_twice_before_it_is_copied(spool):
     """What the second file had got is copied on."""
     _removed(spool.folder)
     spool.folder.write_text("in the way")
-    assert not await spool.probe()
+    await spool.heal()
+    assert not spool.writable
     spool.folder.unlink()
-    assert await spool.probe()
+    await spool.heal()
+    assert spool.writable
     _removed(spool.folder)
-    assert await spool.probe()
+    await spool.heal()
+    assert spool.writable
     await spool.close()
     assert kept(spool.folder) == [1, 2, 3, 4, 5]
 
@@ -138,8 +146,10 @@ async def test_two_processes_of_a_folder_that_was_removed_have_two_files_again(s
     await second.open()
     await second.write(entries(7), 0)
     _removed(spool.folder)
-    assert await second.probe()
-    assert await spool.probe()
+    await second.heal()
+    assert second.writable
+    await spool.heal()
+    assert spool.writable
     assert {spool.file.path.name, second.file.path.name} == {"000.sqlite", "001.sqlite"}
     assert [lock_file(file_of(spool.folder, number), MOST) for number in (0, 1)] == [None, None]
     await second.close()
@@ -152,7 +162,8 @@ async def test_a_file_of_another_process_in_its_place_is_left_alone(spool):
     _renamed(spool.folder)
     other = lock_file(file_of(spool.folder, 0), MOST)
     other.add(entries(8))
-    assert await spool.probe()
+    await spool.heal()
+    assert spool.writable
     assert spool.file.path.name == "001.sqlite"
     other.check()
     other.close()

@@ -1,0 +1,147 @@
+"""The folder of the spool: how its files are named, and which process holds which.
+
+| name                                    | meaning                                                              |
+|-----------------------------------------|----------------------------------------------------------------------|
+| ``000.sqlite`` with ``-wal``, ``-shm``  | a spool file: events that Redis has not taken yet                    |
+| ``000.lock``                            | held by the process that uses the file; when free, nobody does       |
+| ``000.suspect-20261126T080000Z.sqlite`` | damaged, or hit by an I/O error: takes no events, is still to be copied |
+| ``000.damaged-20261126T080000Z.sqlite`` | all that reads was copied; kept for an operator                      |
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from receiver.spool.errors import DamagedError
+from receiver.spool.file_identity import is_open_at
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+    from pathlib import Path
+
+
+def file_of(folder: Path, number: int) -> Path:
+    """Return the path of a spool file."""
+    return folder / f"{number:03d}.sqlite"
+
+
+def spool_files(folder: Path) -> list[Path]:
+    """Return the spool files, by number. Files with other names are none of ours."""
+    return sorted(folder.glob("[0-9][0-9][0-9].sqlite"))
+
+
+def suspect_files(folder: Path) -> list[Path]:
+    """Return the files that wait for recovery, by number and time."""
+    return sorted(folder.glob("[0-9][0-9][0-9].suspect-*.sqlite"))
+
+
+def files_set_aside(folder: Path) -> list[Path]:
+    """Return the files that recovery is done with, by number and time."""
+    return sorted(folder.glob("[0-9][0-9][0-9].damaged-*.sqlite"))
+
+
+def lock_of(path: Path) -> Path:
+    """Return the path of a spool file's lock."""
+    return path.with_suffix(".lock")
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the files of a database, in the order to remove them: SQLite discards a log without its file."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def remove(path: Path) -> None:
+    """Remove a database. Raises OSError."""
+    for part in parts(path):
+        part.unlink(missing_ok=True)
+
+
+def log_bytes(path: Path) -> int:
+    """Return the length of a database's write-ahead log."""
+    log = parts(path)[1]
+    return log.stat().st_size if log.exists() else 0
+
+
+def refuse_emptied(path: Path) -> None:
+    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard its log."""
+    if path.exists() and path.stat().st_size == 0 and log_bytes(path) > 0:
+        raise DamagedError("the file is empty, and its log is not")
+
+
+def mark_suspect(path: Path) -> Path:
+    """Rename a spool file so that no process adds to it, and return its new path. The caller holds its lock.
+
+    A database that is open stays readable, and closing it then writes nothing: SQLite notices that it was moved.
+    """
+    return _rename(path, path.stem, "suspect")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a suspect file that was copied, and return its new path. The caller holds its lock."""
+    aside = _rename(path, path.name[:3], "damaged")
+    lock_of(path).unlink(missing_ok=True)
+    return aside
+
+
+def lock(path: Path) -> TextIOWrapper | None:
+    """Lock a spool file unless a living process holds it. Closing the lock frees it. Raises OSError."""
+    held = lock_of(path).open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        return None
+    if not is_open_at(lock_of(path), held.fileno()):  # removed in between: the next process would lock another file
+        held.close()
+        return None
+    return held
+
+
+def in_use(path: Path) -> bool:
+    """Tell whether a living process holds a file."""
+    try:
+        with lock_of(path).open() as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder that outlives a power cut: SQLite syncs the entries of the folder, not those of its parents."""
+    if folder.is_dir():
+        return
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    # The data folder may be as new: the embedded Valkey creates it a moment before, and does not sync it.
+    for parent in {path.parent for path in (folder, folder.parent, *created)}:
+        _sync(parent)
+
+
+def _rename(path: Path, number: str, word: str) -> Path:
+    """Rename all files of a database, its log first: a database never appears under its new name without its log."""
+    names = (path.with_name(f"{number}.{word}-{_stamp(second)}.sqlite") for second in count(int(time.time())))
+    target = next(name for name in names if not any(part.exists() for part in parts(name)))
+    for part, new in reversed([*zip(parts(path), parts(target), strict=True)]):
+        if part.exists():
+            part.rename(new)
+    _sync(path.parent)
+    return target
+
+
+def _stamp(second: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

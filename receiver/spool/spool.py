@@ -1,0 +1,258 @@
+"""The spool of this process: events on local disk that Redis has not taken yet.
+
+All its work is done in one thread, so the event loop never waits for a disk. Each process writes to a file of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+
+from receiver import metrics
+from receiver.errors import NotTakenError, SettingsError
+from receiver.spool.directory import make_folder, suspect_files
+from receiver.spool.errors import CapReachedError, is_disk_fault
+from receiver.spool.file import free_file
+from receiver.spool.file_identity import MovedError
+from receiver.spool.recovery import Reader, Recovery, SuspectFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from receiver.events import Entry
+    from receiver.log import Logger
+    from receiver.spool.file import SpoolFile
+
+T = TypeVar("T")
+#: Seconds between looks at the file. A write that fails does not wait for the next one.
+_HEAL_EVERY: Final = 1.0
+#: Seconds that the end of the service waits for the copy of a file that was moved: no other process could make it.
+_LAST_COPY: Final = 10.0
+ADVICE: Final = "what SELECT reads was copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
+
+
+class Spool:
+    """The spool of this process, for the event loop."""
+
+    def __init__(self, folder: Path, max_bytes: int, logger: Logger | None = None) -> None:
+        """Take the folder that all processes of this machine share, and the cap of this process's files in bytes."""
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.events = 0
+        #: The file that events are added to; None while the disk takes none.
+        self.file: SpoolFile | None = None
+        #: Why no events are taken; None while they are.
+        self.problem: NotTakenError | None = None
+        self._logger: Logger = logger or structlog.stdlib.get_logger("receiver")
+        self._closed = False
+        self._failed = asyncio.Event()
+        self._moved: list[tuple[SpoolFile, Recovery]] = []
+        self._suspects: dict[Path, SuspectFile] = {}
+        self._delayed: dict[Path, str] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+
+    @property
+    def writable(self) -> bool:
+        """Whether events are taken, as far as is known."""
+        return self.problem is None
+
+    async def open(self) -> None:
+        """Take a file. Raises SettingsError when the configuration names a folder that cannot be used.
+
+        A disk that is full or fails is no reason not to start: Redis may take events, and `look_after` tries again.
+        """
+        try:
+            self.file = await self.run(self._take_file)
+            await self.run(self.file.probe)
+        except (OSError, sqlite3.Error) as error:
+            if not is_disk_fault(error):
+                raise SettingsError.cannot_write(self.folder, error) from None
+            self._refuse(error)
+        else:
+            self._accept()
+        await self.measure()
+
+    async def close(self) -> None:
+        """Close the file; the next start finds what is in it."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.file is not None:
+            with contextlib.suppress(OSError, sqlite3.Error, TimeoutError):
+                async with asyncio.timeout(_LAST_COPY):
+                    await self.run(self._check_file)
+                    for moved in [*self._moved]:
+                        await self._copy_moved(*moved)
+        unfinished = [file for file, _ in self._moved]
+        for one in (*unfinished, *self._suspects.values(), self.file):
+            if one is not None:
+                await self.run(one.close)
+        self._thread.shutdown()
+
+    async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 what the work takes
+        """Do blocking work in the spool's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def write(self, entries: list[Entry], _since: float) -> Mapping[str, NotTakenError]:
+        """Make entries durable. Raises NotTakenError when the disk does not take them."""
+        problem = self.problem
+        if problem is None:
+            try:
+                await self.run(self.add, entries)
+            except sqlite3.Error as error:
+                problem = self._describe(error)
+                # Entries that are too many for what is left below the cap say nothing about the next ones.
+                if not isinstance(error, CapReachedError) or error.is_full:
+                    self._refuse(error)
+                    self._failed.set()
+        if problem is not None:
+            metrics.SPOOL_FAILURES.labels(problem.reason).inc()
+            raise NotTakenError(problem.reason, str(problem))
+        self.events += len(entries)
+        metrics.SPOOLED.inc(len(entries))
+        return {}
+
+    async def look_after(self, changed: Callable[[], None]) -> None:
+        """Heal the spool for ever; ``changed`` is called when it begins or ceases to take events."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._failed.wait(), _HEAL_EVERY)
+            self._failed.clear()
+            before = self.writable
+            try:
+                await self.heal()
+            except Exception:  # whatever it is: when this task ends, the spool never takes events again
+                self._logger.exception("spool.heal_failed")
+            if self.writable != before:
+                changed()
+
+    async def heal(self) -> None:
+        """Leave a file that has moved or failed, find out whether the disk takes writes, and copy what was left behind.
+
+        Writes alone would not show it while Redis takes all events.
+        """
+        try:
+            file = await self.run(self._check_file)
+            if self.problem is not None:
+                await self.run(file.probe)
+        except (OSError, sqlite3.Error) as error:
+            self._refuse(error)
+            return
+        self._accept()
+        for moved in [*self._moved]:
+            await self._attempt(moved[0].path, self._copy_moved(*moved))
+        for path in await self.run(suspect_files, self.folder):
+            await self._attempt(path, self._copy_suspect(path))
+
+    async def measure(self) -> None:
+        """Look at the file and set the gauges. Errors are left to those who need the file."""
+        file = self.file
+        size = self.events = 0
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if file is not None:
+                self.events = await self.run(file.count)
+                size = await self.run(file.size)
+        metrics.SPOOL_EVENTS.set(self.events)
+        metrics.SPOOL_BYTES.set(size)
+
+    def add(self, entries: list[Entry]) -> None:
+        """Make entries durable; blocking, for the spool's thread. Raises sqlite3.Error."""
+        if self.file is None:
+            raise sqlite3.OperationalError("there is no file yet")
+        self.file.add(entries)
+
+    def renew(self) -> None:
+        """Replace an emptied file that takes disk space; blocking. Raises OSError and sqlite3.Error."""
+        file = self.file
+        if file is not None and file.is_used_up:
+            self.file = None
+            file.discard()
+            self.file = self._take_file()
+
+    def _check_file(self) -> SpoolFile:
+        """Return the file to add to, another one if the last has moved or failed. Raises OSError and sqlite3.Error."""
+        file = self.file
+        if file is None:
+            self.file = self._take_file()
+            return self.file
+        fresh = file
+        try:
+            file.check()
+        except MovedError as error:
+            fresh = self._take_file(file.path)
+            self._moved.append((file, Recovery(Reader(*file.remaining(), self.max_bytes))))
+            self._logger.error("spool.moved", error=str(error), file=str(fresh.path))  # noqa: TRY400 a disk fault needs no traceback
+        except sqlite3.Error as error:
+            fresh = self._take_file()
+            try:
+                suspect = file.set_suspect()
+            except OSError:
+                fresh.close()
+                raise
+            self._logger.error("spool.suspect", error=str(error), file=suspect.name)  # noqa: TRY400 as above
+        self.file = fresh
+        return fresh
+
+    def _take_file(self, but: Path | None = None) -> SpoolFile:
+        make_folder(self.folder)
+        return free_file(self.folder, self.max_bytes, but)
+
+    async def _copy_moved(self, file: SpoolFile, recovery: Recovery) -> None:
+        await self._copy(recovery)
+        self._moved.remove((file, recovery))
+        await self.run(file.close)
+        self._logger.error("spool.copied", copied_events=recovery.copied, complete=recovery.reader.complete)
+
+    async def _copy_suspect(self, path: Path) -> None:
+        suspect = self._suspects.get(path) or await self.run(SuspectFile.open, path, self.max_bytes)
+        if suspect is None:
+            return
+        self._suspects[path] = suspect
+        await self._copy(suspect)
+        aside = await self.run(suspect.finish)
+        del self._suspects[path]
+        await self.run(suspect.close)
+        if aside is not None:
+            outcome = {"copied_events": suspect.copied, "complete": suspect.reader.complete}
+            self._logger.error("spool.set_aside", file=aside.name, **outcome, advice=ADVICE)
+
+    async def _copy(self, recovery: Recovery) -> None:
+        while await self.run(recovery.step, self.add):
+            pass
+
+    async def _attempt(self, path: Path, copying: Coroutine[None, None, None]) -> None:
+        """Copy one file. If there is no room, for example, the next round goes on; that is logged once."""
+        try:
+            await copying
+        except (OSError, sqlite3.Error) as error:
+            if self._delayed.get(path) != str(error):
+                self._delayed[path] = str(error)
+                self._logger.warning("spool.recovery_delayed", file=path.name, error=str(error))
+        else:
+            self._delayed.pop(path, None)
+
+    def _refuse(self, error: Exception) -> None:
+        problem = self._describe(error)
+        if self.problem is None:
+            self._logger.error("spool.not_writable", reason=problem.reason, error=str(problem))
+        self.problem = problem
+        metrics.SPOOL_NOT_WRITABLE.set(1)
+
+    def _accept(self) -> None:
+        if self.problem is not None:
+            self._logger.warning("spool.writable", folder=str(self.folder))
+        self.problem = None
+        metrics.SPOOL_NOT_WRITABLE.set(0)
+
+    def _describe(self, error: Exception) -> NotTakenError:
+        reason: str = getattr(error, "sqlite_errorname", type(error).__name__)
+        if isinstance(error, OSError):
+            reason = errno.errorcode.get(error.errno or 0, reason)
+        return NotTakenError(reason, f"the spool in {self.folder} takes no events: {error}")
