@@ -1,11 +1,11 @@
 """``python -m receiver``, and the console script ``receiver``."""
 
-from receiver.loading import loading
+from receiver.startup_imports import startup_imports
 
 
 def main() -> None:
     """Run a command."""
-    with loading():
+    with startup_imports():
         from receiver.cli import main as run  # noqa: PLC0415 it is what takes the time
     run()
 

@@ -12,46 +12,46 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from receiver import log, metrics
-from receiver.delivery import Delivery
+from receiver.delivery.delivery import Delivery
 from receiver.delivery.publisher import connect
 from receiver.descriptors import room_for
 from receiver.lookups import Messages, Reports
 from receiver.lookups.counts import IndexCounts
-from receiver.lookups.routes import RouteStore
+from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
-from receiver.tasks import end
+from receiver.tasks import cancel_and_wait
+from receiver.web.admission import AdmissionControl
 from receiver.web.auth_failures import AuthFailures
 from receiver.web.browsers import BrowserGuard
+from receiver.web.callback_auth import CallbackAuth
 from receiver.web.callbacks import Callbacks
 from receiver.web.client_address import ClientAddresses
 from receiver.web.connections import Connections
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
+from receiver.web.fast_path import FastPath
 from receiver.web.fetcher import Fetcher
-from receiver.web.gate import Gate
-from receiver.web.middleware import ErrorAnswers
+from receiver.web.middleware import ErrorResponses
 from receiver.web.ops import Ops
 from receiver.web.server import Runner
-from receiver.web.shortcut import Shortcut
 from receiver.web.smn.api import SmsEvents, SmsReports
 from receiver.web.smn.auth import Credentials
 from receiver.web.smn.bodies import LimitedBodies, read_body
 from receiver.web.smn.iam import TOKEN_BODY, Iam
 from receiver.web.smn.messages import SmsMessages
 from receiver.web.smn.parsing import SmnParser
-from receiver.web.smn.schemas import BATCH_BODY, PUT_BODY
+from receiver.web.smn.request_schemas import BATCH_BODY, PUT_BODY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from receiver.delivery.room import Room
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
 #: Set when somebody looks reports up: the report index is of use.
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
-SHORTCUT: Final = web.AppKey("shortcut", Shortcut)
+FAST_PATH: Final = web.AppKey("fast_path", FastPath)
 #: Seconds that an idle connection is kept. It bounds a sender that does not end its later headers, too.
 KEEPALIVE: Final = 75.0
 #: Connections to Redis that all lookups share, and seconds that one may wait for its turn: less than a lookup may take.
@@ -74,14 +74,15 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     addresses = ClientAddresses(settings.trusted_proxies)
     failures = AuthFailures(logger)
     browsers = BrowserGuard(any_host=settings.allow_open)
-    gate = Gate(settings.projects, addresses, failures, browsers)
+    auth = CallbackAuth(settings.projects, addresses, failures, browsers)
     fetcher = Fetcher(settings.fetch_proxy, logger)
-    callbacks = Callbacks(settings, gate, routing, delivery, fetcher)
+    admission = AdmissionControl(settings.max_inflight_bytes, settings.max_inflight_events)
+    callbacks = Callbacks(settings, auth, admission, fetcher, routing, delivery)
     ops = Ops(delivery)
 
     redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
-    store = RouteStore(redis, routing, logger)
-    up_to = LimitedBodies(delivery.room, settings.read_timeout).up_to
+    store = RouteOverrides(redis, routing, logger)
+    up_to = LimitedBodies(admission, settings.read_timeout).up_to
     credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
     parser = SmnParser(read_body)
     iam = Iam(settings.projects, credentials, parser)
@@ -94,12 +95,12 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     # The figures name the projects and their topics; health and the documents are the same for everybody.
     figures = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
     documents = Documents()
-    errors = ErrorAnswers(logger)
+    errors = ErrorResponses(logger)
     app = web.Application(middlewares=[errors])
     app[OPS] = ops
     app[INDEX_WANTED] = wanted
     connections = app[CONNECTIONS] = Connections(room_for(settings.max_connections), logger)
-    app[SHORTCUT] = Shortcut(gate, callbacks, errors)
+    app[FAST_PATH] = FastPath(auth, callbacks, errors)
     app.add_routes(
         [
             web.post("/sms/callback", callbacks.receive),
@@ -135,12 +136,12 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
         await store.open()
         showing = asyncio.create_task(_show_index(IndexCounts(redis), logger))
         yield
-        await end(showing)
+        await cancel_and_wait(showing)
         await store.close()
         await redis.aclose()
 
     async def counting(_app: web.Application) -> AsyncIterator[None]:
-        flushing = asyncio.create_task(_report(delivery.room, connections, failures))
+        flushing = asyncio.create_task(_report(admission, connections, failures))
         yield
         flushing.cancel()
 
@@ -153,7 +154,7 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     return Runner(
         app,
-        app[SHORTCUT],
+        app[FAST_PATH],
         app[CONNECTIONS],
         shutdown_timeout=settings.stop_timeout,
         keepalive=KEEPALIVE,
@@ -185,9 +186,9 @@ async def _show_index(counts: IndexCounts, logger: log.Logger) -> None:
         await asyncio.sleep(_SHOW_INDEX_EVERY)
 
 
-async def _report(*parts: Room | Connections | AuthFailures) -> None:
+async def _report(*parts: AdmissionControl | Connections | AuthFailures) -> None:
     while True:
         await asyncio.sleep(_FLUSH_EVERY)
-        metrics.Tally.flush()
+        metrics.BatchedCounters.flush()
         for part in parts:
             part.report()

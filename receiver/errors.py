@@ -211,7 +211,7 @@ class GatewayRateLimitedError(GatewayError):
         self.retry_after = retry_after
 
 
-class NotTakenError(Exception):
+class WriteFailedError(Exception):
     """A write did not take (all of) the entries. Whether some are stored is not known: write them again elsewhere.
 
     No answer to a caller: delivery finds another place, or raises UnavailableError.

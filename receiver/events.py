@@ -128,7 +128,7 @@ def _stamp(milliseconds: int) -> bytes:
     return f"{utc(seconds)[:-1]}.{rest:03d}Z".encode()
 
 
-class Sealer:
+class EnvelopeBuilder:
     """Turns events of one provider and project into entries: gives each its id and its envelope."""
 
     def __init__(self, provider: str, project_id: str) -> None:
@@ -140,7 +140,7 @@ class Sealer:
             for kind in EventType
         }
 
-    def seal(self, event: Event, topic: str, received_ms: int) -> Entry:
+    def build(self, event: Event, topic: str, received_ms: int) -> Entry:
         """Return the entry of an event that came at ``received_ms`` (milliseconds since the epoch).
 
         The id is the 128-bit BLAKE2b of project, source and data (or what stands for it, the event's ``identity``):

@@ -135,13 +135,13 @@ INDEX_ENTRIES: Final = Gauge(
 )  # fmt: skip
 
 
-class Tally:
+class BatchedCounters:
     """The metrics of one provider's acks, counted in plain numbers and handed to Prometheus' objects in bulk.
 
     Those take about 1 µs a call, and several are due for each callback.
     """
 
-    _all: ClassVar[list[Tally]] = []
+    _all: ClassVar[list[BatchedCounters]] = []
 
     def __init__(self, provider: str) -> None:
         """Begin at nothing, and show it."""
@@ -182,8 +182,8 @@ class Tally:
     @classmethod
     def flush(cls) -> None:
         """Hand over what was counted, of all providers."""
-        for tally in cls._all:
-            tally._flush()  # noqa: SLF001 our own
+        for counters in cls._all:
+            counters._flush()  # noqa: SLF001 our own
 
     def _flush(self) -> None:
         CALLBACKS.labels(self._provider, "ok").inc(len(self._delays))
@@ -210,7 +210,7 @@ def count_trimmed(topic: str, aged: int = 0, unread: int = 0) -> None:
 
 def exposition() -> bytes:
     """Return the metrics of this process, or of all workers, in Prometheus' text format."""
-    Tally.flush()
+    BatchedCounters.flush()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from receiver.error_paths import flatten_errors
 from receiver.events import ROUTED
-from receiver.places import places
 from receiver.projects import DEFAULT_REGION, Network, Project, Projects
 from receiver.providers import PROVIDERS
 from receiver.providers.options import option_fields, options_of
@@ -108,7 +108,7 @@ def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[
             loaded: Any = _schema().load(tables)
     except ValidationError as error:
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-        problems += [f"{path}: {place}" for place in places(messages)]
+        problems += [f"{path}: {place}" for place in flatten_errors(messages)]
         loaded = error.valid_data
     region = loaded.get("region", DEFAULT_REGION)
     projects = [_project(key, region, raw) for key, raw in loaded.get("projects", {}).items()]

@@ -9,7 +9,7 @@ from typing import Any, Final
 _AGAIN: Final = 0.5
 
 
-async def end(*tasks: asyncio.Task[Any] | None) -> None:
+async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel tasks, and return when they have ended.
 
     More than once: redis-py 8.1.0 loses a cancellation at one moment of opening a connection (related:

@@ -19,10 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from servers import RedisServer, eventually, free_port
 
-from receiver.cli.serving.beside import STOP_TIMEOUT
 from receiver.embedded import valkey_binary
+from receiver.runtime.index_process import STOP_TIMEOUT
 from receiver.settings import read_settings
-from receiver.web.server import LAST_CALL
+from receiver.web.server import DRAIN_GRACE
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -143,7 +143,7 @@ def test_compose_describes_a_receiver_a_redis_that_fsyncs_and_prometheus():
 def _longest_stop(**settings):
     """Return the seconds after which the service has ended by its own bounds."""
     ours = dataclasses.replace(read_settings({}), **settings)
-    return ours.stop_delay + LAST_CALL + ours.stop_timeout + STOP_TIMEOUT
+    return ours.stop_delay + DRAIN_GRACE + ours.stop_timeout + STOP_TIMEOUT
 
 
 def test_whoever_stops_the_service_waits_longer_than_it_takes():
@@ -157,7 +157,7 @@ def test_whoever_stops_the_service_waits_longer_than_it_takes():
 def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_longer():
     """Gunicorn kills what has not ended after its graceful_timeout."""
     code = """
-        from receiver.cli.serving.supervision import Service
+        from receiver.runtime.gunicorn_arbiter import Service
         from receiver.settings import read_settings
         print(Service(read_settings({})).cfg.graceful_timeout)
     """

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
-from receiver.events import Event, EventType, ReplyData, ReportData, Sealer, encode, utc
+from receiver.events import EnvelopeBuilder, Event, EventType, ReplyData, ReportData, encode, utc
 
 DATA = ReportData(
     event_type=EventType.SUCCESS,
@@ -24,7 +24,7 @@ EVENT = Event(EventType.SUCCESS, "2015-10-17T00:03:04Z", encode(DATA))
 
 def test_an_entry_is_a_cloudevent_in_compact_utf8():
     """Byte for byte as the design page has it."""
-    entry = Sealer("tencent", "p1").seal(EVENT, "urn:smn:local:p1:sms_success", 1_795_000_000_123)
+    entry = EnvelopeBuilder("tencent", "p1").build(EVENT, "urn:smn:local:p1:sms_success", 1_795_000_000_123)
     id_ = blake2b(b"p1\0/tencent/p1\0" + EVENT.data, digest_size=16)
     assert entry.topic == "urn:smn:local:p1:sms_success"
     assert entry.id == id_.digest()
@@ -39,7 +39,7 @@ def test_an_entry_is_a_cloudevent_in_compact_utf8():
 def test_the_id_depends_on_project_provider_and_data_alone():
     """Not on the topic, nor on when it came: a retry after a change of routes is the same event."""
     ids = [
-        Sealer(provider, project).seal(event, topic, at).id
+        EnvelopeBuilder(provider, project).build(event, topic, at).id
         for provider, project, event, topic, at in [
             ("tencent", "p1", EVENT, "a", 1),
             ("tencent", "p1", EVENT, "b", 2),
@@ -54,7 +54,7 @@ def test_the_id_depends_on_project_provider_and_data_alone():
 
 def test_an_event_of_unknown_time_has_the_time_of_receipt():
     """CloudEvents' ``time`` is always there; a rejected item tells none."""
-    entry = Sealer("tencent", "p1").seal(Event(EventType.REJECTED, None, b"{}"), "t", 1)
+    entry = EnvelopeBuilder("tencent", "p1").build(Event(EventType.REJECTED, None, b"{}"), "t", 1)
     envelope = json.loads(entry.data)
     assert envelope["time"] == envelope["receivedtime"] == "1970-01-01T00:00:00.001Z"
 

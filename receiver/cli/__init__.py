@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from receiver.cli.in_order import OneFileEach
+from receiver.cli.lazy_group import LazyGroup
 from receiver.errors import ReceiverError
 
 
 @click.group(
-    cls=OneFileEach,
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nTo see it work, in three terminals:\n"
     "  receiver serve     listens on http://127.0.0.1:8080, with a Redis of its own\n"

@@ -16,7 +16,7 @@ from receiver.cli.checking.findings import Finding, Severity
 from receiver.cli.checking.machine import configuration, disk
 from receiver.cli.checking.redis import redis
 from receiver.cli.connections import run
-from receiver.cli.event_lines import echo_json, safe
+from receiver.cli.formatting import echo_json, safe
 
 _SIGNS: Final = {
     Severity.OK: ("✓", "green"),

@@ -26,8 +26,8 @@ from redis.exceptions import (
 
 from receiver import log
 from receiver.delivery.publisher import connect
-from receiver.errors import NotTakenError, ReceiverError
-from receiver.lookups.routes import RouteStore
+from receiver.errors import ReceiverError, WriteFailedError
+from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: Seconds for Redis to answer a command of ours.
-PATIENCE: Final = 5.0
+REDIS_TIMEOUT: Final = 5.0
 #: redis-py's "Error 111 connecting to host:port. " before what the system said.
 _PREFIX: Final = re.compile(r"^Error -?\d+ connecting to .+?(?<=[\w\]])\. (?:Connect call failed.*)?")
 
@@ -72,7 +72,7 @@ def shown(url: str) -> str:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Redis]:
+async def connected(settings: Settings) -> AsyncIterator[Redis]:
     """Yield a client whose Redis has answered.
 
     What redis-py raises, here or in the body of the ``async with``, becomes a RedisAwayError or RedisRefusedError
@@ -83,39 +83,39 @@ async def opened(settings: Settings) -> AsyncIterator[Redis]:
     except ValueError as error:
         raise RedisRefusedError(f"REDIS_URL is no URL of a Redis: {error}. Write redis://host:6379/0.") from None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(REDIS_TIMEOUT):
             await client.ping()
         yield client
     except (AuthenticationError, AuthorizationError) as error:
         raise RedisRefusedError(f"{_who(settings)} refuses our credentials: {error}. Correct REDIS_URL.") from None
     except (LostError, SlowError, BusyLoadingError, OSError) as error:
-        raise RedisAwayError(f"{_who(settings)} cannot be reached: {said(error)}. {_mend(settings)}") from None
+        raise RedisAwayError(f"{_who(settings)} cannot be reached: {describe(error)}. {_mend(settings)}") from None
     except InvalidResponse as error:
-        raise RedisRefusedError(f"{_who(settings)} is no Redis: {said(error)}. Correct REDIS_URL.") from None
+        raise RedisRefusedError(f"{_who(settings)} is no Redis: {describe(error)}. Correct REDIS_URL.") from None
     except RedisError as error:
-        raise RedisRefusedError(f"{_who(settings)} refused a command: {said(error)}.") from None
-    except NotTakenError as error:
-        raise RedisAwayError(f"{_who(settings)} does not take writes now: {said(error)}.") from None
+        raise RedisRefusedError(f"{_who(settings)} refused a command: {describe(error)}.") from None
+    except WriteFailedError as error:
+        raise RedisAwayError(f"{_who(settings)} does not take writes now: {describe(error)}.") from None
     finally:
         await client.aclose()
 
 
-def said(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return what an error says, without what redis-py puts around it."""
     if isinstance(error, TimeoutError) and not str(error):
-        return f"no answer within {PATIENCE:g} s"
+        return f"no answer within {REDIS_TIMEOUT:g} s"
     text = str(error)
     return (_PREFIX.sub("", text) or "Connection refused").rstrip(".")
 
 
-def routing_of(projects: Iterable[Project]) -> Routing:
+def configured_routing(projects: Iterable[Project]) -> Routing:
     """Return the configured routes of projects."""
     return Routing((project.region, project.id, project.routes) for project in projects)
 
 
-async def put_in_force(client: Redis, routing: Routing) -> None:
+async def load_overrides(client: Redis, routing: Routing) -> None:
     """Lay the routes that were set at run time over the configured ones."""
-    await RouteStore(client, routing, log.configure("warning")).refresh()
+    await RouteOverrides(client, routing, log.configure("warning")).refresh()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

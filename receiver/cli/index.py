@@ -14,15 +14,15 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from receiver import log
-from receiver.cli.connections import opened, redis_url, routing_of, run
+from receiver.cli.connections import configured_routing, connected, redis_url, run
 from receiver.cli.progress import bar
 from receiver.delivery.publisher import connect
 from receiver.lookups import Indexer, Reports
 from receiver.lookups import rebuild as rebuild_index
 from receiver.lookups.counts import IndexCounts
-from receiver.lookups.routes import RouteStore
+from receiver.route_overrides import RouteOverrides
 from receiver.settings import read_settings
-from receiver.tasks import end
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from receiver.log import Logger
@@ -63,8 +63,8 @@ def rebuild() -> None:
 
 async def _index(settings: Settings, logger: Logger, beside: int | None) -> None:
     client = connect(redis_url(settings))
-    routing = routing_of(settings.projects.values())
-    store = RouteStore(client, routing, logger)
+    routing = configured_routing(settings.projects.values())
+    store = RouteOverrides(client, routing, logger)
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     consumer = f"{socket.gethostname()}-{os.getpid()}"
     indexer = Indexer(client, reports, topics=routing.event_topics, consumer=consumer, log=logger)
@@ -82,7 +82,7 @@ async def _index(settings: Settings, logger: Logger, beside: int | None) -> None
         working.append(asyncio.create_task(_end_with(beside, stop)))
     logger.info("indexer.started", consumer=consumer)
     await stop.wait()
-    await end(*working)
+    await cancel_and_wait(*working)
     await _add_counts(indexer, counts, logger)
     await store.close()
     await client.aclose()
@@ -122,9 +122,9 @@ async def _add_counts(indexer: Indexer, counts: IndexCounts, logger: Logger) -> 
 
 
 async def _rebuild(settings: Settings) -> int:
-    async with opened(settings) as client:
-        routing = routing_of(settings.projects.values())
-        store = RouteStore(client, routing, log.configure("warning"))
+    async with connected(settings) as client:
+        routing = configured_routing(settings.projects.values())
+        store = RouteOverrides(client, routing, log.configure("warning"))
         await store.refresh()
         reports = Reports(client, timedelta(seconds=settings.report_retention))
         with bar(Console(stderr=True)) as progress:

@@ -16,13 +16,13 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from receiver.chaos.faults import FAULTS, available
+from receiver.chaos.run import RunPlan, run_chaos
+from receiver.chaos.summary import RunSummary
 from receiver.errors import ReceiverError
-from receiver.proving.campaign import Plan, campaign
-from receiver.proving.faults import FAULTS, available
-from receiver.proving.report import Report
 
 if TYPE_CHECKING:
-    from receiver.proving.campaign import Outcome
+    from receiver.chaos.run import RunOutcome
 
 _WIDTH: Final = max(len(name) for name in FAULTS)
 _EPILOG: Final = "\b\nFaults:\n" + "\n".join(f"  {f.name:<{_WIDTH}}  {f.what}" for f in FAULTS.values())
@@ -50,8 +50,8 @@ def prove(  # noqa: PLR0913 an argument for each option
     console = Console(stderr=as_json)
     console.print(f"seed {seed}, {minutes:g} minutes, {rate:,.0f} events/s; faults: {', '.join(faults)}")
     folder = Path(tempfile.mkdtemp(prefix="receiver-prove-"))
-    plan = Plan(faults, minutes, seed, rate)
-    report = Report(_run(console, folder, plan), seed)
+    plan = RunPlan(faults, minutes, seed, rate)
+    report = RunSummary(_run(console, folder, plan), seed)
     if as_json:
         click.echo(json.dumps(report.values(), indent=2))
     else:
@@ -69,7 +69,7 @@ def _choose(chosen: str) -> list[str]:
     return names or available()
 
 
-def _run(console: Console, folder: Path, plan: Plan) -> Outcome:
+def _run(console: Console, folder: Path, plan: RunPlan) -> RunOutcome:
     columns = (
         TextColumn("{task.description:<" + str(_WIDTH) + "}"),
         BarColumn(),
@@ -83,7 +83,7 @@ def _run(console: Console, folder: Path, plan: Plan) -> Outcome:
             progress.update(bar, description=fault, completed=seconds, acknowledged=acknowledged)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(campaign(folder, plan, say))
+            return runner.run(run_chaos(folder, plan, say))
 
 
 def _tidy(console: Console, folder: Path, *, keep: bool) -> None:

@@ -14,11 +14,11 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from receiver.cli.connections import PATIENCE, chosen_project, opened, put_in_force, routing_of, run
-from receiver.cli.event_lines import echo_json, moment, safe
-from receiver.cli.in_order import InOrder
-from receiver.cli.quarantined import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, Verdict
-from receiver.cli.verdicts import Verdicts
+from receiver.cli.connections import REDIS_TIMEOUT, chosen_project, configured_routing, connected, load_overrides, run
+from receiver.cli.formatting import echo_json, moment, safe
+from receiver.cli.lazy_group import OrderedGroup
+from receiver.cli.quarantine_store import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
+from receiver.cli.retry_progress import RetryProgress
 from receiver.delivery.publisher import Publisher
 from receiver.errors import ReceiverError
 from receiver.settings import read_settings
@@ -48,7 +48,7 @@ _ids = click.argument("ids", nargs=-1, type=_EntryId(), metavar="[ID]...")
 
 
 @click.group(
-    cls=InOrder,
+    cls=OrderedGroup,
     epilog="\b\nExamples:\n"
     "  receiver quarantine list                  what was refused lately, and why\n"
     "  receiver quarantine show 1795258820220-0  an item as it was received\n"
@@ -106,7 +106,7 @@ def retry(*, ids: tuple[str, ...], every: bool, project: str | None, as_json: bo
     event is in its stream; what is still invalid stays. The exit code is 1 if anything stays.
     """
     settings, chosen = _settings(project)
-    counts = run(_retry(settings, chosen, _selected(ids, every=every), Verdicts("retrying", as_json=as_json)))
+    counts = run(_retry(settings, chosen, _selected(ids, every=every), RetryProgress("retrying", as_json=as_json)))
     if counts.total() != counts[PUBLISHED]:
         sys.exit(1)
 
@@ -125,7 +125,7 @@ def drop(*, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, a
         many = run(_count(settings, chosen)) if every else len(set(ids))
         items = "1 item" if many == 1 else f"{many:,} items"
         click.confirm(f"Drop {items} of project {chosen.id} for good?", abort=True, err=True)
-    counts = run(_drop(settings, chosen, selected, Verdicts("dropping", as_json=as_json)))
+    counts = run(_drop(settings, chosen, selected, RetryProgress("dropping", as_json=as_json)))
     if counts[MISSING]:
         sys.exit(1)
 
@@ -143,60 +143,60 @@ def _selected(ids: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
 
 
 async def _newest(settings: Settings, project: Project, limit: int) -> tuple[list[Item], int]:
-    async with opened(settings) as client:
+    async with connected(settings) as client:
         items = Quarantine(client, project)
         return await items.newest(limit), await items.count()
 
 
 async def _find(settings: Settings, project: Project, id_: str) -> Item | None:
-    async with opened(settings) as client:
+    async with connected(settings) as client:
         return await Quarantine(client, project).find(id_)
 
 
 async def _count(settings: Settings, project: Project) -> int:
-    async with opened(settings) as client:
+    async with connected(settings) as client:
         return await Quarantine(client, project).count()
 
 
-async def _retry(settings: Settings, project: Project, ids: tuple[str, ...], verdicts: Verdicts) -> Counter[str]:
-    async with opened(settings) as client:
-        publisher = Publisher(client, PATIENCE, settings.dedupe_window)
+async def _retry(settings: Settings, project: Project, ids: tuple[str, ...], results: RetryProgress) -> Counter[str]:
+    async with connected(settings) as client:
+        publisher = Publisher(client, REDIS_TIMEOUT, settings.dedupe_window)
         quarantine_ = Quarantine(client, project)
-        routing = routing_of([project])
-        await put_in_force(client, routing)
+        routing = configured_routing([project])
+        await load_overrides(client, routing)
         work = Retry(quarantine_, publisher, routing[project.id], project, settings.max_items)
         try:
-            return await _each(quarantine_, ids, work.retry, verdicts)
+            return await _each(quarantine_, ids, work.retry, results)
         finally:
             await publisher.close()
 
 
-async def _drop(settings: Settings, project: Project, ids: tuple[str, ...], verdicts: Verdicts) -> Counter[str]:
-    async with opened(settings) as client:
+async def _drop(settings: Settings, project: Project, ids: tuple[str, ...], results: RetryProgress) -> Counter[str]:
+    async with connected(settings) as client:
         quarantine_ = Quarantine(client, project)
 
-        async def remove(items: list[Item]) -> list[Verdict]:
+        async def remove(items: list[Item]) -> list[RetryResult]:
             await quarantine_.remove([item.id for item in items])
-            return [Verdict(item.id, DROPPED, []) for item in items]
+            return [RetryResult(item.id, DROPPED, []) for item in items]
 
-        return await _each(quarantine_, ids, remove, verdicts)
+        return await _each(quarantine_, ids, remove, results)
 
 
 async def _each(
     quarantine_: Quarantine,
     ids: tuple[str, ...],
-    work: Callable[[list[Item]], Awaitable[list[Verdict]]],
-    verdicts: Verdicts,
+    work: Callable[[list[Item]], Awaitable[list[RetryResult]]],
+    results: RetryProgress,
 ) -> Counter[str]:
     """Do the work on the items of these ids, or on all, and tell what became of them."""
-    with verdicts.progress(len(ids) or await quarantine_.count()):
+    with results.progress(len(ids) or await quarantine_.count()):
         if ids:
             items, missing = await quarantine_.chosen(ids)
-            verdicts.tell([*await work(items), *(Verdict(id_, MISSING, []) for id_ in missing)])
+            results.tell([*await work(items), *(RetryResult(id_, MISSING, []) for id_ in missing)])
         else:
             async for page in quarantine_.pages():
-                verdicts.tell(await work(page))
-    return verdicts.end()
+                results.tell(await work(page))
+    return results.end()
 
 
 def _as_json(item: Item) -> dict[str, object]:

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver import log
-from receiver.cli.connections import chosen_project, opened, routing_of, run
-from receiver.cli.event_lines import echo_json
+from receiver.cli.connections import chosen_project, configured_routing, connected, run
+from receiver.cli.formatting import echo_json
 from receiver.events import ROUTED
-from receiver.lookups.routes import RouteStore
+from receiver.route_overrides import RouteOverrides
 from receiver.settings import Settings, read_settings
 
 Row = dict[str, str]
@@ -42,9 +42,9 @@ def routes(wanted: str | None, *, as_json: bool) -> None:
 
 
 async def _rows(settings: Settings) -> list[Row]:
-    routing = routing_of(settings.projects.values())
-    async with opened(settings) as client:
-        await RouteStore(client, routing, log.configure("warning")).refresh()
+    routing = configured_routing(settings.projects.values())
+    async with connected(settings) as client:
+        await RouteOverrides(client, routing, log.configure("warning")).refresh()
     return [
         {"project": project_id, "event_type": kind, "topic_urn": table.table[kind], "from": table.origin(kind)}
         for project_id, table in routing.projects.items()

@@ -14,13 +14,13 @@ from aiohttp import web
 
 from receiver import log
 from receiver.app import OPS, create_app, create_runner
-from receiver.cli.serving.beside import add_index
-from receiver.cli.serving.listening import BACKLOG, authority, cannot_listen
-from receiver.cli.serving.stopping import Stopping
-from receiver.cli.serving.watching import add_watch
-from receiver.cli.serving.workers import become_supervisor
 from receiver.descriptors import raise_limit, room_for
 from receiver.embedded import EmbeddedValkey
+from receiver.runtime.index_process import add_index
+from receiver.runtime.prefork import become_supervisor
+from receiver.runtime.signals import StopSignals
+from receiver.runtime.sockets import BACKLOG, authority, cannot_listen
+from receiver.runtime.valkey_watchdog import add_watch
 from receiver.settings import described, read_settings, unknown_names
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def serve(workers: int | None) -> None:
 
     Without REDIS_URL it starts its own Valkey, with its data under RECEIVER_DATA_DIR.
     """
-    stopping = Stopping()
+    stopping = StopSignals()
     stopping.remember()
     settings = read_settings(os.environ)
     if workers is not None:
@@ -73,7 +73,7 @@ class _Service(NamedTuple):
     settings: Settings
     redis_url: str
     valkey: EmbeddedValkey | None
-    stopping: Stopping
+    stopping: StopSignals
     logger: Logger
 
 

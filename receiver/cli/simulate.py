@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver.cli.connections import run
-from receiver.cli.event_lines import echo_json
-from receiver.cli.provider.pushing import Plan, Pusher, Tally
-from receiver.cli.provider.summary import print_summary, summary
-from receiver.cli.provider.traffic import Shares, Traffic
-from receiver.cli.serving.listening import authority
+from receiver.cli.formatting import echo_json
+from receiver.cli.run_summary import print_summary, summary
 from receiver.errors import ReceiverError
+from receiver.runtime.sockets import authority
 from receiver.settings import read_settings
+from receiver.simulator.sender import CallbackSender, RunStats, SendPlan
+from receiver.simulator.tencent import Shares, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,15 +144,15 @@ def simulate(  # noqa: PLR0913 a parameter for each option
     is not is sent again, twice, and then given up; then the exit code is 1.
     """
     target = url or _own_url()
-    plan = Plan(target, count, rate, concurrency, timeout, retry_pause, duplicate_share)
+    plan = SendPlan(target, count, rate, concurrency, timeout, retry_pause, duplicate_share)
     traffic = Traffic(batch, Shares(fail_share, reply_share, invalid_share), seed)
     with ExitStack() as files:
-        tally = run(_simulate(plan, traffic, _recorder(record, files)))
+        stats = run(_simulate(plan, traffic, _recorder(record, files)))
     if as_json:
-        echo_json(summary(plan.url, tally))
+        echo_json(summary(plan.url, stats))
     else:
-        print_summary(plan.url, tally)
-    if tally.given_up:
+        print_summary(plan.url, stats)
+    if stats.given_up:
         sys.exit(1)
 
 
@@ -182,20 +182,20 @@ def _recorder(path: Path | None, files: ExitStack) -> Callable[[list[str]], None
     return write
 
 
-async def _simulate(plan: Plan, traffic: Traffic, record: Callable[[list[str]], None]) -> Tally:
-    pusher = Pusher(plan, traffic, record)
+async def _simulate(plan: SendPlan, traffic: Traffic, record: Callable[[list[str]], None]) -> RunStats:
+    sender = CallbackSender(plan, traffic, record)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, pusher.stop)
-    loop.add_signal_handler(signal.SIGTERM, pusher.stop)
-    showing = asyncio.create_task(_show_progress(plan, pusher.tally))
+    loop.add_signal_handler(signal.SIGINT, sender.stop)
+    loop.add_signal_handler(signal.SIGTERM, sender.stop)
+    showing = asyncio.create_task(_show_progress(plan, sender.stats))
     try:
-        return await pusher.run()
+        return await sender.run()
     finally:
         showing.cancel()
         await asyncio.wait([showing])
 
 
-async def _show_progress(plan: Plan, tally: Tally) -> None:
+async def _show_progress(plan: SendPlan, stats: RunStats) -> None:
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
@@ -208,6 +208,6 @@ async def _show_progress(plan: Plan, tally: Tally) -> None:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=plan.callbacks or None, rate=0.0, bad="")
         while True:
-            bad = f"{tally.retries:,} retries" if tally.retries else ""
-            progress.update(task, completed=tally.done, rate=tally.done / max(tally.seconds, _LOOK), bad=bad)
+            bad = f"{stats.retries:,} retries" if stats.retries else ""
+            progress.update(task, completed=stats.done, rate=stats.done / max(stats.seconds, _LOOK), bad=bad)
             await asyncio.sleep(_LOOK)

@@ -18,9 +18,9 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from receiver.cli.connections import PATIENCE, opened, run
-from receiver.cli.event_lines import echo_json, moment
-from receiver.cli.in_order import InOrder
+from receiver.cli.connections import REDIS_TIMEOUT, connected, run
+from receiver.cli.formatting import echo_json, moment
+from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.progress import bar
 from receiver.delivery.drain import FileDrain
 from receiver.delivery.publisher import Publisher
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    cls=InOrder,
+    cls=OrderedGroup,
     epilog="\b\nExamples:\n"
     "  receiver spool status                 how many events wait, and for which topics\n"
     "  receiver spool drain                  publish what a stopped service left behind\n"
@@ -173,8 +173,8 @@ def _state(one: FileStatus) -> Text:
 async def _drain(settings: Settings) -> tuple[int, list[str]]:
     """Return how many events were published, and what stands in the way of others."""
     problems: list[str] = []
-    async with opened(settings) as client:
-        publisher = Publisher(client, PATIENCE, settings.dedupe_window)
+    async with connected(settings) as client:
+        publisher = Publisher(client, REDIS_TIMEOUT, settings.dedupe_window)
         with bar(Console(stderr=True)) as progress:
             folder = _folder(settings)
             paths = spool_files(folder)

@@ -12,9 +12,9 @@ import click
 from marshmallow import ValidationError
 from rich.console import Console
 
-from receiver.cli.connections import chosen_project, put_in_force, routing_of, run
-from receiver.cli.event_lines import LinePrinter, decoded, safe_json
-from receiver.cli.following import Follower
+from receiver.cli.connections import chosen_project, configured_routing, load_overrides, run
+from receiver.cli.formatting import LinePrinter, decoded, safe_json
+from receiver.cli.stream_reader import StreamReader
 from receiver.events import ROUTED, EventType
 from receiver.settings import read_settings
 from receiver.units import Seconds
@@ -97,21 +97,23 @@ def tail(  # noqa: PLR0913 a parameter for each option
         wanted.add(EventType.REJECTED)
     past = _EVER if from_start else since
     show = _show_json if as_json else _lines(mask=mask, date=past is not None, project=len(projects) > 1)
-    routing = routing_of(projects)
+    routing = configured_routing(projects)
 
     async def topics(client: Redis) -> list[str]:
-        await put_in_force(client, routing)
+        await load_overrides(client, routing)
         return list({routes.table[kind] for routes in routing.projects.values() for kind in wanted})
 
     try:
-        run(_tail(Follower(settings, topics, past, _tell), wanted, count, show))
+        run(_tail(StreamReader(settings, topics, past, _tell), wanted, count, show))
     except asyncio.CancelledError:
         pass  # SIGTERM
     except KeyboardInterrupt:
         _tell("")  # the terminal has just printed ^C
 
 
-async def _tail(follower: Follower, wanted: set[EventType], count: int | None, show: Callable[[bytes], None]) -> None:
+async def _tail(
+    follower: StreamReader, wanted: set[EventType], count: int | None, show: Callable[[bytes], None]
+) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)

@@ -6,8 +6,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from receiver.errors import NotTakenError
-from receiver.tasks import end
+from receiver.errors import WriteFailedError
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ class Breaker:
         self._logger = logger
         self._probing: asyncio.Task[None] | None = None
 
-    def trip(self, error: NotTakenError) -> None:
+    def trip(self, error: WriteFailedError) -> None:
         """Open, for this reason. The first call starts the probes; further ones change nothing."""
         if not self.closed:
             return
@@ -41,7 +41,7 @@ class Breaker:
 
     async def close(self) -> None:
         """Stop probing."""
-        await end(self._probing)
+        await cancel_and_wait(self._probing)
 
     async def _probe_until_back(self) -> None:
         loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class Breaker:
             wait = min(2 * wait, LONGEST_WAIT)
             try:
                 await self._probe()
-            except NotTakenError as error:
+            except WriteFailedError as error:
                 self._logger.debug("redis.still_away", reason=error.reason, error=str(error))
             else:
                 self.closed = True

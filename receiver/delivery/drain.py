@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from receiver import metrics
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.spool.directory import spool_files
 from receiver.spool.errors import makes_suspect
 from receiver.spool.file import lock_file
-from receiver.tasks import end
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -58,13 +58,13 @@ class FileDrain:
         self._run = run
         self._on_progress = on_progress
 
-    async def drain(self, spool_file: SpoolFile, *, parked: bool) -> dict[str, NotTakenError]:
+    async def drain(self, spool_file: SpoolFile, *, parked: bool) -> dict[str, WriteFailedError]:
         """Publish a file's events; return the topics that did not take theirs, which are put aside.
 
-        ``parked``: try those put aside earlier, too. They go first: they are the oldest. Raises NotTakenError when
+        ``parked``: try those put aside earlier, too. They go first: they are the oldest. Raises WriteFailedError when
         Redis takes nothing, and OSError or sqlite3.Error when the disk fails.
         """
-        blocked: dict[str, NotTakenError] = {}
+        blocked: dict[str, WriteFailedError] = {}
         after = 0
         if parked:
             await self._run(spool_file.retry)
@@ -78,11 +78,11 @@ class FileDrain:
             blocked |= refusing
         return blocked
 
-    async def _publish(self, spool_file: SpoolFile, batch: list[Spooled], table: str) -> dict[str, NotTakenError]:
+    async def _publish(self, spool_file: SpoolFile, batch: list[Spooled], table: str) -> dict[str, WriteFailedError]:
         """Publish side by side, then remove what is safe; return the topics that take nothing."""
         parts = [[one.entry for one in batch[at : at + BATCH]] for at in range(0, len(batch), BATCH)]
         writes = (publisher.write(part) for publisher, part in zip(self._publishers, parts, strict=False))
-        refusing: dict[str, NotTakenError] = {}
+        refusing: dict[str, WriteFailedError] = {}
         for result in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
@@ -119,7 +119,7 @@ class Drain:
 
     async def close(self) -> None:
         """Stop at once. What was published and is not removed yet is published again, and recognised."""
-        await end(self._task)
+        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:
@@ -129,7 +129,7 @@ class Drain:
                     await self._drain_all()
                 await self._spool.measure()
                 self._failure = ""
-            except NotTakenError as error:
+            except WriteFailedError as error:
                 self._breaker.trip(error)
             except OSError as error:  # no descriptor left, a folder that is gone: it goes on for more than a second
                 if str(error) != self._failure:

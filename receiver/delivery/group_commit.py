@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from receiver.errors import NotTakenError
-from receiver.tasks import end
+from receiver.errors import WriteFailedError
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from receiver.events import Entry
 
 #: Events that go into one write. More would make one write hold up the next for long.
-MOST_EVENTS: Final = 4000
+MAX_EVENTS: Final = 4000
 #: Bytes of callbacks that go into one write, unless a single one is larger: what a slow network or disk can do in time.
-MOST_BYTES: Final = 8 << 20
+MAX_BYTES: Final = 8 << 20
 
 
 class _Waiter(msgspec.Struct, frozen=True):
@@ -37,10 +37,10 @@ class GroupCommit:
     """Collects entries of many callers into writes, one at a time.
 
     ``write`` takes the entries and the time (of the loop) when the first of them was handed in. It returns the
-    topics that failed although the rest is safe, and raises NotTakenError when all failed.
+    topics that failed although the rest is safe, and raises WriteFailedError when all failed.
     """
 
-    def __init__(self, write: Callable[[list[Entry], float], Awaitable[Mapping[str, NotTakenError]]]) -> None:
+    def __init__(self, write: Callable[[list[Entry], float], Awaitable[Mapping[str, WriteFailedError]]]) -> None:
         """Do nothing yet: ``start`` does."""
         self._write = write
         self._waiting: deque[_Waiter] = deque()
@@ -59,12 +59,12 @@ class GroupCommit:
         if self._pump is None:
             return
         await self._idle.wait()
-        await end(self._pump)
+        await cancel_and_wait(self._pump)
 
     def commit(self, entries: list[Entry], size: int) -> asyncio.Future[None]:
         """Queue the entries of a callback of so many bytes.
 
-        The future ends when all are safe; it raises NotTakenError. Cancelling it gives up waiting.
+        The future ends when all are safe; it raises WriteFailedError. Cancelling it gives up waiting.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(_Waiter(entries, size, self._loop.time(), done))
@@ -85,15 +85,15 @@ class GroupCommit:
                 continue
             try:
                 failed = await self._write([entry for waiter in group for entry in waiter.entries], group[0].since)
-            except NotTakenError as error:
+            except WriteFailedError as error:
                 # Those still in the queue learn it now: nobody waits for a time-out that others have seen.
                 _fail([*group, *self._waiting], error)
                 self._waiting.clear()
             except asyncio.CancelledError:
-                _fail([*group, *self._waiting], NotTakenError("stopped", "the service is stopping"))
+                _fail([*group, *self._waiting], WriteFailedError("stopped", "the service is stopping"))
                 raise
             except Exception as error:  # noqa: BLE001 whatever it is, it must not end the writes of all who come later
-                _fail(group, NotTakenError(type(error).__name__, repr(error)))
+                _fail(group, WriteFailedError(type(error).__name__, repr(error)))
             else:
                 _finish(group, failed)
 
@@ -106,21 +106,21 @@ class GroupCommit:
             if not waiter.done.done():
                 events += len(waiter.entries)
                 size += waiter.size
-                if group and (events > MOST_EVENTS or size > MOST_BYTES):
+                if group and (events > MAX_EVENTS or size > MAX_BYTES):
                     break
                 group.append(waiter)
             self._waiting.popleft()
         return group
 
 
-def _fail(waiters: list[_Waiter], error: NotTakenError) -> None:
+def _fail(waiters: list[_Waiter], error: WriteFailedError) -> None:
     for waiter in waiters:
         if not waiter.done.done():
             # An exception of its own: raised by many, one would collect the frames of all of them.
-            waiter.done.set_exception(NotTakenError(error.reason, str(error), error.topic))
+            waiter.done.set_exception(WriteFailedError(error.reason, str(error), error.topic))
 
 
-def _finish(group: list[_Waiter], failed: Mapping[str, NotTakenError]) -> None:
+def _finish(group: list[_Waiter], failed: Mapping[str, WriteFailedError]) -> None:
     for waiter in group:
         if waiter.done.done():
             continue

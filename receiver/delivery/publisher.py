@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from receiver import metrics
-from receiver.delivery.connection import renew_refused
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
+from receiver.redis_connection import renew_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,10 +74,10 @@ class Publisher:
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
 
-    async def write(self, entries: list[Entry], since: float | None = None) -> Mapping[str, NotTakenError]:
+    async def write(self, entries: list[Entry], since: float | None = None) -> Mapping[str, WriteFailedError]:
         """Add entries to their streams; return the topics that cannot be written to.
 
-        ``since`` is when the oldest entry was handed in, if a callback waits for its ack. Raises NotTakenError when
+        ``since`` is when the oldest entry was handed in, if a callback waits for its ack. Raises WriteFailedError when
         Redis did not take them, or did not say so in time: then it is unknown what is stored, and the script may be
         given the same entries again.
         """
@@ -87,22 +87,22 @@ class Publisher:
         limit = self._timeout if since is None else min(self._timeout, _DEADLINE - waited)
         if limit < _LEAST_TIME:  # many writes were in front, each within its time: Redis is slower than the traffic
             metrics.PUBLISH_FAILURES.labels("timeout").inc()
-            raise NotTakenError("timeout", f"no turn within {waited * 1000:.0f} ms")
+            raise WriteFailedError("timeout", f"no turn within {waited * 1000:.0f} ms")
         calls = list(_calls(entries))
         try:
             async with asyncio.timeout(limit):
                 replies = await self._send(calls)
         except TimeoutError:
-            raise await self._not_taken("timeout", f"no reply within {limit * 1000:.0f} ms") from None
+            raise await self._write_failed("timeout", f"no reply within {limit * 1000:.0f} ms") from None
         except Exception as error:  # also uvloop's RuntimeError for a connection that was reset between two writes
             # Whatever it is: on a connection with replies still to come the next write would take them for its own.
-            raise await self._not_taken(_reason(error), str(error)) from error
+            raise await self._write_failed(_reason(error), str(error)) from error
         metrics.PUBLISH.observe(loop.time() - start)
         metrics.BATCH.observe(len(entries))
         return _outcome(calls, replies)
 
     async def probe(self) -> None:
-        """Make a write that proves nothing but that writes work. Raises NotTakenError."""
+        """Make a write that proves nothing but that writes work. Raises WriteFailedError."""
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
@@ -111,9 +111,9 @@ class Publisher:
         except NoPermissionError:
             return  # a user who may write to topics alone: Redis is there, the next callback finds out the rest
         except TimeoutError:
-            raise await self._not_taken("timeout", "no reply in time") from None
+            raise await self._write_failed("timeout", "no reply in time") from None
         except Exception as error:  # as in write
-            raise await self._not_taken(_reason(error), str(error)) from error
+            raise await self._write_failed(_reason(error), str(error)) from error
 
     def renew(self) -> None:
         """Connect anew for the next batch: where Redis was away, its name may lead to another one by now."""
@@ -164,10 +164,10 @@ class Publisher:
                 await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
 
-    async def _not_taken(self, reason: str, message: str) -> NotTakenError:
+    async def _write_failed(self, reason: str, message: str) -> WriteFailedError:
         metrics.PUBLISH_FAILURES.labels(reason).inc()
         await self._drop()
-        return NotTakenError(reason, message)
+        return WriteFailedError(reason, message)
 
 
 def _pack(*arguments: bytes) -> bytes:
@@ -196,8 +196,8 @@ def _calls(entries: list[Entry]) -> list[_Call]:
     return calls
 
 
-def _outcome(calls: list[_Call], replies: list[Any]) -> dict[str, NotTakenError]:
-    failed: dict[str, NotTakenError] = {}
+def _outcome(calls: list[_Call], replies: list[Any]) -> dict[str, WriteFailedError]:
+    failed: dict[str, WriteFailedError] = {}
     for (topic, args), reply in zip(calls, replies, strict=True):
         if not isinstance(reply, ResponseError):
             metrics.ADDED.inc(reply)
@@ -206,9 +206,9 @@ def _outcome(calls: list[_Call], replies: list[Any]) -> dict[str, NotTakenError]
         reason = _reason(reply)
         metrics.PUBLISH_FAILURES.labels(reason).inc()
         if not (isinstance(reply, NoPermissionError) or any(sign in str(reply) for sign in _OF_A_TOPIC)):
-            raise NotTakenError(reason, str(reply))
+            raise WriteFailedError(reason, str(reply))
         urn = topic.decode()
-        failed[urn] = NotTakenError(reason, f"{urn}: {reply}", urn)
+        failed[urn] = WriteFailedError(reason, f"{urn}: {reply}", urn)
     return failed
 
 

@@ -20,7 +20,7 @@ Mobile = Annotated[str, Meta(max_length=64)]  # its length is one byte in the in
 Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # no text is that long; what 64 bits do not hold, no record holds
 Instant = Annotated[datetime, Meta(tz=True)]
 #: How far ahead of its entry a status may have come: a day covers every mistaken zone and most wrong clocks.
-_MOST_AHEAD_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
+_MAX_AHEAD_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
 #: A value that msgspec quotes.
 _VALUE: Final = re.compile(r"'.*'", re.DOTALL)
 
@@ -117,7 +117,7 @@ def _when(event: _Success | _Fail, added_ms: int) -> int:
     What is the future, the id of the entry tells: it was made by Redis' clock, ``receivedtime`` by that of a receiver.
     """
     told = _milliseconds(event.data.deliver_time or event.time)
-    return added_ms if told - added_ms > _MOST_AHEAD_MS else told
+    return added_ms if told - added_ms > _MAX_AHEAD_MS else told
 
 
 def _milliseconds(instant: datetime) -> int:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 GROUP: Final = LOOKUPS_GROUP
 
 #: An entry: its id, and its fields. A trimmed entry that was still pending has no fields.
-Entry = tuple[bytes, dict[bytes, bytes]]
+StreamEntry = tuple[bytes, dict[bytes, bytes]]
 #: Entries of one stream.
-Batch = tuple[str, list[Entry]]
+Batch = tuple[str, list[StreamEntry]]
 
 
 class Group:
@@ -55,7 +55,7 @@ class Group:
         """Return entries that this consumer has read and not acknowledged, after an id of each stream."""
         return await self._read(after, count, None)
 
-    async def claim(self, topic: str, idle_ms: int, start: bytes, count: int) -> tuple[bytes, list[Entry]]:
+    async def claim(self, topic: str, idle_ms: int, start: bytes, count: int) -> tuple[bytes, list[StreamEntry]]:
         """Take over entries that their consumer has not acknowledged for ``idle_ms``; return where to go on.
 
         The start of the next call is ``0-0`` when all have been seen.
@@ -63,7 +63,7 @@ class Group:
         answer = await self._redis.xautoclaim(topic, GROUP, self._consumer, idle_ms, start, count)
         return answer[0], [(entry_id, fields or {}) for entry_id, fields in answer[1]]
 
-    async def acknowledge(self, topic: str, entries: Iterable[Entry]) -> None:
+    async def acknowledge(self, topic: str, entries: Iterable[StreamEntry]) -> None:
         """Acknowledge entries: they have been applied, or never can be."""
         ids = [entry_id for entry_id, _ in entries]
         if ids:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from receiver.lookups.indexed_projects import IndexedProjects
 from receiver.lookups.scripts import LATEST, project_key, record_key, script, text_key
-from receiver.lookups.tenants import Tenants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Messages:
         """Keep the client; ``decode_responses`` must be off."""
         self._redis = redis
         self._register = script(redis, "register")
-        self._tenants = Tenants(redis)
+        self._indexed = IndexedProjects(redis)
 
     async def register(self, project_id: str, messages: Sequence[SentMessage]) -> list[bool | Refused]:
         """Register messages; say for each whether it was unknown before, or why it is refused.
@@ -89,7 +89,7 @@ class Messages:
         Repeating it changes nothing. The report of a message may have come already: both orders end in the same
         state. An error leaves each message either registered or not; registering all of them again mends that.
         """
-        await self._tenants.note(project_id)
+        await self._indexed.note(project_id)
         outcomes: list[bool | Refused] = []
         for start in range(0, len(messages), _CHUNK):
             rows = [_row(message) for message in messages[start : start + _CHUNK]]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from receiver.lookups.group import Entry
+    from receiver.lookups.group import StreamEntry
     from receiver.lookups.reports import Reports, Status
 
 _PAGE = 1000
@@ -44,12 +44,12 @@ async def _last(redis: Redis, topic: str) -> bytes | None:
     return newest[0][0] if newest else None
 
 
-async def _page(redis: Redis, topic: str, start: bytes, last: bytes) -> list[Entry]:
+async def _page(redis: Redis, topic: str, start: bytes, last: bytes) -> list[StreamEntry]:
     page: Any = await redis.xrange(topic, min=start, max=last, count=_PAGE)
     return list(page)
 
 
-async def _apply(reports: Reports, page: Iterable[Entry]) -> int:
+async def _apply(reports: Reports, page: Iterable[StreamEntry]) -> int:
     found: dict[str, list[Status]] = defaultdict(list)
     for entry_id, fields in page:
         try:

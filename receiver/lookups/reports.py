@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from receiver.lookups.indexed_projects import IndexedProjects
 from receiver.lookups.scripts import LATEST, project_key, script
-from receiver.lookups.tenants import Tenants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ class Reports:
         self._apply = script(redis, "apply")
         self._find = script(redis, "find")
         self._expire = script(redis, "expire")
-        self._tenants = Tenants(redis)
+        self._indexed = IndexedProjects(redis)
         self._cursors: dict[str, bytes] = {}  # where the next turn of a project begins
 
     async def apply(self, project_id: str, statuses: Sequence[Status]) -> int:
@@ -114,7 +114,7 @@ class Reports:
         Any order and any repetition end in the same state: the later ``deliver_time`` wins, of equal ones
         delivered over failed, then the greater ``status_desc``. After an error, apply all of them again.
         """
-        await self._tenants.note(project_id)
+        await self._indexed.note(project_id)
         changed = 0
         for start in range(0, len(statuses), _CHUNK):
             chunk = msgspec.msgpack.encode(statuses[start : start + _CHUNK])
@@ -152,7 +152,7 @@ class Reports:
         for more than some milliseconds, however many signatures there are.
         """
         removed = 0
-        for project_id in await self._tenants.all():
+        for project_id in await self._indexed.all():
             if removed < most:
                 removed += await self._expire_some(project_id, most - removed)
         return removed

@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 
 #: Arrays and objects in one another that consumers can be expected to read: .NET's limit is 64, Ruby's 100, and the
 #: envelope takes three. What msgspec can read depends on the stack: without a bound a retry might fare differently.
-MOST_NESTED: Final = 32
+MAX_NESTED: Final = 32
 
 _LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
@@ -32,7 +32,7 @@ _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 #: for two million numbers would take 400 MB. A report has seven commas.
 _COMMAS_AN_ITEM: Final = 20
 #: Tokens up to which an array is cut: 4 MiB of brackets would take two seconds. A report has 24.
-_MOST_TOKENS: Final = 1_000_000
+_MAX_TOKENS: Final = 1_000_000
 _TOKENS_AN_ITEM: Final = 100
 
 
@@ -103,7 +103,7 @@ def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
     except UnicodeDecodeError as error:
         raise ValidationError(f"not UTF-8: byte {raw[error.start]:#04x} at offset {error.start}") from None
     except RecursionError:
-        raise ValidationError(f"nested too deeply: more than {MOST_NESTED} levels") from None
+        raise ValidationError(f"nested too deeply: more than {MAX_NESTED} levels") from None
     except msgspec.MsgspecError as error:
         if _LONE_SURROGATE.search(raw):
             raise ValidationError("not Unicode: it holds half of a surrogate pair") from None
@@ -111,14 +111,14 @@ def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
 
 
 def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 any JSON
-    """Raise marshmallow.ValidationError, about this field, when a value is nested more than MOST_NESTED deep."""
+    """Raise marshmallow.ValidationError, about this field, when a value is nested more than MAX_NESTED deep."""
     level = [value]
-    for _ in range(MOST_NESTED + 1):
+    for _ in range(MAX_NESTED + 1):
         nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
         level = [inner for one in nested for inner in one]
         if not nested:
             return
-    raise ValidationError(f"nested too deeply: more than {MOST_NESTED} levels", field)
+    raise ValidationError(f"nested too deeply: more than {MAX_NESTED} levels", field)
 
 
 def _neither(text: bytes) -> str:
@@ -139,7 +139,7 @@ def _cut(text: bytes, max_items: int) -> list[bytes]:
     items: list[bytes] = []
     closers: list[bytes] = []
     begin = 1
-    most = max(_MOST_TOKENS, _TOKENS_AN_ITEM * max_items)
+    most = max(_MAX_TOKENS, _TOKENS_AN_ITEM * max_items)
     for count, token in enumerate(_TOKENS.finditer(text)):
         if count > most:
             raise TooManyItemsError(f"more brackets and commas than {max_items} items have (RECEIVER_MAX_ITEMS)")

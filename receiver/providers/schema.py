@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _PURE: Final = (fields.DateTime, fields.NaiveDateTime, fields.AwareDateTime, fields.Date, fields.Time)
 _PURE_VALIDATORS: Final = (validate.Range, validate.OneOf, validate.NoneOf, validate.Equal)
 #: Characters of a text whose value is remembered; a cache of longer ones would be as large as callers like.
-_MOST_REMEMBERED: Final = 64
+_MAX_REMEMBERED: Final = 64
 #: What of a schema may be of its own; the rest of ``Schema`` decides how fields are loaded.
 _LOADING: Final = ("load", "_do_load", "_deserialize", "_call_and_store", "dict_class")
 
@@ -112,7 +112,7 @@ def _build_nested(field: fields.Nested, value: Any) -> tuple[Any, Any]:  # noqa:
 def deserialize(kind: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in, whatever the field makes of it out
     """Load a value with the field that ``kind`` stands for: msgspec's ``dec_hook``."""
     load: Callable[[Any], Any] = kind.load
-    if type(value) is str and len(value) > _MOST_REMEMBERED:
+    if type(value) is str and len(value) > _MAX_REMEMBERED:
         load = kind.load_anew
     try:
         return load(value)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest
 
 #: Enough for the year 9999.
-_MOST_DIGITS: Final = 12
+_MAX_DIGITS: Final = 12
 
 
 def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str:
@@ -56,7 +56,7 @@ def require_recent(moment: float, now: float, tolerance: float) -> None:
 
 def seconds_of(text: str) -> int:
     """Return the Unix time that a signed request carries. Raises BadSignatureError."""
-    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+    if not text.isdecimal() or len(text) > _MAX_DIGITS:
         raise BadSignatureError("the time of the signature is not in seconds since 1970")
     return int(text)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from receiver import metrics
-from receiver.errors import NotTakenError, SettingsError
+from receiver.errors import SettingsError, WriteFailedError
 from receiver.spool.directory import make_folder, suspect_files
 from receiver.spool.errors import CapReachedError, is_disk_fault
 from receiver.spool.file import free_file
@@ -49,7 +49,7 @@ class Spool:
         #: The file that events are added to; None while the disk takes none.
         self.file: SpoolFile | None = None
         #: Why no events are taken; None while they are.
-        self.problem: NotTakenError | None = None
+        self.problem: WriteFailedError | None = None
         self._logger: Logger = logger or structlog.stdlib.get_logger("receiver")
         self._closed = False
         self._failed = asyncio.Event()
@@ -100,8 +100,8 @@ class Spool:
         """Do blocking work in the spool's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    async def write(self, entries: list[Entry], _since: float) -> Mapping[str, NotTakenError]:
-        """Make entries durable. Raises NotTakenError when the disk does not take them."""
+    async def write(self, entries: list[Entry], _since: float) -> Mapping[str, WriteFailedError]:
+        """Make entries durable. Raises WriteFailedError when the disk does not take them."""
         problem = self.problem
         if problem is None:
             try:
@@ -114,7 +114,7 @@ class Spool:
                     self._failed.set()
         if problem is not None:
             metrics.SPOOL_FAILURES.labels(problem.reason).inc()
-            raise NotTakenError(problem.reason, str(problem))
+            raise WriteFailedError(problem.reason, str(problem))
         self.events += len(entries)
         metrics.SPOOLED.inc(len(entries))
         return {}
@@ -251,8 +251,8 @@ class Spool:
         self.problem = None
         metrics.SPOOL_NOT_WRITABLE.set(0)
 
-    def _describe(self, error: Exception) -> NotTakenError:
+    def _describe(self, error: Exception) -> WriteFailedError:
         reason: str = getattr(error, "sqlite_errorname", type(error).__name__)
         if isinstance(error, OSError):
             reason = errno.errorcode.get(error.errno or 0, reason)
-        return NotTakenError(reason, f"the spool in {self.folder} takes no events: {error}")
+        return WriteFailedError(reason, f"the spool in {self.folder} takes no events: {error}")

@@ -14,7 +14,7 @@ from receiver.web.decompression import DecompressionError, decompressor
 if TYPE_CHECKING:
     from aiohttp import StreamReader
 
-    from receiver.delivery.room import Place
+    from receiver.web.admission import Reservation
     from receiver.web.decompression import Decompressor
 
 
@@ -30,7 +30,7 @@ class Bodies:
         self._timeout = timeout
         self._setting = setting
 
-    async def read(self, request: web.BaseRequest, place: Place) -> bytes:
+    async def read(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
         """Return a body, decompressed.
 
         Raises TooLargeError, ReadTimeoutError, OverloadedError when there is no room, and InvalidCallbackError when it
@@ -41,31 +41,33 @@ class Bodies:
         try:
             if encoding is None and content.is_eof():
                 body = content.read_nowait()
-                place.take_bytes(len(body))
+                reservation.take_bytes(len(body))
             elif (request.content_length or 0) > self._most:
                 raise self._too_large()
             else:
                 compressed = None if encoding is None else decompressor(encoding)
                 async with asyncio.timeout(self._timeout):
-                    body = await self._arriving(content, place, compressed)
+                    body = await self._arriving(content, reservation, compressed)
         except TimeoutError:
             raise ReadTimeoutError(f"the body did not arrive within {self._timeout:g} s") from None
         except web.RequestPayloadError as error:
-            raise InvalidCallbackError(f"the body cannot be read: {_said(error)}") from None
+            raise InvalidCallbackError(f"the body cannot be read: {_describe(error)}") from None
         except DecompressionError as error:
             raise InvalidCallbackError(str(error)) from None
         if len(body) > self._most:
             raise self._too_large()
         return body
 
-    async def _arriving(self, content: StreamReader, place: Place, compressed: Decompressor | None) -> bytes:
+    async def _arriving(
+        self, content: StreamReader, reservation: Reservation, compressed: Decompressor | None
+    ) -> bytes:
         """Collect a body until it is complete, or larger than it may be."""
         body = bytearray()
         while chunk := await content.readany():
             for number, piece in enumerate((chunk,) if compressed is None else compressed.pieces(chunk)):
                 if number:
                     await asyncio.sleep(0)  # other requests have their turn between two pieces
-                place.take_bytes(len(piece))
+                reservation.take_bytes(len(piece))
                 body += piece
                 if len(body) > self._most:
                     raise self._too_large()
@@ -78,7 +80,7 @@ class Bodies:
         return TooLargeError(f"the body is larger than {limit}, after decompression")
 
 
-def _said(error: web.RequestPayloadError) -> str:
+def _describe(error: web.RequestPayloadError) -> str:
     """Return what aiohttp found wrong with a body, in one line."""
     cause = error.__cause__ if isinstance(error.__cause__, HttpProcessingError) else None
     return " ".join((cause.message if cause else str(error)).split()) or "it ended early"

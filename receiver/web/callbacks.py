@@ -1,7 +1,7 @@
 """The whole way of a callback, top to bottom in ``Callbacks.take``.
 
 Authenticate, admit, read, verify, parse, envelope, store, acknowledge. Requests enter at ``receive``; those to a URL
-that was authenticated before enter at ``take``, by way of ``shortcut``, past aiohttp's router.
+that was authenticated before enter at ``take``, by way of ``fast_path``, past aiohttp's router.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from receiver.errors import (
     TooLargeError,
     summary,
 )
-from receiver.events import Sealer
+from receiver.events import EnvelopeBuilder
 from receiver.providers import DEFAULT, PROVIDERS
 from receiver.providers.base import CallbackRequest
 from receiver.providers.json_items import TooManyItemsError
-from receiver.web.answers import Acks
+from receiver.web.acks import Acks
 from receiver.web.bodies import Bodies
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from receiver.delivery import Delivery
+    from receiver.delivery.delivery import Delivery
     from receiver.events import Entry
     from receiver.projects import Project
     from receiver.providers.base import ParsedCallback, Provider
     from receiver.routing import ProjectRoutes, Routing
     from receiver.settings import Settings
+    from receiver.web.admission import AdmissionControl
+    from receiver.web.callback_auth import CallbackAuth
     from receiver.web.fetcher import Fetcher
-    from receiver.web.gate import Gate
 
 #: A larger body, that of 500 reports or more, takes one of two slots and is parsed in a thread: 500 take 1 ms.
 _LARGE: Final = 128 << 10
@@ -58,7 +59,9 @@ class Endpoint:
 
     __slots__ = ("_builder", "_routes", "acks", "counters", "open", "project", "provider")
 
-    def __init__(self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.Tally) -> None:
+    def __init__(
+        self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.BatchedCounters
+    ) -> None:
         """Prepare the acks and the envelopes."""
         self.project = project
         self.provider = provider
@@ -66,12 +69,12 @@ class Endpoint:
         #: Whether anybody may post: there is neither a key nor a signature.
         self.open = not (project.callback_keys or provider.signed)
         self.acks = Acks(provider.ack)
-        self._builder = Sealer(provider.name, project.id)
+        self._builder = EnvelopeBuilder(provider.name, project.id)
         self._routes = routes
 
     def envelope(self, parsed: ParsedCallback) -> list[Entry]:
         """Return the entries of what was parsed: each event with its id, its envelope and its topic."""
-        build = self._builder.seal
+        build = self._builder.build
         topics = self._routes.table
         received_ms = time.time_ns() // 1_000_000
         entries = [build(event, topics[event.type], received_ms) for event in parsed.events]
@@ -83,15 +86,24 @@ class Endpoint:
 class Callbacks:
     """Receives the callbacks of all providers."""
 
-    def __init__(self, settings: Settings, gate: Gate, routing: Routing, delivery: Delivery, fetcher: Fetcher) -> None:
-        """Take the parts that a callback meets on its way."""
+    def __init__(  # noqa: PLR0913, PLR0917 the parts that a callback meets on its way
+        self,
+        settings: Settings,
+        auth: CallbackAuth,
+        admission: AdmissionControl,
+        fetcher: Fetcher,
+        routing: Routing,
+        delivery: Delivery,
+    ) -> None:
+        """Take the parts in the order of the way."""
         self._settings = settings
-        self._gate = gate
+        self._auth = auth
+        self._admission = admission
         self._routing = routing
         self._delivery = delivery
         self._fetcher = fetcher
         self._bodies = Bodies(settings.max_body, settings.read_timeout, "RECEIVER_MAX_BODY")
-        self._counters: dict[str, metrics.Tally] = {}
+        self._counters: dict[str, metrics.BatchedCounters] = {}
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         for project in settings.projects.values():
             for name in (DEFAULT.name, *project.providers):
@@ -102,27 +114,27 @@ class Callbacks:
         name = request.match_info.get("provider", DEFAULT.name)
         if name not in PROVIDERS:
             raise NotFoundError(f"no such provider; there is {', '.join(PROVIDERS)}")
-        endpoint = self._endpoint(name, self._gate.project(request.match_info.get("project_id")))
+        endpoint = self._endpoint(name, self._auth.project(request.match_info.get("project_id")))
         if request.method not in endpoint.provider.methods:
             raise MethodNotAllowedError(request.method, ", ".join(sorted(endpoint.provider.methods)))
-        self._gate.authenticate(request, endpoint)
+        self._auth.authenticate(request, endpoint)
         return await self.take(request, endpoint)
 
     async def take(self, request: web.BaseRequest, endpoint: Endpoint) -> web.StreamResponse:
         """Take a callback that is authenticated as far as URL and address go. The ack goes out when all is safe."""
         began = time.perf_counter()
-        with self._delivery.room.place() as place:
-            body = await self._bodies.read(request, place)
+        with self._admission.admit() as reservation:
+            body = await self._bodies.read(request, reservation)
             callback = CallbackRequest(request.method, request.raw_path, request.headers, body)
             if endpoint.provider.signed:
                 await self._verify(request, callback, endpoint.provider)
             async with self._slot(body):
                 parsed, entries = await self._parse(callback, endpoint)
-                place.take_events(len(entries))
+                reservation.take_events(len(entries))
                 if parsed.confirmation is not None:
                     await self._fetcher.confirm(parsed.confirmation)
                 if entries:
-                    await self._delivery.keep(entries, len(body))
+                    await self._delivery.store(entries, len(body))
         endpoint.counters.kept(parsed)
         if parsed.rejections and not parsed.events and not endpoint.provider.drops_on_4xx:
             # The quarantine has all the problems.
@@ -137,14 +149,14 @@ class Callbacks:
             certificate = None if url is None else await self._fetcher.certificate(url)
             provider.verify(callback, time.time(), certificate)
         except BadSignatureError:
-            wait = self._gate.count_failure(request, "callback_signature")
+            wait = self._auth.count_failure(request, "callback_signature")
             if wait is not None:
                 raise RateLimitedError(wait, "the signature is wrong") from None
             raise
 
     def _slot(self, body: bytes) -> AbstractAsyncContextManager[None]:
         """Return what a large body waits for. Entering it raises OverloadedError when that takes too long."""
-        return self._delivery.room.turn() if len(body) > _LARGE else _NO_SLOT
+        return self._admission.large_body_slot() if len(body) > _LARGE else _NO_SLOT
 
     async def _parse(self, callback: CallbackRequest, endpoint: Endpoint) -> tuple[ParsedCallback, list[Entry]]:
         """Parse here what takes a ms or two, and the rest in a thread. Raises TooLargeError for too many items.
@@ -161,7 +173,7 @@ class Callbacks:
                 if work <= _BRIEF:
                     parsed = parse_slow(callback)
                 else:
-                    async with self._delivery.room.tolerant_slot(work):
+                    async with self._admission.tolerant_slot(work):
                         parsed = await asyncio.to_thread(parse_slow, callback)
         except TooManyItemsError as error:
             raise TooLargeError(str(error)) from None
@@ -178,7 +190,7 @@ class Callbacks:
         key = name, project.id
         if key not in self._endpoints:
             if name not in self._counters:
-                self._counters[name] = metrics.Tally(name)
+                self._counters[name] = metrics.BatchedCounters(name)
             provider = project.provider(name, self._settings.max_items)
             self._endpoints[key] = Endpoint(project, provider, self._routing[project.id], self._counters[name])
         return self._endpoints[key]

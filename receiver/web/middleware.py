@@ -22,7 +22,7 @@ from receiver.errors import (
 )
 from receiver.providers import DEFAULT, PROVIDERS
 from receiver.providers.base import JSON
-from receiver.web.smn.faults import FORBIDDEN
+from receiver.web.smn.error_codes import FORBIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +43,7 @@ def smn_response(body: dict[str, object], status: int = 200) -> web.Response:
     return web.Response(body=content, status=status, content_type=JSON, headers={REQUEST_ID: request_id})
 
 
-class ErrorAnswers:
+class ErrorResponses:
     """Answers any exception. An aiohttp middleware, and a function for those who go past the middlewares."""
 
     __middleware_version__ = 1  # what aiohttp's decorator sets on functions

@@ -12,7 +12,7 @@ from receiver import metrics
 from receiver.providers.base import JSON
 
 if TYPE_CHECKING:
-    from receiver.delivery import Delivery
+    from receiver.delivery.delivery import Delivery
 
 
 class Ops:
@@ -46,5 +46,4 @@ class Ops:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Answer in Prometheus' text format."""
-        self._delivery.room.report()
         return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -1,4 +1,4 @@
-"""What is ours in how aiohttp serves: the shortcut in front, how a stop goes, and the answer to what is no request."""
+"""What is ours in how aiohttp serves: the fast_path in front, how a stop goes, and the answer to what is no request."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from aiohttp.web_protocol import RequestHandler
 
 from receiver import metrics
 from receiver.providers import DEFAULT
-from receiver.web.answers import harden
+from receiver.web.acks import harden
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from receiver.web.connections import Connections
-    from receiver.web.shortcut import Handler, Shortcut
+    from receiver.web.fast_path import FastPath, Handler
 
 #: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer.
 _LINGERING: Final = 1.0
 #: Seconds between closing the port and closing connections: those just accepted get their request in, and its answer.
-LAST_CALL: Final = 0.25
+DRAIN_GRACE: Final = 0.25
 
 
 class Connection(RequestHandler):
@@ -140,12 +140,12 @@ class Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application with its shortcut."""
+    """Runs an application with its fast_path."""
 
     def __init__(  # noqa: PLR0913 all that there is to choose about serving
         self,
         app: web.Application,
-        shortcut: Shortcut,
+        fast_path: FastPath,
         connections: Connections,
         *,
         shutdown_timeout: float,
@@ -161,7 +161,7 @@ class Runner(web.AppRunner):
             lingering_time=_LINGERING,
             auto_decompress=False,  # web/decompression.py does so, for those who are let in
         )
-        self._shortcut = shortcut
+        self._fast_path = fast_path
         self._connections = connections
         self._first_request = first_request
 
@@ -169,11 +169,11 @@ class Runner(web.AppRunner):
         """Stop listening, serve whom we have accepted, then end."""
         for site in list(self.sites):
             await site.stop()
-        await asyncio.sleep(LAST_CALL)
+        await asyncio.sleep(DRAIN_GRACE)
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        handler = self._shortcut.before(server.request_handler)
+        handler = self._fast_path.before(server.request_handler)
         options = {"request_factory": server.request_factory, **server._kwargs}  # noqa: SLF001 aiohttp has no other way
         return Server(handler, self._connections, self._first_request, **options)

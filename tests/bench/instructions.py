@@ -32,14 +32,14 @@ BATCH = 100
 STEPS = {
     "read (decode, normalise)": "lambda: provider.read(body, None, 10_000)",
     "read slowly (marshmallow)": "lambda: provider.read(unknown, None, 10_000)",
-    "seal (id, envelope)": "lambda: [sealer.seal(event, topic, 1795000000000) for event in events]",
+    "seal (id, envelope)": "lambda: [builder.build(event, topic, 1795000000000) for event in events]",
     "group (into script calls)": "lambda: list(publisher._calls(entries))",
     "pack (hiredis)": "lambda: publisher._pack(b'EVALSHA', publisher.SHA, b'1', *arguments)",
 }
 SETUP = f"""
 import json, sys
 from receiver.delivery import publisher
-from receiver.events import Sealer
+from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
 provider = PROVIDERS["tencent"]
 report = {{"user_receive_time": "2026-11-21 08:03:04", "nationcode": "86", "mobile": "13800138000",
@@ -48,9 +48,9 @@ reports = [{{**report, "sid": f"5000:{{number:028d}}"}} for number in range({BAT
 body = json.dumps(reports).encode()
 unknown = json.dumps([{{**report, "sid": str(number), "new": 1}} for number in range({BATCH})]).encode()
 topic = "urn:smn:local:default:sms_success"
-sealer = Sealer("tencent", "default")
+builder = EnvelopeBuilder("tencent", "default")
 events = provider.read(body, None, 10_000).events
-entries = [sealer.seal(event, topic, 1795000000000) for event in events]
+entries = [builder.build(event, topic, 1795000000000) for event in events]
 arguments = publisher._calls(entries)[0][1]
 """
 

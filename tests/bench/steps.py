@@ -35,7 +35,7 @@ from servers import RedisServer
 
 from receiver.delivery import publisher
 from receiver.embedded import valkey_binary
-from receiver.events import Sealer
+from receiver.events import EnvelopeBuilder
 from receiver.providers.tencent import StatusReport, Tencent
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def reports(batch: int, first: int = 0) -> list[dict[str, str]]:
 def steps(batch: int) -> list[Step]:
     """Return the steps in this process, in the order of the path."""
     body = json.dumps(reports(batch)).encode()
-    tencent, sealer = Tencent(), Sealer("tencent", "default")
+    tencent, builder = Tencent(), EnvelopeBuilder("tencent", "default")
     schema, decoder, normalise = StatusReport(), tencent._kinds[0].many, tencent._kinds[0].normalise
     loaded, structs = schema.load(json.loads(body), many=True), decoder.decode(body)
     events = [normalise(struct, None, None) for struct in structs]
-    entries = [sealer.seal(event, TOPIC, RECEIVED_MS) for event in events]
+    entries = [builder.build(event, TOPIC, RECEIVED_MS) for event in events]
     datas, envelopes = [json.loads(e.data) for e in events], [json.loads(e.data) for e in entries]
     connection = Connection()
     added = [("XADD", TOPIC, "*", "data", entry.data) for entry in entries]
@@ -91,7 +91,7 @@ def steps(batch: int) -> list[Step]:
         Step(
             "encode, the id included here",
             lambda: [json.dumps(envelope) for envelope in envelopes],
-            lambda: [sealer.seal(event, TOPIC, RECEIVED_MS) for event in events],
+            lambda: [builder.build(event, TOPIC, RECEIVED_MS) for event in events],
         ),
         Step(
             "pack",
@@ -127,11 +127,11 @@ def best(work: Callable[[], Any]) -> float:
 
 def in_redis(client: Redis, batch: int) -> dict[str, float]:
     """Return the microseconds of Redis' processor that an event takes by XADD alone and by the script."""
-    sealer, tencent = Sealer("tencent", "default"), Tencent()
+    builder, tencent = EnvelopeBuilder("tencent", "default"), Tencent()
     calls = []
     for number in range(max(100, 20_000 // batch)):
         events = tencent.read(json.dumps(reports(batch, number * batch)).encode(), None, batch).events
-        calls.append([sealer.seal(event, TOPIC, RECEIVED_MS) for event in events])
+        calls.append([builder.build(event, TOPIC, RECEIVED_MS) for event in events])
     client.script_load(publisher.SCRIPT)
     spent = {}
     for way in ("usual", "here"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from chaos.guarantees import assert_guarantees
 
-from receiver.proving.stage import Stage
+from receiver.chaos.harness import Harness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,12 +22,12 @@ def survives(tmp_path: Path) -> Survives:
     """Give a scene under load to break; when the block ends, everything that was promised has to be there, once."""
 
     @asynccontextmanager
-    async def scene(**arguments: Any) -> AsyncIterator[Stage]:
-        async with Stage(tmp_path, **arguments) as stage:
-            await stage.traffic()
-            yield stage
-            await stage.quiet()
-            assert await stage.settled(), "events are left in the spool, or the service has not gone back to Redis"
-            await assert_guarantees(stage)
+    async def scene(**arguments: Any) -> AsyncIterator[Harness]:
+        async with Harness(tmp_path, **arguments) as harness:
+            await harness.traffic()
+            yield harness
+            await harness.quiet()
+            assert await harness.settled(), "events are left in the spool, or the service has not gone back to Redis"
+            await assert_guarantees(harness)
 
     return scene

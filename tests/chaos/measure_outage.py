@@ -15,72 +15,75 @@ from pathlib import Path
 
 import uvloop
 
-from receiver.proving.stage import Stage
+from receiver.chaos.harness import Harness
 
 _MIB = 1 << 20
 
 
 async def ack(folder: Path, seconds: float = 30) -> None:
     """Print percentiles of the ack, with Redis and without."""
-    async with Stage(folder, rate=5000, batch=10) as stage:
-        await stage.traffic()
+    async with Harness(folder, rate=5000, batch=10) as harness:
+        await harness.traffic()
         for name in ("with redis", "redis down"):
             await asyncio.sleep(2)
-            segment = stage.ledger.enter(name)
+            segment = harness.ack_log.enter(name)
             await asyncio.sleep(seconds)
-            stage.ledger.enter("between")
+            harness.ack_log.enter("between")
             times = ", ".join(
                 f"p{100 * share:g} {1000 * segment.percentile(share):.1f} ms" for share in (0.5, 0.99, 0.999)
             )
             longest = 1000 * segment.longest()
             _say(f"{name}: {len(segment.acks) / seconds:.0f} callbacks/s, {times}, longest {longest:.1f} ms")
-            await stage.valkey.kill()
+            await harness.valkey.kill()
 
 
 async def backlog(folder: Path, events: float = 200_000) -> None:
     """Print how long the spool takes to drain, the acks of live traffic beside it, and the memory."""
-    async with Stage(folder, rate=40_000, batch=100) as stage:
-        await stage.valkey.kill()
-        await stage.traffic()
-        await stage.until(lambda: stage.ledger.acknowledged >= events, within=600)
-        stage.provider.slow_down(2500, 10)
+    async with Harness(folder, rate=40_000, batch=100) as harness:
+        await harness.valkey.kill()
+        await harness.traffic()
+        await harness.until(lambda: harness.ack_log.acknowledged >= events, within=600)
+        harness.provider.slow_down(2500, 10)
         await asyncio.sleep(1)
-        before, most = stage.service.rss_bytes(), 0
-        spooled = stage.spooled()
-        segment = stage.ledger.enter("drain")
-        await stage.valkey.start()
+        before, most = harness.service.rss_bytes(), 0
+        spooled = harness.spooled()
+        segment = harness.ack_log.enter("drain")
+        await harness.valkey.start()
         began = time.monotonic()
-        cpu = stage.service.cpu_seconds()
-        while "spool.drained" not in stage.service.log.read_text():  # counting events on disk would slow the drain down
-            most = max(most, stage.service.rss_bytes())
+        cpu = harness.service.cpu_seconds()
+        while (
+            "spool.drained" not in harness.service.log.read_text()
+        ):  # counting events on disk would slow the drain down
+            most = max(most, harness.service.rss_bytes())
             await asyncio.sleep(0.1)
         took = time.monotonic() - began
-        cpu = stage.service.cpu_seconds() - cpu
-        await stage.quiet()
-        verdict = await stage.verdict()
+        cpu = harness.service.cpu_seconds() - cpu
+        await harness.quiet()
+        comparison = await harness.comparison()
         _say(
             f"{spooled:,} spooled events drained in {took:.1f} s from Redis' start; live acks meanwhile: "
             f"{len(segment.acks) / took:.0f}/s, p99 {1000 * segment.percentile(0.99):.1f} ms, longest "
             f"{1000 * segment.longest():.0f} ms; processor: service {cpu:.1f} s, "
-            f"Valkey {stage.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f}; "
-            f"missing {len(verdict.missing)}, doubled {len(verdict.doubled)}"
+            f"Valkey {harness.valkey.cpu_seconds():.1f} s; memory {before / _MIB:.0f} MiB, at most {most / _MIB:.0f}; "
+            f"missing {len(comparison.missing)}, doubled {len(comparison.doubled)}"
         )
-        _say("\n".join(line for line in stage.service.log.read_text().splitlines() if "spool.drained" in line)[:400])
+        _say("\n".join(line for line in harness.service.log.read_text().splitlines() if "spool.drained" in line)[:400])
 
 
 async def memory(folder: Path, seconds: float = 120) -> None:
     """Print the service's memory while Redis is down, under full load."""
-    async with Stage(folder, rate=60_000, batch=100) as stage:
-        await stage.traffic()
+    async with Harness(folder, rate=60_000, batch=100) as harness:
+        await harness.traffic()
         await asyncio.sleep(5)
-        before = stage.service.rss_bytes()
-        _say(f"with redis: {before / _MIB:.1f} MiB after {stage.ledger.acknowledged:,} events")
-        await stage.valkey.kill()
+        before = harness.service.rss_bytes()
+        _say(f"with redis: {before / _MIB:.1f} MiB after {harness.ack_log.acknowledged:,} events")
+        await harness.valkey.kill()
         for part in range(1, 7):
             await asyncio.sleep(seconds / 6)
-            grown = (stage.service.rss_bytes() - before) / _MIB
+            grown = (harness.service.rss_bytes() - before) / _MIB
             _say(
-                f"{part * seconds / 6:4.0f} s down: {grown:+.1f} MiB, {stage.ledger.acknowledged:,} events acknowledged"
+                f"{part * seconds / 6:4.0f} s down: {grown:+.1f} MiB, "
+                f"{harness.ack_log.acknowledged:,} events acknowledged"
             )
 
 

@@ -9,8 +9,8 @@ from chaos.disks import fill, small_disk
 from chaos.guarantees import assert_guarantees, refused
 from chaos.tracing import traced
 
-from receiver.proving.faults import FAULTS
-from receiver.proving.stage import Stage
+from receiver.chaos.faults import FAULTS
+from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ _WATCHED = 500
 
 async def test_writes_that_fail_are_refused(survives: Survives) -> None:
     """Every write to a file fails (RLIMIT_FSIZE): 503, and the provider's next attempt succeeds when it has room."""
-    async with survives() as stage:
-        await FAULTS["disk-refuses"].run(stage, 1.0)
-    assert set(refused(stage)) == {503}
+    async with survives() as harness:
+        await FAULTS["disk-refuses"].run(harness, 1.0)
+    assert set(refused(harness)) == {503}
 
 
 async def test_a_file_whose_sync_failed_takes_no_more_events(tmp_path: Path) -> None:
@@ -35,63 +35,63 @@ async def test_a_file_whose_sync_failed_takes_no_more_events(tmp_path: Path) -> 
 
     After a failed sync the kernel takes what it did not write for written, and SQLite's log ends at that hole.
     """
-    async with Stage(tmp_path, rate=_WATCHED) as stage:
-        spool = stage.service.data_dir / "spool"
-        await stage.traffic()
-        await stage.valkey.kill()
-        await stage.until(lambda: stage.spooled() > 0)
-        async with traced(stage.service, tmp_path, sync_fails="1"):
-            await stage.until(lambda: files_set_aside(spool) != [])
-        assert set(refused(stage)) <= {503}
-        before = stage.ledger.acknowledged
-        await stage.until(lambda: stage.ledger.acknowledged > before)
-        await stage.service.kill()
+    async with Harness(tmp_path, rate=_WATCHED) as harness:
+        spool = harness.service.data_dir / "spool"
+        await harness.traffic()
+        await harness.valkey.kill()
+        await harness.until(lambda: harness.spooled() > 0)
+        async with traced(harness.service, tmp_path, sync_fails="1"):
+            await harness.until(lambda: files_set_aside(spool) != [])
+        assert set(refused(harness)) <= {503}
+        before = harness.ack_log.acknowledged
+        await harness.until(lambda: harness.ack_log.acknowledged > before)
+        await harness.service.kill()
         for path in spool.glob("*.damaged-*"):
             path.unlink()
-        await asyncio.gather(stage.service.start(), stage.valkey.start())
-        await stage.quiet()
-        assert await stage.settled()
-        await assert_guarantees(stage)
+        await asyncio.gather(harness.service.start(), harness.valkey.start())
+        await harness.quiet()
+        assert await harness.settled()
+        await assert_guarantees(harness)
 
 
 async def test_while_no_sync_succeeds_all_is_refused(survives: Survives, tmp_path: Path) -> None:
     """Redis is away, and each sync fails: 503, until one succeeds. What was refused may be there, once."""
-    async with survives(rate=_WATCHED) as stage:
-        await stage.valkey.kill()
-        await stage.until(lambda: stage.spooled() > 0)
-        async with traced(stage.service, tmp_path, sync_fails="1+"):
-            await stage.until(lambda: 503 in refused(stage))
-            before = stage.ledger.acknowledged
+    async with survives(rate=_WATCHED) as harness:
+        await harness.valkey.kill()
+        await harness.until(lambda: harness.spooled() > 0)
+        async with traced(harness.service, tmp_path, sync_fails="1+"):
+            await harness.until(lambda: 503 in refused(harness))
+            before = harness.ack_log.acknowledged
             await asyncio.sleep(1.5)
-            assert stage.ledger.acknowledged == before
-        await stage.until(lambda: stage.ledger.acknowledged > before)
-        await stage.valkey.start()
+            assert harness.ack_log.acknowledged == before
+        await harness.until(lambda: harness.ack_log.acknowledged > before)
+        await harness.valkey.start()
 
 
 async def test_a_service_starts_on_a_full_disk_although_it_ended_well(tmp_path: Path) -> None:
     """Nothing is left that SQLite needs beside a file. Redis takes what is on the disk, and all that is new."""
     disk = tmp_path / "disk"
     with small_disk(disk, "4m"):
-        async with Stage(tmp_path, data_dir=disk) as stage:
-            await stage.traffic()
-            await stage.valkey.kill()
-            await stage.until(lambda: stage.spooled() > 100)
-            await stage.service.stop()
+        async with Harness(tmp_path, data_dir=disk) as harness:
+            await harness.traffic()
+            await harness.valkey.kill()
+            await harness.until(lambda: harness.spooled() > 100)
+            await harness.service.stop()
             fill(disk)
-            await stage.service.start()
-            spool = (await stage.ready(stage.service))["spool"]
+            await harness.service.start()
+            spool = (await harness.ready(harness.service))["spool"]
             assert not spool["writable"]
             assert "takes no events" in spool["reason"]
-            assert await stage.route(stage.service) == "refuse"
-            await stage.valkey.start()
-            await stage.quiet()
-            assert await stage.settled()
-            await assert_guarantees(stage)
+            assert await harness.route(harness.service) == "refuse"
+            await harness.valkey.start()
+            await harness.quiet()
+            assert await harness.settled()
+            await assert_guarantees(harness)
             (disk / "filler").unlink()
             async with asyncio.timeout(10):
-                while not (await stage.ready(stage.service))["spool"]["writable"]:
+                while not (await harness.ready(harness.service))["spool"]["writable"]:
                     await asyncio.sleep(0.05)
-    log = stage.service.log.read_text()
+    log = harness.service.log.read_text()
     assert (log.count('"spool.not_writable"'), log.count('"spool.writable"')) == (1, 1)
 
 
@@ -99,46 +99,46 @@ async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
     """The spool has filled its disk: 503 from then on; when Redis is back it drains although the disk is still full."""
     disk = tmp_path / "disk"
     with small_disk(disk, "3m"):
-        async with Stage(tmp_path, rate=4000, batch=20, data_dir=disk) as stage:
-            await stage.traffic()
-            await stage.valkey.kill()
-            await stage.until(lambda: 503 in refused(stage))
+        async with Harness(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
+            await harness.traffic()
+            await harness.valkey.kill()
+            await harness.until(lambda: 503 in refused(harness))
             await asyncio.sleep(0.5)
             fill(disk)
-            assert await stage.route(stage.service) == "refuse"
-            await stage.valkey.start()
-            await stage.quiet()
-            assert await stage.settled()
-            await assert_guarantees(stage)
+            assert await harness.route(harness.service) == "refuse"
+            await harness.valkey.start()
+            await harness.quiet()
+            assert await harness.settled()
+            await assert_guarantees(harness)
 
 
 async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:
     """RECEIVER_SPOOL_MAX_BYTES is reached: 503, and what was acknowledged drains."""
-    async with survives(rate=4000, batch=20, settings={"RECEIVER_SPOOL_MAX_BYTES": "1MiB"}) as stage:
-        await stage.valkey.kill()
-        await stage.until(lambda: 503 in refused(stage))
+    async with survives(rate=4000, batch=20, settings={"RECEIVER_SPOOL_MAX_BYTES": "1MiB"}) as harness:
+        await harness.valkey.kill()
+        await harness.until(lambda: 503 in refused(harness))
         await asyncio.sleep(0.3)
-        await stage.valkey.start()
+        await harness.valkey.start()
 
 
 async def test_a_disk_that_stalls_is_not_waited_for(survives: Survives, tmp_path: Path) -> None:
     """Each sync takes a second, Redis is away: refused in time, and what reached the disk after all is there once."""
-    async with survives(rate=_WATCHED) as stage:
-        await stage.valkey.kill()
+    async with survives(rate=_WATCHED) as harness:
+        await harness.valkey.kill()
         await asyncio.sleep(0.3)
-        async with traced(stage.service, tmp_path, sync_takes=1.0):
+        async with traced(harness.service, tmp_path, sync_takes=1.0):
             await asyncio.sleep(3)
         await asyncio.sleep(0.3)
-        await stage.valkey.start()
-    assert refused(stage)[503] > 0
+        await harness.valkey.start()
+    assert refused(harness)[503] > 0
 
 
 async def test_a_slow_disk_is_waited_for(survives: Survives, tmp_path: Path) -> None:
     """Each sync takes 0.2 s: one serves all who came during the last, so acks go on, and nobody is refused."""
-    async with survives(rate=_WATCHED) as stage:
-        await stage.valkey.kill()
+    async with survives(rate=_WATCHED) as harness:
+        await harness.valkey.kill()
         await asyncio.sleep(0.3)
-        async with traced(stage.service, tmp_path, sync_takes=0.2):
+        async with traced(harness.service, tmp_path, sync_takes=0.2):
             await asyncio.sleep(2)
-        await stage.valkey.start()
-    assert refused(stage) == {}
+        await harness.valkey.start()
+    assert refused(harness) == {}

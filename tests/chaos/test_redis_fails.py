@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chaos.guarantees import refused
 
-from receiver.proving.faults import FAULTS
+from receiver.chaos.faults import FAULTS
 
 if TYPE_CHECKING:
     from chaos.guarantees import Survives
@@ -28,43 +28,43 @@ _REDIS_FAULTS = (
 @pytest.mark.parametrize("fault", _REDIS_FAULTS)
 async def test_no_callback_is_refused_lost_or_doubled(survives: Survives, fault: str) -> None:
     """Redis fails in every way it knows, under load: all is acknowledged within 2 s, and is in the streams once."""
-    async with survives() as stage:
+    async with survives() as harness:
         await asyncio.sleep(0.3)
-        await FAULTS[fault].run(stage, 1.0)
-        await stage.valkey.loaded()
+        await FAULTS[fault].run(harness, 1.0)
+        await harness.valkey.loaded()
         await asyncio.sleep(0.3)
-    assert refused(stage) == {}
+    assert refused(harness) == {}
 
 
 async def test_the_service_takes_events_while_redis_is_away(survives: Survives) -> None:
     """Redis is dead: acks come from disk, and /readyz says so."""
-    async with survives(rate=5000) as stage:
-        await stage.valkey.kill()
+    async with survives(rate=5000) as harness:
+        await harness.valkey.kill()
         await asyncio.sleep(1)
-        assert await stage.route(stage.service) == "spool"
-        before = stage.ledger.acknowledged
+        assert await harness.route(harness.service) == "spool"
+        before = harness.ack_log.acknowledged
         await asyncio.sleep(1)
-        assert stage.ledger.acknowledged - before > 2000
-        assert stage.spooled() > 2000
-        await stage.valkey.start()
+        assert harness.ack_log.acknowledged - before > 2000
+        assert harness.spooled() > 2000
+        await harness.valkey.start()
 
 
 async def test_a_service_that_starts_without_redis_takes_events(survives: Survives) -> None:
     """Redis is not there when the service starts: it starts, and acknowledges from disk."""
-    async with survives() as stage:
-        await stage.valkey.kill()
-        await stage.service.kill()
-        await stage.service.start()
-        before = stage.ledger.acknowledged
+    async with survives() as harness:
+        await harness.valkey.kill()
+        await harness.service.kill()
+        await harness.service.start()
+        before = harness.ack_log.acknowledged
         await asyncio.sleep(1)
-        assert stage.ledger.acknowledged > before
-        await stage.valkey.start()
+        assert harness.ack_log.acknowledged > before
+        await harness.valkey.start()
 
 
 async def test_a_user_who_may_write_to_topics_alone_is_enough(survives: Survives) -> None:
     """Redis lets us write to no key but topics: after a fault the service finds back all the same."""
-    async with survives() as stage:
-        with stage.valkey.client() as client:
+    async with survives() as harness:
+        with harness.valkey.client() as client:
             client.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, keys=["urn:*", "{urn:*"])
-        stage.proxy.cut()
+        harness.proxy.cut()
         await asyncio.sleep(0.5)

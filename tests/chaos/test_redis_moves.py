@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from chaos.guarantees import refused
 
-from receiver.proving.processes import HOST, Valkey
+from receiver.chaos.processes import HOST, Valkey
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from chaos.guarantees import Survives
 
-    from receiver.proving.stage import Stage
+    from receiver.chaos.harness import Harness
 
 
 def role(valkey: Valkey) -> str:
@@ -24,16 +24,16 @@ def role(valkey: Valkey) -> str:
     return str(info["role"]) if info.get("master_link_status", "up") == "up" else "joining"
 
 
-async def swap_roles(stage: Stage, primary: Valkey, replica: Valkey) -> None:
+async def swap_roles(harness: Harness, primary: Valkey, replica: Valkey) -> None:
     """Make the replica the primary, with all that was written."""
     with primary.client() as client:
         client.execute_command("FAILOVER", "TO", HOST, replica.port)
-    await stage.until(lambda: (role(primary), role(replica)) == ("slave", "master"))
+    await harness.until(lambda: (role(primary), role(replica)) == ("slave", "master"))
 
 
-def changes(stage: Stage) -> int:
+def changes(harness: Harness) -> int:
     """Count how often the service has gone away from Redis and come back."""
-    said = stage.service.log.read_text()
+    said = harness.service.log.read_text()
     return said.count('"redis.away"') + said.count('"redis.back"')
 
 
@@ -41,25 +41,25 @@ async def test_the_service_follows_a_name_that_moves(survives: Survives, tmp_pat
     """It goes away from Redis once and comes back once, although all its connections lead to a read-only replica."""
     replica = Valkey(tmp_path / "replica")
     try:
-        async with survives() as stage:
-            primary = stage.valkey
+        async with survives() as harness:
+            primary = harness.valkey
             await replica.start("--replicaof", f"{HOST} {primary.port}")
-            await stage.until(lambda: role(replica) == "slave")
+            await harness.until(lambda: role(replica) == "slave")
             # Every drainer has a connection to the old primary: it has just emptied the spool.
-            stage.proxy.refuse()
-            await stage.until(lambda: stage.spooled() > 5000)
-            stage.proxy.behave()
-            assert await stage.settled()
-            before = changes(stage)
+            harness.proxy.refuse()
+            await harness.until(lambda: harness.spooled() > 5000)
+            harness.proxy.behave()
+            assert await harness.settled()
+            before = changes(harness)
 
-            await swap_roles(stage, primary, replica)
-            await stage.until(lambda: stage.spooled() > 1000)
-            stage.proxy.lead_to(replica.port)
-            stage.valkey = replica
-            assert await stage.settled()
+            await swap_roles(harness, primary, replica)
+            await harness.until(lambda: harness.spooled() > 1000)
+            harness.proxy.lead_to(replica.port)
+            harness.valkey = replica
+            assert await harness.settled()
             await asyncio.sleep(1)  # for changes that should not come
-            assert changes(stage) - before <= 3
-        assert refused(stage) == {}
+            assert changes(harness) - before <= 3
+        assert refused(harness) == {}
     finally:
         await primary.kill()
         await replica.kill()

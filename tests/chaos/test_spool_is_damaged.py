@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spool.damage import leaves, on_pages, overwrite
 
-from receiver.proving.stage import Stage
+from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside, suspect_files
 
 if TYPE_CHECKING:
@@ -21,70 +21,70 @@ _NUMBER = rb'"(?:message_id|reply)":"[0-9a-z]*:(\d+)"'
 
 async def test_killed_while_it_recovers(tmp_path: Path) -> None:
     """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
-    async with Stage(tmp_path, rate=20_000, batch=100) as stage:
-        await _spooled(stage, 3)
-        await stage.quiet()
-        await stage.service.kill()
-        damaged = _checkpointed(stage)
+    async with Harness(tmp_path, rate=20_000, batch=100) as harness:
+        await _spooled(harness, 3)
+        await harness.quiet()
+        await harness.service.kill()
+        damaged = _checkpointed(harness)
         page = leaves(damaged, _NUMBER)[0]
         lost = on_pages(damaged, page, of=_NUMBER)
         overwrite(damaged, page)
-        await asyncio.gather(stage.service.start(), stage.valkey.start())
+        await asyncio.gather(harness.service.start(), harness.valkey.start())
         in_the_midst = 0
         for _ in range(3):
-            before = _published(stage)
-            await stage.until(lambda before=before: _published(stage) > before)
-            await stage.service.kill()
+            before = _published(harness)
+            await harness.until(lambda before=before: _published(harness) > before)
+            await harness.service.kill()
             in_the_midst += suspect_files(damaged.parent) != []
-            await stage.service.start()
+            await harness.service.start()
         assert in_the_midst, "the recovery was over before each kill"
-        await _recovered(stage, lost)
+        await _recovered(harness, lost)
 
 
 async def test_damaged_while_it_is_written_to(tmp_path: Path) -> None:
     """Redis comes back and the drain finds out, under load: what is acknowledged from then on is elsewhere."""
-    async with Stage(tmp_path) as stage:
-        await _spooled(stage, 3)
-        damaged = _checkpointed(stage)
+    async with Harness(tmp_path) as harness:
+        await _spooled(harness, 3)
+        damaged = _checkpointed(harness)
         sound = leaves(damaged, _NUMBER)
         pages = sound[len(sound) // 2 :: 100][:3]
         lost = on_pages(damaged, *pages, of=_NUMBER)
         overwrite(damaged, *pages)
         await asyncio.sleep(0.5)
-        await stage.valkey.start()
-        await stage.until(lambda: files_set_aside(damaged.parent) != [])
-        await stage.valkey.kill()
-        before = stage.ledger.acknowledged
-        await stage.until(lambda: stage.ledger.acknowledged > before + 1000)
-        await stage.valkey.start()
-        await stage.quiet()
-        await _recovered(stage, lost)
+        await harness.valkey.start()
+        await harness.until(lambda: files_set_aside(damaged.parent) != [])
+        await harness.valkey.kill()
+        before = harness.ack_log.acknowledged
+        await harness.until(lambda: harness.ack_log.acknowledged > before + 1000)
+        await harness.valkey.start()
+        await harness.quiet()
+        await _recovered(harness, lost)
 
 
-async def _spooled(stage: Stage, seconds: float) -> None:
-    await stage.traffic()
-    await stage.valkey.kill()
+async def _spooled(harness: Harness, seconds: float) -> None:
+    await harness.traffic()
+    await harness.valkey.kill()
     await asyncio.sleep(seconds)
 
 
-def _checkpointed(stage: Stage) -> Path:
+def _checkpointed(harness: Harness) -> Path:
     """Return the spool's file when its log has been copied into it."""
-    path = stage.service.data_dir / "spool" / "000.sqlite"
+    path = harness.service.data_dir / "spool" / "000.sqlite"
     with closing(sqlite3.connect(path, timeout=5)) as database:
         database.execute("PRAGMA wal_checkpoint(FULL)")
     return path
 
 
-def _published(stage: Stage) -> int:
-    with stage.valkey.client() as client:
+def _published(harness: Harness) -> int:
+    with harness.valkey.client() as client:
         return sum(client.xlen(key) for key in client.scan_iter(match="urn:smn:*", _type="stream"))
 
 
-async def _recovered(stage: Stage, lost: set[int]) -> None:
+async def _recovered(harness: Harness, lost: set[int]) -> None:
     """Assert that a file is set aside, and that nothing is missing but what stood on the damaged pages."""
-    await stage.until(lambda: files_set_aside(stage.service.data_dir / "spool") != [])
-    assert await stage.settled()
-    verdict = await stage.verdict()
+    await harness.until(lambda: files_set_aside(harness.service.data_dir / "spool") != [])
+    assert await harness.settled()
+    comparison = await harness.comparison()
     assert lost
-    assert set(verdict.missing) <= lost
-    assert (verdict.doubled, verdict.strange) == ([], 0)
+    assert set(comparison.missing) <= lost
+    assert (comparison.doubled, comparison.strange) == ([], 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chaos.guarantees import assert_guarantees, refused
 
-from receiver.proving.stage import Stage
+from receiver.chaos.harness import Harness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,40 +16,40 @@ if TYPE_CHECKING:
 
 async def test_what_is_acknowledged_after_the_folder_was_removed_survives_a_kill(tmp_path: Path) -> None:
     """``rm -rf`` while Redis is away, and kill -9 two seconds later: what was acknowledged before is there as well."""
-    async with Stage(tmp_path) as stage:
-        await stage.traffic()
-        await stage.valkey.kill()
+    async with Harness(tmp_path) as harness:
+        await harness.traffic()
+        await harness.valkey.kill()
         await asyncio.sleep(0.5)
-        shutil.rmtree(stage.service.data_dir / "spool")
-        before = stage.ledger.acknowledged
+        shutil.rmtree(harness.service.data_dir / "spool")
+        before = harness.ack_log.acknowledged
         await asyncio.sleep(2)
-        await stage.until(lambda: stage.ledger.acknowledged > before)
-        await _killed_and_settled(stage)
+        await harness.until(lambda: harness.ack_log.acknowledged > before)
+        await _killed_and_settled(harness)
 
 
 async def test_with_no_room_for_a_new_folder_all_is_refused(tmp_path: Path) -> None:
     """A file is in the folder's place: 503 until it is gone, and then all that was acknowledged is kept after all."""
-    async with Stage(tmp_path) as stage:
-        await stage.traffic()
-        await stage.valkey.kill()
+    async with Harness(tmp_path) as harness:
+        await harness.traffic()
+        await harness.valkey.kill()
         await asyncio.sleep(0.5)
-        folder = stage.service.data_dir / "spool"
+        folder = harness.service.data_dir / "spool"
         folder.rename(folder.with_name("old"))
         folder.touch()
         await asyncio.sleep(0.5)
-        before = stage.ledger.acknowledged
+        before = harness.ack_log.acknowledged
         await asyncio.sleep(1.5)
-        assert stage.ledger.acknowledged == before
-        assert refused(stage)[503] > 0
-        assert await stage.route(stage.service) == "refuse"
+        assert harness.ack_log.acknowledged == before
+        assert refused(harness)[503] > 0
+        assert await harness.route(harness.service) == "refuse"
         folder.unlink()
-        await stage.until(lambda: stage.ledger.acknowledged > before)
-        await _killed_and_settled(stage)
+        await harness.until(lambda: harness.ack_log.acknowledged > before)
+        await _killed_and_settled(harness)
 
 
-async def _killed_and_settled(stage: Stage) -> None:
-    await stage.service.kill()
-    await asyncio.gather(stage.service.start(), stage.valkey.start())
-    await stage.quiet()
-    assert await stage.settled()
-    await assert_guarantees(stage)
+async def _killed_and_settled(harness: Harness) -> None:
+    await harness.service.kill()
+    await asyncio.gather(harness.service.start(), harness.valkey.start())
+    await harness.quiet()
+    assert await harness.settled()
+    await assert_guarantees(harness)

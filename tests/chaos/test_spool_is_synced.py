@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from chaos.tracing import traced
 
-from receiver.proving.stage import Stage
+from receiver.chaos.harness import Harness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,15 +18,15 @@ _REPLY = {"mobile": "13800138000", "nationcode": "86", "sign": "proof", "time": 
 
 async def test_every_ack_from_disk_has_its_fsync(tmp_path: Path) -> None:
     """Twenty callbacks one after the other, Redis away: at least twenty times the service waits for the disk."""
-    async with Stage(tmp_path) as stage, aiohttp.ClientSession() as session:
-        await stage.valkey.kill()
-        await _post(session, stage, "opens the breaker")
-        async with traced(stage.service, tmp_path) as trace:
+    async with Harness(tmp_path) as harness, aiohttp.ClientSession() as session:
+        await harness.valkey.kill()
+        await _post(session, harness, "opens the breaker")
+        async with traced(harness.service, tmp_path) as trace:
             for number in range(_CALLBACKS):
-                await _post(session, stage, f"prove0:{number}")
+                await _post(session, harness, f"prove0:{number}")
     assert trace.read_text().count("sync(") >= _CALLBACKS
 
 
-async def _post(session: aiohttp.ClientSession, stage: Stage, text: str) -> None:
-    async with session.post(stage.service.url + "/sms/callback", json=_REPLY | {"text": text}) as response:
+async def _post(session: aiohttp.ClientSession, harness: Harness, text: str) -> None:
+    async with session.post(harness.service.url + "/sms/callback", json=_REPLY | {"text": text}) as response:
         assert (await response.json())["result"] == 0

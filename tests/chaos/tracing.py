@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from receiver.proving.processes import Child
+from receiver.chaos.processes import Child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from receiver.proving.processes import Service
+    from receiver.chaos.processes import ReceiverProcess
 
 
 @asynccontextmanager
 async def traced(
-    service: Service, folder: Path, *, sync_takes: float = 0.0, sync_fails: str = ""
+    service: ReceiverProcess, folder: Path, *, sync_takes: float = 0.0, sync_fails: str = ""
 ) -> AsyncIterator[Path]:
     """Write the service's syncs to a file, and make each so many seconds longer. Skips where that is not allowed.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from messages import QUARANTINE, REPLY, SUCCESS, body, report
 
-from receiver.events import Event, EventType, Sealer
+from receiver.events import EnvelopeBuilder, Event, EventType
 from receiver.providers.base import Reason, Rejection
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _RECEIVED = 1_600_000_000_123
 
 def _quarantined(redis: Redis, *items: bytes, provider: str = "tencent") -> list[str]:
     """Quarantine items as an older version might have, whose schema was stricter."""
-    seal = Sealer(provider, "default").seal
+    seal = EnvelopeBuilder(provider, "default").build
     events: list[Event] = [Rejection.of("", [Reason("sid", "Too long.")], item).event for item in items]
     assert all(event.type == EventType.REJECTED for event in events)
     return [str(redis.xadd(QUARANTINE, {"data": seal(event, QUARANTINE, _RECEIVED).data})) for event in events]

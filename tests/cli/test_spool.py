@@ -12,7 +12,7 @@ from messages import FAIL, SUCCESS, report
 from servers import free_port
 from spool.damage import leaves, on_pages, overwrite
 
-from receiver.events import Entry, Event, EventType, Sealer
+from receiver.events import Entry, EnvelopeBuilder, Event, EventType
 from receiver.spool.directory import file_of
 from receiver.spool.file import SpoolFile, lock_file
 
@@ -27,7 +27,7 @@ _DAMAGED = rb'"message_id": "d(\d+)"'
 
 
 def _entries(topic: str, *sids: str) -> list[Entry]:
-    seal = Sealer("tencent", "default").seal
+    seal = EnvelopeBuilder("tencent", "default").build
     data = [json.dumps({"message_id": sid, **report()}).encode() for sid in sids]
     return [seal(Event(EventType.SUCCESS, None, one), topic, _RECEIVED) for one in data]
 

@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from receiver.delivery.breaker import FIRST_WAIT, LONGEST_WAIT, Breaker
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 
-AWAY = NotTakenError("timeout", "no reply")
+AWAY = WriteFailedError("timeout", "no reply")
 
 
 class Prober:
@@ -20,17 +20,17 @@ class Prober:
         """Begin away."""
         self.back = False
         self.asked = []
-        self.at_once = self.most_at_once = 0
+        self.at_once = self.max_at_once = 0
 
     async def probe(self):
         """Fail, or not."""
         self.asked.append(asyncio.get_running_loop().time())
         self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.max_at_once = max(self.max_at_once, self.at_once)
         await asyncio.sleep(0.01)
         self.at_once -= 1
         if not self.back:
-            raise NotTakenError("timeout", "no reply")
+            raise WriteFailedError("timeout", "no reply")
 
     async def times(self, count, within):
         """Wait until it was asked so many times."""
@@ -86,7 +86,7 @@ async def test_further_failures_change_nothing_while_it_is_open(breaker, prober,
         await prober.times(3, within=10)
     assert states == [False]
     assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["redis.away"]
-    assert prober.most_at_once == 1
+    assert prober.max_at_once == 1
 
 
 async def test_it_opens_again_after_it_was_back(breaker, prober, states):

@@ -8,10 +8,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from servers import free_port
 
+from receiver.chaos.proxy import FaultProxy
 from receiver.delivery.publisher import Publisher, connect
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.events import Entry
-from receiver.proving.proxy import FaultProxy
 
 KEY = "urn:smn:local:p:one"
 
@@ -113,7 +113,7 @@ async def test_a_publisher_follows_the_name_after_one_refused_batch(moving):
     assert not await publisher.write(batch)
     await read_only(old, None)
     name.lead_to(port)
-    with pytest.raises(NotTakenError) as caught:
+    with pytest.raises(WriteFailedError) as caught:
         await publisher.write(batch)
     assert caught.value.topic is None
     assert not await publisher.write(batch)

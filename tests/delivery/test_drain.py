@@ -12,7 +12,7 @@ import structlog
 from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import BATCH, Drain
 from receiver.delivery.publisher import Publisher, connect
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.events import Entry
 from receiver.spool.directory import file_of
 from receiver.spool.file import lock_file
@@ -153,7 +153,7 @@ async def test_a_full_spool_with_a_topic_that_takes_nothing_drains_all_others(tm
     spool = Spool(tmp_path / "small", 1 << 20)
     await spool.open()
     written = 0
-    with contextlib.suppress(NotTakenError):
+    with contextlib.suppress(WriteFailedError):
         for number in range(0, 10_000, 3):
             await spool.write(wide(number, topic=BLOCKED) + wide(number + 1) + wide(number + 2, topic=BLOCKED), 0)
             written = number + 3
@@ -264,7 +264,7 @@ async def test_a_publish_that_fails_trips_the_breaker_and_removes_nothing(spool,
     breaker = Breaker(publisher.probe, lambda: None, LOGGER)
     drain = Drain(spool, [publisher], breaker, LOGGER)
     await spool.write(entries(1), 0)
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await publisher.probe()
     drain.start()
     await until(lambda: _tripped(drain))

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from receiver.delivery.group_commit import MOST_BYTES, MOST_EVENTS, GroupCommit
-from receiver.errors import NotTakenError
+from receiver.delivery.group_commit import MAX_BYTES, MAX_EVENTS, GroupCommit
+from receiver.errors import WriteFailedError
 from receiver.events import Entry
 
 
@@ -71,18 +71,18 @@ async def test_what_comes_during_a_write_goes_into_the_next_one_together(store, 
 
 async def test_a_write_is_bounded_and_a_callers_entries_stay_together(store, group):
     """Also those of one caller that are more than the bound by themselves."""
-    big = group.commit(entries(*range(MOST_EVENTS + 1)), 100)
-    more = [group.commit(entries(*range(MOST_EVENTS - 1)), 100)]
+    big = group.commit(entries(*range(MAX_EVENTS + 1)), 100)
+    more = [group.commit(entries(*range(MAX_EVENTS - 1)), 100)]
     more += [group.commit(entries(number), 100) for number in (1, 2)]
     for _ in range(3):
         store.results.put_nowait({})
     await asyncio.gather(big, *more)
-    assert [len(write) for write in store.writes] == [MOST_EVENTS + 1, MOST_EVENTS, 1]
+    assert [len(write) for write in store.writes] == [MAX_EVENTS + 1, MAX_EVENTS, 1]
 
 
 async def test_a_write_is_bounded_in_bytes_too(store, group):
     """A few large callbacks go one after the other; one that is larger than the bound goes alone."""
-    waiting = [group.commit(entries(number), size) for number, size in enumerate([MOST_BYTES + 1, MOST_BYTES, 1, 1])]
+    waiting = [group.commit(entries(number), size) for number, size in enumerate([MAX_BYTES + 1, MAX_BYTES, 1, 1])]
     for _ in range(3):
         store.results.put_nowait({})
     await asyncio.gather(*waiting)
@@ -94,9 +94,9 @@ async def test_a_failed_write_is_told_to_all_who_wait(store, group):
     first = group.commit(entries(1), 100)
     await store.started.get()
     queued = group.commit(entries(2), 100)
-    store.results.put_nowait(NotTakenError("timeout", "no reply"))
+    store.results.put_nowait(WriteFailedError("timeout", "no reply"))
     for future in (first, queued):
-        with pytest.raises(NotTakenError, match="no reply"):
+        with pytest.raises(WriteFailedError, match="no reply"):
             await future
     later = group.commit(entries(3), 100)
     store.results.put_nowait({})
@@ -107,7 +107,7 @@ async def test_a_failed_write_is_told_to_all_who_wait(store, group):
 async def test_each_who_waits_has_an_error_of_his_own(store, group):
     """Raised by many, one would collect the frames of all of them."""
     waiting = [group.commit(entries(number), 100) for number in (1, 2)]
-    store.results.put_nowait(NotTakenError("timeout", "no reply"))
+    store.results.put_nowait(WriteFailedError("timeout", "no reply"))
     first, second = await asyncio.gather(*waiting, return_exceptions=True)
     assert first is not second
     assert (first.reason, str(first)) == (second.reason, str(second)) == ("timeout", "no reply")
@@ -134,10 +134,10 @@ async def test_a_topic_that_fails_is_told_to_those_who_write_to_it(store, group)
     """The others are safe."""
     good, bad = group.commit(entries(1), 100), group.commit(entries(2, topic="bad"), 100)
     both = group.commit(entries(3) + entries(4, topic="bad"), 100)
-    store.results.put_nowait({"bad": NotTakenError("WRONGTYPE", "no stream", "bad")})
+    store.results.put_nowait({"bad": WriteFailedError("WRONGTYPE", "no stream", "bad")})
     await good
     for future in (bad, both):
-        with pytest.raises(NotTakenError, match="no stream") as caught:
+        with pytest.raises(WriteFailedError, match="no stream") as caught:
             await future
         assert caught.value.topic == "bad"
 
@@ -146,7 +146,7 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_the_writes(store, g
     """It is a failure of that write alone."""
     first = group.commit(entries(1), 100)
     store.results.put_nowait(ZeroDivisionError("a bug"))
-    with pytest.raises(NotTakenError, match="a bug"):
+    with pytest.raises(WriteFailedError, match="a bug"):
         await first
     second = group.commit(entries(2), 100)
     store.results.put_nowait({})

@@ -11,7 +11,7 @@ from prometheus_client.registry import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from receiver.delivery.publisher import CALL_EVENTS, Publisher, _calls, connect
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.events import Entry
 
 ONE, OTHER = "urn:smn:local:p:one", "urn:smn:local:p:other"
@@ -100,7 +100,7 @@ async def test_a_redis_that_refuses_all_writes_takes_nothing(redis, publish):
     """That is no matter of a topic: all entries go elsewhere."""
     await redis.config_set("min-replicas-to-write", 1)
     try:
-        with pytest.raises(NotTakenError) as caught:
+        with pytest.raises(WriteFailedError) as caught:
             await publish(entries(1))
         assert caught.value.topic is None
     finally:
@@ -114,7 +114,7 @@ async def test_a_full_redis_takes_nothing(redis, publish):
     await publish(entries(0))
     await redis.config_set("maxmemory", 1)
     try:
-        with pytest.raises(NotTakenError) as caught:
+        with pytest.raises(WriteFailedError) as caught:
             await publish(entries(1))
         assert caught.value.reason == "OutOfMemory"
     finally:
@@ -128,7 +128,7 @@ async def test_no_reply_in_time_is_not_taken_and_the_same_again_is_stored_once(r
     await publish(entries(0))
     await redis.execute_command("CLIENT PAUSE", 30_000, "WRITE")
     began = asyncio.get_running_loop().time()
-    with pytest.raises(NotTakenError) as caught:
+    with pytest.raises(WriteFailedError) as caught:
         await publish(entries(1, 2))
     assert caught.value.reason == "timeout"
     assert asyncio.get_running_loop().time() - began < 4
@@ -142,13 +142,13 @@ async def test_time_in_the_queue_counts_against_the_time_for_a_batch(redis, redi
     client = connect(redis_url)
     publisher = Publisher(client, 1.2, 86400)
     now = asyncio.get_running_loop().time()
-    with pytest.raises(NotTakenError, match="no turn within") as caught:
+    with pytest.raises(WriteFailedError, match="no turn within") as caught:
         await publisher.write(entries(1), now - 1.25)
     assert caught.value.reason == "timeout"
     assert not await redis.exists(ONE)
     await publisher.write(entries(2))
     await redis.client_pause(30_000, all=False)
-    with pytest.raises(NotTakenError, match=r"no reply within (?:[12]\d\d|\d\d) ms"):
+    with pytest.raises(WriteFailedError, match=r"no reply within (?:[12]\d\d|\d\d) ms"):
         await publisher.write(entries(3), asyncio.get_running_loop().time() - 1.0)
     await redis.client_unpause()
     await publisher.close()
@@ -162,7 +162,7 @@ async def test_what_was_not_sent_in_time_is_never_sent(own_valkey):
     publisher = Publisher(client, 0.5, 86400)
     await publisher.write(entries(0))
     server.signal(signal.SIGSTOP)
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await publisher.write(entries(*range(1, 65), size=1 << 20))
     server.signal(signal.SIGCONT)
     async with asyncio.timeout(20):
@@ -187,13 +187,13 @@ async def test_what_became_of_a_batch_is_counted(redis, publish):
     await publish(entries(2, 3, 4))
     assert [now - then for now, then in zip(figures(), before, strict=True)] == [4, 2, 0]
     await redis.config_set("maxmemory", 1)
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await publish(entries(5))
     await redis.config_set("maxmemory", 0)
     assert [now - then for now, then in zip(figures(), before, strict=True)] == [4, 2, 1]
     before = figures("timeout")
     await redis.client_pause(30_000, all=False)
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await publish(entries(6))
     await redis.client_unpause()
     assert figures("timeout")[2] == before[2] + 1
@@ -210,7 +210,7 @@ async def test_the_dedupe_window_is_that_of_the_settings(redis, publish):
 async def test_a_reply_is_not_taken_for_that_of_the_next_batch(redis, publish):
     """After a time-out the connection is given up, with whatever is still on it."""
     await redis.execute_command("CLIENT PAUSE", 30_000, "WRITE")
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await publish(entries(1, topic=OTHER))
     await redis.execute_command("CLIENT UNPAUSE")
     await redis.set(OTHER + ":text", "no stream")
@@ -222,7 +222,7 @@ async def test_a_connection_that_was_closed_meanwhile_costs_one_batch_at_most(re
     """A firewall, a restart, an operator; the batch after it is stored."""
     await publish(entries(1))
     await redis.client_kill_filter(_type="normal", skipme=True)
-    with contextlib.suppress(NotTakenError):
+    with contextlib.suppress(WriteFailedError):
         await publish(entries(2))
     assert not await publish(entries(2))
     assert await stored(redis) == [1, 2]
@@ -235,7 +235,7 @@ async def test_a_redis_that_was_killed_and_started_again_has_what_was_acknowledg
     publisher = Publisher(client, 5.0, 86400)
     await publisher.write(entries(*range(100)))
     server.kill()
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await publisher.write(entries(100))
     with pytest.raises(RedisConnectionError):
         await client.ping()
@@ -266,7 +266,7 @@ async def test_a_probe_is_a_write(redis, redis_url):
     await publisher.probe()
     await redis.config_set("min-replicas-to-write", 1)
     try:
-        with pytest.raises(NotTakenError):
+        with pytest.raises(WriteFailedError):
             await publisher.probe()
     finally:
         await redis.config_set("min-replicas-to-write", 0)

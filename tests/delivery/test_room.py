@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from receiver.delivery.room import Room, Slots
 from receiver.errors import OverloadedError
+from receiver.web.admission import AdmissionControl, Slots
 
 
 async def test_a_slot_is_given_back_whatever_happens() -> None:
@@ -27,7 +27,7 @@ async def test_a_slot_is_given_back_whatever_happens() -> None:
 
 async def test_what_takes_long_to_read_may_not_wait_for_long() -> None:
     """Behind others a short one is still read in time; a long one is refused while it can be sent again."""
-    room = Room(1, 1)
+    room = AdmissionControl(1, 1)
     order: list[str] = []
 
     async def read(name: str, work: float) -> None:
@@ -50,8 +50,8 @@ async def test_what_takes_long_to_read_may_not_wait_for_long() -> None:
 
 async def test_large_callbacks_do_not_wait_for_unexpected_ones() -> None:
     """They have slots of their own."""
-    room = Room(1, 1)
-    async with room.tolerant_slot(0), room.turn(), room.turn():
+    room = AdmissionControl(1, 1)
+    async with room.tolerant_slot(0), room.large_body_slot(), room.large_body_slot():
         with pytest.raises(OverloadedError, match="large"):
-            async with room.turn():
+            async with room.large_body_slot():
                 pytest.fail("there were two slots")

@@ -23,7 +23,7 @@ from receiver.lookups.group import GROUP, Group
 from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild
 from receiver.lookups.reports import ReportQuery, Reports
-from receiver.tasks import end
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -70,7 +70,7 @@ async def running(redis: Redis, consumer: str = "one", **more: Any) -> AsyncIter
     try:
         yield indexer
     finally:
-        await end(task)
+        await cancel_and_wait(task)
         assert task.cancelled()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.events import EventType, Sealer
+from receiver.events import EnvelopeBuilder, EventType
 from receiver.providers import PROVIDERS
 from receiver.providers.base import request_of
 from receiver.providers.json_items import TooManyItemsError
@@ -52,7 +52,7 @@ ITEM_ARRAYS = [name for name in PROVIDERS if (PAYLOADS / name / "doc_status.json
 
 def sealed(provider, event):
     """Return an event's envelope as it goes into a stream, without the time of receipt."""
-    entry = Sealer(provider, "default").seal(event, "urn:smn:local:default:any", 1)
+    entry = EnvelopeBuilder(provider, "default").build(event, "urn:smn:local:default:any", 1)
     envelope = json.loads(entry.data)
     assert envelope["id"] == entry.id.hex()
     assert envelope.pop("receivedtime") == "1970-01-01T00:00:00.001Z"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from receiver.errors import BadSignatureError, ReceiverError
-from receiver.events import Sealer
+from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
 from receiver.providers.base import CallbackRequest
 from receiver.providers.base import request_of as parsed_alone
@@ -89,9 +89,9 @@ def test_a_sample_is_answered_and_parsed_as_expected(name, sample):
 
 def ids(name, parsed):
     """Return the ids of all events, rejected ones included."""
-    sealer = Sealer(name, "default")
+    builder = EnvelopeBuilder(name, "default")
     events = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]
-    return [sealer.seal(event, "topic", 0).id for event in events]
+    return [builder.build(event, "topic", 0).id for event in events]
 
 
 @pytest.mark.parametrize(("name", "sample"), [case for case in SAMPLES if "same_as" in case.values[1]["expect"]])

@@ -11,7 +11,7 @@ import structlog
 from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
 from receiver.delivery.publisher import Publisher, connect
-from receiver.tasks import end
+from receiver.tasks import cancel_and_wait
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def running(redis_url):
         drain.start()
         healing = asyncio.create_task(spool.look_after(lambda: None))
         yield
-        await end(healing)
+        await cancel_and_wait(healing)
         await drain.close()
         await breaker.close()
         await publisher.close()

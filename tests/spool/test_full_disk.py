@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from spool.conftest import until
 from spool.damage import GOOD, entries, number_of
 
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.spool.directory import file_of
 from receiver.spool.file import lock_file
 from receiver.spool.spool import Spool
@@ -40,7 +40,7 @@ async def test_it_opens_on_a_full_disk_and_takes_events_once_there_is_room(spool
     fill(disk)
     await spool.open()
     await spool.heal()
-    with pytest.raises(NotTakenError, match="full") as caught:
+    with pytest.raises(WriteFailedError, match="full") as caught:
         await spool.write(entries(1), 0)
     assert caught.value.reason == "SQLITE_FULL"
     assert (spool.writable, spool.events) == (False, 0)
@@ -106,7 +106,7 @@ async def test_a_file_that_fills_its_disk_is_sound(spool, disk, running, redis):
     while spool.writable:
         try:
             await spool.write(entries(*range(number, number + 50)), 0)
-        except NotTakenError:
+        except WriteFailedError:
             break
         number += 50
     assert number > 0

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.events import Entry
 from receiver.spool.directory import file_of
 from receiver.spool.file import lock_file
@@ -78,7 +78,7 @@ TAKEN_AWAY = [_removed, _data_removed, _renamed, _file_removed, _log_removed, _i
 async def test_what_is_no_longer_in_its_folder_takes_no_event(spool, take_away):
     """It would be acknowledged, and gone with the process."""
     take_away(spool.folder)
-    with pytest.raises(NotTakenError, match="removed or replaced"):
+    with pytest.raises(WriteFailedError, match="removed or replaced"):
         await spool.write(entries(6), 0)
     assert not spool.writable
 

@@ -12,7 +12,7 @@ import structlog
 from spool.conftest import until
 from spool.damage import GOOD, MOST, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.spool.budget import PAGE
 from receiver.spool.directory import file_of, files_set_aside, mark_suspect, parts, suspect_files
 from receiver.spool.file import lock_file
@@ -185,7 +185,7 @@ async def test_a_write_finds_out_too(spool, folder):
     """Its reply is a refusal, and it leads to a fresh file, without Redis."""
     await spool.write(entries(*MANY), 0)
     overwrite(spool.file.path, _checkpointed(spool)[-1])
-    with pytest.raises(NotTakenError) as caught:
+    with pytest.raises(WriteFailedError) as caught:
         await spool.write(entries(4000), 0)
     assert caught.value.reason == "SQLITE_CORRUPT"
     assert not spool.writable

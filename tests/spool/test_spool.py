@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 import structlog
 
-from receiver.errors import NotTakenError, SettingsError
+from receiver.errors import SettingsError, WriteFailedError
 from receiver.events import Entry
 from receiver.spool.directory import file_of, files_set_aside
 from receiver.spool.file import lock_file
@@ -101,7 +101,7 @@ async def test_a_full_spool_takes_none_of_a_batch_and_keeps_what_it_has(tmp_path
     spool = Spool(tmp_path, CAP)
     await spool.open()
     await spool.write(entries(1), 0)
-    with pytest.raises(NotTakenError, match="RECEIVER_SPOOL_MAX_BYTES") as caught:
+    with pytest.raises(WriteFailedError, match="RECEIVER_SPOOL_MAX_BYTES") as caught:
         await spool.write(entries(*range(2, 5000), size=500), 0)
     assert caught.value.reason == "SQLITE_FULL"
     assert numbers(spool.file.oldest(10_000)) == [1]
@@ -116,7 +116,7 @@ async def test_a_full_spool_takes_none_of_a_batch_and_keeps_what_it_has(tmp_path
 async def filled_up(spool, first=0):
     """Write until no more is taken; return how many events are in the spool."""
     batch = first
-    with contextlib.suppress(NotTakenError):
+    with contextlib.suppress(WriteFailedError):
         while True:
             await spool.write(entries(*range(batch, batch + 20), size=500), 0)
             batch += 20
@@ -132,7 +132,7 @@ async def test_the_files_of_a_spool_never_exceed_its_cap(tmp_path, cap, size):
     largest = number = 0
     rows = max(1, cap // 40 // (size + 100))
     while spool.writable:
-        with contextlib.suppress(NotTakenError):
+        with contextlib.suppress(WriteFailedError):
             await spool.write(entries(*range(number, number + rows), size=size), 0)
         number += rows
         largest = max(largest, sum(path.stat().st_size for path in tmp_path.iterdir()))
@@ -148,7 +148,7 @@ async def test_a_batch_larger_than_the_log_may_be_is_written_in_parts(tmp_path):
     assert numbers(spool.file.oldest(100)) == [*range(100)]
     assert spool.file.count() == 500
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= CAP
-    with pytest.raises(NotTakenError):
+    with pytest.raises(WriteFailedError):
         await spool.write(entries(*range(5000), size=300), 0)
     assert spool.writable
     await spool.close()
@@ -254,5 +254,5 @@ class Removing(list):
 
 async def test_a_file_that_is_removed_while_it_is_written_to_acknowledges_nothing(spool):
     """It was there before the commit, which succeeds: the events are in a file that only this process can find."""
-    with pytest.raises(NotTakenError, match="removed or replaced"):
+    with pytest.raises(WriteFailedError, match="removed or replaced"):
         await spool.write(Removing(spool.folder, entries(1)), 0)

@@ -21,7 +21,7 @@ from receiver.events import EventType
 from receiver.log import configure
 from receiver.lookups.reports import Reports
 from receiver.lookups.reports import Status as StatusEvent
-from receiver.lookups.routes import RouteStore
+from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 
 if TYPE_CHECKING:
@@ -398,9 +398,9 @@ async def test_routes_that_are_none_in_redis(service: Service, redis: redis.asyn
 async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
     """A topic that a change leads away from is still named: what lies there unread must not be forgotten."""
     routing = Routing([("cn-north-4", PROJECT, {})])
-    store = RouteStore(redis, routing, configure("error"))
+    store = RouteOverrides(redis, routing, configure("error"))
     others = Routing([("cn-north-4", PROJECT, {})])
-    replica = RouteStore(redis, others, configure("error"))
+    replica = RouteOverrides(redis, others, configure("error"))
     await store.change(PROJECT, {EventType.FAIL: f"{URN}b"}, "test")
     await store.change(PROJECT, {EventType.FAIL: f"{URN}c"}, "test")
     await replica.refresh()

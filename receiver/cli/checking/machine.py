@@ -8,8 +8,8 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
-from receiver.cli.serving.listening import authority
 from receiver.errors import SettingsError
+from receiver.runtime.sockets import authority
 from receiver.settings import Settings, read_settings, unknown_names
 from receiver.spool.errors import is_disk_fault
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from redis.exceptions import RedisError, ResponseError
 
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
-from receiver.cli.connections import RedisAwayError, RedisRefusedError, opened, redis_url, said, shown
+from receiver.cli.connections import RedisAwayError, RedisRefusedError, connected, describe, redis_url, shown
 from receiver.delivery.publisher import Publisher
-from receiver.errors import NotTakenError
+from receiver.errors import WriteFailedError
 from receiver.events import Entry
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def redis(settings: Settings) -> list[Finding]:
     """Look at the service's Redis."""
     findings = list(_url(settings))
     try:
-        async with opened(settings) as client:
+        async with connected(settings) as client:
             findings += [finding async for finding in _answering(client, settings)]
     except RedisAwayError as problem:
         findings.append(_away(settings, problem))
@@ -92,7 +92,7 @@ async def _answering(client: Redis, settings: Settings) -> AsyncIterator[Finding
         info = await client.info()
     except ResponseError as problem:
         yield note(
-            "redis", f"Its version and role cannot be told: {said(problem)}.", "Allow its user INFO to see them."
+            "redis", f"Its version and role cannot be told: {describe(problem)}.", "Allow its user INFO to see them."
         )
     for finding in [*_version(info), *_role(info)]:
         yield finding
@@ -137,7 +137,7 @@ async def _kept(client: Redis, info: dict[str, Any]) -> list[Finding]:
         findings.append(
             note(
                 "durability",
-                f"appendfsync cannot be told: {said(problem)}.",
+                f"appendfsync cannot be told: {describe(problem)}.",
                 "A managed Redis hides CONFIG: look in its console that it fsyncs every write.",
             )
         )
@@ -198,7 +198,7 @@ async def _script(client: Redis) -> Finding:
         if refused:
             return _does_not_publish(refused[topic])
         length = await client.xlen(topic)
-    except NotTakenError as problem:
+    except WriteFailedError as problem:
         return _does_not_publish(problem)
     finally:
         await publisher.close()
@@ -212,7 +212,7 @@ async def _script(client: Redis) -> Finding:
 def _does_not_publish(problem: Exception) -> Finding:
     return error(
         "script",
-        f"Events cannot be published: {said(problem)}.",
+        f"Events cannot be published: {describe(problem)}.",
         "Its user needs EVALSHA, SCRIPT LOAD, EXISTS, SMISMEMBER, SADD, XADD, EXPIREAT and TIME, on all keys.",
     )
 

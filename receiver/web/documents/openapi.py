@@ -14,9 +14,9 @@ from marshmallow import Schema, fields
 
 from receiver.routing import PROJECT_ID
 from receiver.web.documents.operations import OPERATIONS, TAGS, Body, Operation
-from receiver.web.smn import faults
-from receiver.web.smn.answers import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
-from receiver.web.smn.schemas import MessagePath
+from receiver.web.smn import error_codes
+from receiver.web.smn.request_schemas import MessagePath
+from receiver.web.smn.response_schemas import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,9 @@ _BODY_ERRORS: Final = {
     413: "The body is over the limit.",
     503: "Overloaded: send it again after `Retry-After`.",
 }
-_FROM_A_PAGE: Final = f"`{faults.FORBIDDEN.code}` The project is open, and a web page seems to have sent the request."
+_FROM_A_PAGE: Final = (
+    f"`{error_codes.FORBIDDEN.code}` The project is open, and a web page seems to have sent the request."
+)
 #: Times written in Python's notation, as a pattern.
 _DIGITS: Final = {"%Y": "[0-9]{4}"} | dict.fromkeys(("%m", "%d", "%H", "%M", "%S"), "[0-9]{2}")
 
@@ -176,36 +178,40 @@ def _good(operation: Operation) -> dict[str, Any]:
 
 
 def _smn_errors(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
-    found: dict[int, list[faults.Fault]] = {}
-    for fault in dict.fromkeys((*operation.faults, *_faults(operation), faults.DATABASE, faults.INTERNAL)):
+    found: dict[int, list[error_codes.SmnErrorCode]] = {}
+    for fault in dict.fromkeys((*operation.faults, *_faults(operation), error_codes.DATABASE, error_codes.INTERNAL)):
         found.setdefault(fault.status, []).append(fault)
     for status, listed in sorted(found.items()):
         yield status, _error("; ".join(f"`{fault.code}` {fault.message}" for fault in listed), SmnErrorAnswer)
     yield 401, _error("`APIG.0301` No credentials, or wrong ones.", GatewayErrorAnswer)
     yield 429, _error("`APIG.0308` Wrong credentials, as too many from the same address were.", GatewayErrorAnswer)
-    text = f"`{faults.FORBIDDEN.code}` {faults.FORBIDDEN.message}" if operation.tag == "lookups" else _FROM_A_PAGE
+    text = (
+        f"`{error_codes.FORBIDDEN.code}` {error_codes.FORBIDDEN.message}"
+        if operation.tag == "lookups"
+        else _FROM_A_PAGE
+    )
     yield 403, _error(text, SmnErrorAnswer)
     if operation.body is not None or operation.tag == "lookups":
         for status, text in _BODY_ERRORS.items():
             yield status, _error(text, SmnErrorAnswer)
 
 
-def _faults(operation: Operation) -> Iterator[faults.Fault]:
+def _faults(operation: Operation) -> Iterator[error_codes.SmnErrorCode]:
     """Yield the faults that stand in the schemas of an operation's query and body."""
     schemas = (operation.query, *(operation.body.schemas if operation.body else ()))
     for schema in schemas:
         if schema is not None:
             yield from _of_schema(schema())
     if operation.body is not None:
-        yield faults.MALFORMED
+        yield error_codes.MALFORMED
 
 
-def _of_schema(schema: Schema) -> Iterator[faults.Fault]:
+def _of_schema(schema: Schema) -> Iterator[error_codes.SmnErrorCode]:
     for field in schema.fields.values():
         inner = field.inner if isinstance(field, fields.List) else field
         if isinstance(inner, fields.Nested):
             yield from _of_schema(inner.schema)
-        yield field.metadata.get("fault", faults.MALFORMED)
+        yield field.metadata.get("fault", error_codes.MALFORMED)
 
 
 def _error(text: str, schema: Any) -> dict[str, Any]:  # noqa: ANN401 a schema's class

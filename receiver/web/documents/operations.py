@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.providers.tencent import Reply, StatusReport
-from receiver.web.smn import faults
-from receiver.web.smn.answers import (
+from receiver.web.smn import error_codes
+from receiver.web.smn.iam import TOKEN_BODY, ProjectQuery, TokenRequest
+from receiver.web.smn.request_schemas import (
+    BATCH_BODY,
+    MAX_MESSAGES,
+    PUT_BODY,
+    EventQuery,
+    ReportQueryArgs,
+    Routes,
+    Sent,
+    SentInBatch,
+)
+from receiver.web.smn.response_schemas import (
     CallbackAnswer,
     EventList,
     MessageText,
@@ -16,17 +27,6 @@ from receiver.web.smn.answers import (
     ReportList,
     TokenIssued,
     Updated,
-)
-from receiver.web.smn.iam import TOKEN_BODY, ProjectQuery, TokenRequest
-from receiver.web.smn.schemas import (
-    BATCH_BODY,
-    MOST_MESSAGES,
-    PUT_BODY,
-    EventQuery,
-    ReportQueryArgs,
-    Routes,
-    Sent,
-    SentInBatch,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Operation(NamedTuple):
     body: Body | None = None
     answer: type[Schema] | str | None = None
     status: int = 200
-    faults: tuple[faults.Fault, ...] = ()
+    faults: tuple[error_codes.SmnErrorCode, ...] = ()
 
 
 #: From the provider's document, https://www.tencentcloud.com/document/product/382/59178.
@@ -115,7 +115,7 @@ OPERATIONS: Final = (
         f"over time: those of before are read on. A body has at most {PUT_BODY} bytes.",
         body=Body((Routes,)),
         answer=Updated,
-        faults=(*faults.ROUTES.values(), faults.TOO_MANY_TOPICS),
+        faults=(*error_codes.ROUTES.values(), error_codes.TOO_MANY_TOPICS),
     ),
     Operation(
         "get",
@@ -129,7 +129,7 @@ OPERATIONS: Final = (
         "text says.",
         query=ReportQueryArgs,
         answer=ReportList,
-        faults=(faults.TOO_OLD, faults.REVERSED),
+        faults=(error_codes.TOO_OLD, error_codes.REVERSED),
     ),
     Operation(
         "get",
@@ -139,7 +139,7 @@ OPERATIONS: Final = (
         "Text of a message",
         "For 24 hours after its `submit_time`.",
         answer=MessageText,
-        faults=(faults.MESSAGE_ID, faults.NO_MESSAGE, faults.OLD_MESSAGE),
+        faults=(error_codes.MESSAGE_ID, error_codes.NO_MESSAGE, error_codes.OLD_MESSAGE),
     ),
     Operation(
         "put",
@@ -151,7 +151,7 @@ OPERATIONS: Final = (
         f"A body has at most {PUT_BODY} bytes.",
         body=Body((Sent,)),
         answer=Registered,
-        faults=(faults.MESSAGE_ID, faults.TOO_MANY_SIGNS),
+        faults=(error_codes.MESSAGE_ID, error_codes.TOO_MANY_SIGNS),
     ),
     Operation(
         "post",
@@ -159,12 +159,12 @@ OPERATIONS: Final = (
         "RegisterSmsMessages",
         "lookups",
         "Register many sent messages",
-        f"Up to {MOST_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good. A project has up to "
+        f"Up to {MAX_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good. A project has up to "
         "10,000 signatures at a time: a message with one more is refused. "
         f"A body has at most {BATCH_BODY} bytes, and each message in it {PUT_BODY}.",
-        body=Body((SentInBatch,), array=True, most=MOST_MESSAGES),
+        body=Body((SentInBatch,), array=True, most=MAX_MESSAGES),
         answer=RegisteredAll,
-        faults=(faults.MALFORMED,),
+        faults=(error_codes.MALFORMED,),
     ),
     Operation(
         "post",

@@ -13,12 +13,12 @@ from redis.exceptions import RedisError
 
 from receiver.events import EventType
 from receiver.lookups.reports import ReportQuery
-from receiver.lookups.routes import TooManyTopicsError
+from receiver.route_overrides import TooManyTopicsError
 from receiver.routing import topic_problem
 from receiver.web.middleware import smn_response
-from receiver.web.smn import faults
-from receiver.web.smn.answers import ReportRow
-from receiver.web.smn.schemas import EventQuery, ReportQueryArgs, Routes
+from receiver.web.smn import error_codes
+from receiver.web.smn.request_schemas import EventQuery, ReportQueryArgs, Routes
+from receiver.web.smn.response_schemas import ReportRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from receiver.lookups.reports import Reports
-    from receiver.lookups.routes import RouteStore
+    from receiver.route_overrides import RouteOverrides
     from receiver.routing import Routing
     from receiver.web.smn.auth import Credentials
     from receiver.web.smn.parsing import SmnParser
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
 #: The order of the document's example.
 _ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS)
 #: Seconds that Redis may take to answer a lookup.
-_PATIENCE: Final = 5.0
+_REDIS_TIMEOUT: Final = 5.0
 
 
-async def asked(work: Awaitable[T]) -> T:
+async def with_redis_timeout(work: Awaitable[T]) -> T:
     """Return what Redis answers. Raises SmnError (500, SMN.0016) when it fails, or takes more than 5 s."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_REDIS_TIMEOUT):
             return await work
     except (RedisError, OSError) as error:  # a time-out is an OSError
-        raise faults.DATABASE.error() from error
+        raise error_codes.DATABASE.error() from error
 
 
 class SmsEvents:
     """Which topic each event type routes to."""
 
-    def __init__(self, credentials: Credentials, parser: SmnParser, routing: Routing, store: RouteStore) -> None:
+    def __init__(self, credentials: Credentials, parser: SmnParser, routing: Routing, store: RouteOverrides) -> None:
         """Hand the collaborators over."""
         self._credentials = credentials
         self._parser = parser
@@ -79,14 +79,14 @@ class SmsEvents:
         for item in body["callback"]:
             kind, urn = EventType(item["event_type"]), item["topic_urn"] or None
             if kind in routes:
-                raise faults.EVENT_TYPE.error()
+                raise error_codes.EVENT_TYPE.error()
             if urn is not None and topic_problem(urn, project.id) is not None:
-                raise faults.ROUTES[kind].error()
+                raise error_codes.ROUTES[kind].error()
             routes[kind] = urn
         try:
-            await asked(self._store.change(project.id, routes, who))
+            await with_redis_timeout(self._store.change(project.id, routes, who))
         except TooManyTopicsError:
-            raise faults.TOO_MANY_TOPICS.error() from None
+            raise error_codes.TOO_MANY_TOPICS.error() from None
         return smn_response({})
 
 
@@ -118,11 +118,11 @@ class SmsReports:
         arguments: Any = await self._parser.parse(ReportQueryArgs(), request, location="query")
         query = ReportQuery(**arguments)
         self._check_times(query)
-        found = await asked(self._reports.find(project.id, query, project.own_sign_id))
+        found = await with_redis_timeout(self._reports.find(project.id, query, project.own_sign_id))
         return smn_response({"count": len(found), "data": ReportRow(many=True).dump(found)})
 
     def _check_times(self, query: ReportQuery) -> None:
         if query.end_ms < query.start_ms:
-            raise faults.REVERSED.error()
+            raise error_codes.REVERSED.error()
         if query.start_ms < time.time() * 1000 - self._retention_ms:
-            raise faults.TOO_OLD.error()
+            raise error_codes.TOO_OLD.error()

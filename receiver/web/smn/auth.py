@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import GatewayError, GatewayRateLimitedError
-from receiver.web.smn.faults import FORBIDDEN
+from receiver.web.smn.error_codes import FORBIDDEN
 from receiver.web.smn.signing import ALGORITHM, SignedRequest, parse_authorization, verify
 from receiver.web.smn.tokens import Tokens
 

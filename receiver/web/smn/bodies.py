@@ -11,7 +11,7 @@ from receiver.web.bodies import Bodies
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from receiver.delivery.room import Place, Room
+    from receiver.web.admission import AdmissionControl, Reservation
 
     Body = Callable[[web.Request], Awaitable[bytes]]
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class _Body:
     """The body of one request, read from the wire when it is first asked for: by a signature, or by the parser."""
 
-    def __init__(self, bodies: Bodies, request: web.Request, place: Place) -> None:
+    def __init__(self, bodies: Bodies, request: web.Request, place: Reservation) -> None:
         self._bodies = bodies
         self._request = request
         self._place = place
@@ -38,9 +38,9 @@ _BODY: Final = web.RequestKey("body", _Body)
 class LimitedBodies:
     """Gives handlers their bodies, within the room that all requests share."""
 
-    def __init__(self, room: Room, timeout: float) -> None:
+    def __init__(self, admission: AdmissionControl, timeout: float) -> None:
         """Take the room, and the seconds within which a body has to arrive."""
-        self._room = room
+        self._admission = admission
         self._timeout = timeout
 
     def up_to(self, size: int, handler: Handler) -> Handler:
@@ -48,7 +48,7 @@ class LimitedBodies:
         bodies = Bodies(size, self._timeout)
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            with self._room.place() as place:
+            with self._admission.admit() as place:
                 request[_BODY] = _Body(bodies, request, place)
                 return await handler(request)
 

@@ -17,7 +17,7 @@ from marshmallow import fields, validate
 
 from receiver.errors import GatewayError
 from receiver.web.middleware import smn_response
-from receiver.web.smn.schemas import BoundedList, Tolerant
+from receiver.web.smn.request_schemas import BoundedList, Tolerant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

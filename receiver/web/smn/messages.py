@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import ValidationError
 
-from receiver.delivery.room import Slots
+from receiver.error_paths import flatten_errors
 from receiver.errors import summary
 from receiver.lookups.messages import Missing, Refused, SentMessage
-from receiver.places import places
 from receiver.providers.json_items import NotJsonError, TooManyItemsError, decode_item, split
+from receiver.web.admission import Slots
 from receiver.web.middleware import smn_response
-from receiver.web.smn import faults
-from receiver.web.smn.api import asked
+from receiver.web.smn import error_codes
+from receiver.web.smn.api import with_redis_timeout
 from receiver.web.smn.parsing import mistake
-from receiver.web.smn.schemas import MOST_MESSAGES, PUT_BODY, MessagePath, Sent, SentInBatch
+from receiver.web.smn.request_schemas import MAX_MESSAGES, PUT_BODY, MessagePath, Sent, SentInBatch
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from receiver.web.smn.auth import Credentials
     from receiver.web.smn.parsing import SmnParser
 
-_MISSING = {Missing.UNKNOWN: faults.NO_MESSAGE, Missing.EXPIRED: faults.OLD_MESSAGE}
-_REFUSED = {Refused.SIGNATURE: faults.TOO_MANY_SIGNS}
+_MISSING = {Missing.UNKNOWN: error_codes.NO_MESSAGE, Missing.EXPIRED: error_codes.OLD_MESSAGE}
+_REFUSED = {Refused.SIGNATURE: error_codes.TOO_MANY_SIGNS}
 #: Seconds that a batch may wait for the one before it: one of 1,000 takes 50 ms.
 _LONGEST_WAIT: Final = 4.0
 _batch_schema = SentInBatch()
@@ -47,7 +47,7 @@ class SmsMessages:
     async def get(self, request: web.Request) -> web.Response:
         """GetSmsMessage: ``GET …/sms/message/{message_id}``. Raises SmnError: 404 says whether unknown or expired."""
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
-        text = await asked(self._messages.text(project.id, _message_id(request)))
+        text = await with_redis_timeout(self._messages.text(project.id, _message_id(request)))
         if isinstance(text, Missing):
             raise _MISSING[text].error()
         return smn_response({"message": text})
@@ -59,7 +59,7 @@ class SmsMessages:
         message_id = _message_id(request)
         fields: Any = await self._parser.parse(Sent(), request, location="json")
         sent = SentMessage(message_id=message_id, **fields)
-        (created,) = await asked(self._messages.register(project.id, [sent]))
+        (created,) = await with_redis_timeout(self._messages.register(project.id, [sent]))
         if isinstance(created, Refused):
             raise _REFUSED[created].error()
         return smn_response({"message_id": message_id, "created": created})
@@ -75,14 +75,14 @@ class SmsMessages:
         async with self._batches.slot(_LONGEST_WAIT):
             read = await asyncio.to_thread(_read_batch, body)
         good = [one for one in read if isinstance(one, SentMessage)]
-        outcomes = iter(await asked(self._messages.register(project.id, good)) if good else ())
+        outcomes = iter(await with_redis_timeout(self._messages.register(project.id, good)) if good else ())
         results = [
             _result(index, one.message_id, next(outcomes)) if isinstance(one, SentMessage) else one
             for index, one in enumerate(read)
         ]
         problems = [str(result["message"]) for result in results if "code" in result]
         if results and len(problems) == len(results):
-            raise faults.MALFORMED.error("no message is valid: " + summary(problems))
+            raise error_codes.MALFORMED.error("no message is valid: " + summary(problems))
         return smn_response({"count": len(results), "failed": len(problems), "results": results})
 
 
@@ -90,7 +90,7 @@ def _message_id(request: web.Request) -> str:
     try:
         loaded: Any = MessagePath().load({"message_id": request.match_info["message_id"]})
     except ValidationError:
-        raise faults.MESSAGE_ID.error() from None
+        raise error_codes.MESSAGE_ID.error() from None
     return str(loaded["message_id"])
 
 
@@ -104,13 +104,13 @@ def _result(index: int, message_id: str, outcome: bool | Refused) -> dict[str, A
 def _read_batch(body: bytes) -> list[SentMessage | dict[str, Any]]:
     """Read each message of a batch on its own. Raises SmnError when they cannot be told apart or are too many."""
     if not body.lstrip().startswith(b"["):
-        raise faults.MALFORMED.error("expected an array of messages: the body is not JSON, or no array")
+        raise error_codes.MALFORMED.error("expected an array of messages: the body is not JSON, or no array")
     try:
-        items = split(body, MOST_MESSAGES)
+        items = split(body, MAX_MESSAGES)
     except NotJsonError as error:
-        raise faults.MALFORMED.error(f"expected an array of messages: {error}") from None
+        raise error_codes.MALFORMED.error(f"expected an array of messages: {error}") from None
     except TooManyItemsError:
-        raise faults.MALFORMED.error(f"too many messages: at most {MOST_MESSAGES} in one request") from None
+        raise error_codes.MALFORMED.error(f"too many messages: at most {MAX_MESSAGES} in one request") from None
     return [_read(index, raw) for index, (_, raw) in enumerate(items)]
 
 
@@ -127,7 +127,7 @@ def _read(index: int, raw: bytes) -> SentMessage | dict[str, Any]:
         return {
             "message_id": given if isinstance(given, str) else None,
             "code": mistake(_batch_schema, messages).smn_code,
-            "message": summary(places(messages, f"[{index}]")),
+            "message": summary(flatten_errors(messages, f"[{index}]")),
         }
 
 

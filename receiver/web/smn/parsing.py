@@ -9,9 +9,9 @@ from marshmallow import EXCLUDE, fields
 from multidict import MultiDict
 from webargs.aiohttpparser import AIOHTTPParser
 
+from receiver.error_paths import flatten_errors
 from receiver.errors import summary
-from receiver.places import places
-from receiver.web.smn.faults import MALFORMED, Fault
+from receiver.web.smn.error_codes import MALFORMED, SmnErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,16 +77,16 @@ def mistake(schema: Schema, tree: Any) -> SmnError:  # noqa: ANN401 marshmallow'
     A field's fault stands in its metadata. Without one the message names the place.
     """
     fault = _fault(schema, tree)
-    return fault.error(summary(places(tree)) if fault is MALFORMED else None)
+    return fault.error(summary(flatten_errors(tree)) if fault is MALFORMED else None)
 
 
-def _fault(schema: Schema, tree: Any) -> Fault:  # noqa: ANN401 as above
+def _fault(schema: Schema, tree: Any) -> SmnErrorCode:  # noqa: ANN401 as above
     if isinstance(tree, dict):
         for name, field in schema.fields.items():
             if name in tree:
                 inner = _inner(field)
                 found = MALFORMED if inner is None else _fault(inner, _first(tree[name]))
-                fault: Fault = field.metadata.get("fault", MALFORMED)
+                fault: SmnErrorCode = field.metadata.get("fault", MALFORMED)
                 return fault if found is MALFORMED else found
     return MALFORMED
 

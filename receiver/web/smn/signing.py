@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ALGORITHM: Final = "SDK-HMAC-SHA256"
 #: Seconds that a signature's date may be away from our clock, in the past or in the future.
-MOST_SKEW: Final = 15 * 60
+MAX_SKEW: Final = 15 * 60
 DATE_HEADER: Final = "x-sdk-date"
 
 _AUTHORIZATION: Final = re.compile(
@@ -87,7 +87,7 @@ def _fresh(date: str, now: float) -> bool:
         seconds = timegm(strptime(date, "%Y%m%dT%H%M%SZ"))
     except ValueError:
         return False
-    return abs(now - seconds) <= MOST_SKEW
+    return abs(now - seconds) <= MAX_SKEW
 
 
 def _signed_headers(names: str, headers: Iterable[tuple[str, str]]) -> str | None:

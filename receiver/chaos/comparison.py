@@ -1,0 +1,85 @@
+"""Compares what was promised with what is in the streams: each acknowledged event once, and nothing at all twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from receiver.spool.directory import spool_files, suspect_files
+from receiver.spool.status import status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from redis import Redis
+
+    from receiver.chaos.ack_log import AckLog
+
+#: Entries read at a time: bounds the memory and how long Redis is held up.
+_PAGE: Final = 2000
+
+
+class Comparison(NamedTuple):
+    """The numbers of the events that break a guarantee, and how many entries there were."""
+
+    missing: list[int]
+    doubled: list[int]
+    strange: int
+    entries: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.missing or self.doubled or self.strange)
+
+
+def check(client: Redis, ack_log: AckLog) -> Comparison:
+    """Read every stream, and compare. What was refused may be there, once."""
+    times = bytearray(len(ack_log))
+    strange = entries = 0
+    for data in _entries(client):
+        entries += 1
+        number = _number(data)
+        if number is None or number >= len(times):
+            strange += 1
+        elif times[number] < 2:  # noqa: PLR2004 twice is enough to be wrong
+            times[number] += 1
+    return Comparison(
+        missing=[number for number, found in enumerate(times) if not found and ack_log.is_acknowledged(number)],
+        doubled=[number for number, found in enumerate(times) if found > 1],
+        strange=strange,
+        entries=entries,
+    )
+
+
+def spooled(data_dir: Path) -> int:
+    """Count the events in all spool files of a folder, those of dead processes included; a suspect file is one more."""
+    folder = data_dir / "spool"
+    waiting = suspect_files(folder)
+    return sum(status(path).events for path in (*spool_files(folder), *waiting)) + len(waiting)
+
+
+def _entries(client: Redis) -> Iterator[bytes]:
+    for key in client.scan_iter(match="urn:smn:*", count=1000, _type="stream"):
+        after = b"-"
+        while page := _page(client, key, after):
+            for _, fields in page:
+                yield fields[b"data"]
+            after = b"(" + page[-1][0]
+
+
+def _page(client: Redis, key: bytes, after: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    page: Any = client.xrange(key, after, "+", _PAGE)  # the stub says what an asyncio client and text would give, too
+    return page or []
+
+
+def _number(wire: bytes) -> int | None:
+    """Return the number that the provider gave to an event: in its sid, its text, or the item as it was received."""
+    data: dict[str, Any] = msgspec.json.decode(wire)["data"]
+    if "item" in data:
+        data = msgspec.json.decode(data["item"])
+    name = data.get("message_id") or data.get("sid") or data.get("reply")
+    number = str(name).rpartition(":")[2]
+    return int(number) if number.isdigit() else None

@@ -1,0 +1,247 @@
+"""What is broken, each in a few lines: a table of faults. Every one breaks, waits, and mends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from redis.exceptions import RedisError
+
+from receiver.chaos.processes import ChaosError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from receiver.chaos.harness import Harness
+    from receiver.chaos.processes import ReceiverProcess
+
+_REFUSED: Final = 503
+_REDIS_TIMEOUT: Final = 10.0
+
+
+async def redis_killed(harness: Harness, seconds: float) -> None:
+    """Redis is killed with -9 and started again."""
+    await harness.valkey.kill()
+    await asyncio.sleep(seconds)
+    await harness.valkey.start()
+
+
+async def redis_stopped(harness: Harness, seconds: float) -> None:
+    """Redis is stopped in peace, and is away for three times as long."""
+    await harness.valkey.stop()
+    await asyncio.sleep(3 * seconds)
+    await harness.valkey.start()
+
+
+async def redis_frozen(harness: Harness, seconds: float) -> None:
+    """Redis stands still with all its sockets open (SIGSTOP), then goes on with what it had been sent."""
+    harness.valkey.freeze()
+    await asyncio.sleep(seconds)
+    harness.valkey.thaw()
+
+
+async def redis_loading(harness: Harness, seconds: float) -> None:
+    """Redis comes back but is busy loading what it kept, and says LOADING to all who ask."""
+    await harness.valkey.kill()
+    await asyncio.sleep(seconds / 2)
+    # A pause of so many microseconds after each command that is loaded: about two an event.
+    pause = max(1, int(seconds * 1e6 / (1 + 2 * harness.ack_log.acknowledged)))
+    await harness.valkey.start("--key-load-delay", str(pause), "--loading-process-events-interval-bytes", "1024")
+    await harness.valkey.loaded()
+
+
+async def out_of_memory(harness: Harness, seconds: float) -> None:
+    """Redis has no memory left (OOM, noeviction)."""
+    with harness.valkey.client() as client:
+        client.config_set("maxmemory", "1mb")
+        await asyncio.sleep(seconds)
+        client.config_set("maxmemory", "0")
+
+
+async def read_only(harness: Harness, seconds: float) -> None:
+    """Redis becomes a read-only replica of a master that is not there, then a master again."""
+    with harness.valkey.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        await asyncio.sleep(seconds)
+        client.replicaof("NO", "ONE")
+
+
+async def scripts_flushed(harness: Harness, seconds: float) -> None:
+    """Redis forgets its scripts, ten times (NOSCRIPT)."""
+    with harness.valkey.client() as client:
+        for _ in range(10):
+            client.script_flush()
+            await asyncio.sleep(seconds / 10)
+
+
+async def snapshot_failed(harness: Harness, seconds: float) -> None:
+    """Redis cannot write its snapshot, and refuses writes therefore (MISCONF)."""
+    obstacle = harness.valkey.folder / "dump.rdb"
+    obstacle.unlink(missing_ok=True)
+    obstacle.mkdir(exist_ok=True)
+    with harness.valkey.client() as client:
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        await asyncio.sleep(seconds)
+        obstacle.rmdir()
+        client.config_set("save", "")
+        await _snapshot(harness)
+
+
+async def reply_lost(harness: Harness, seconds: float) -> None:
+    """Redis has stored a batch, and its reply is lost with the connection; five times, exactly one reply each."""
+    for _ in range(5):
+        harness.proxy.drop_reply()
+        await asyncio.sleep(seconds / 5)
+    with contextlib.suppress(TimeoutError):  # a service on its way back from the spool calls no script for a moment
+        await harness.until(lambda: not harness.proxy.dropping)
+
+
+async def connection_cut(harness: Harness, seconds: float) -> None:
+    """Reset the connections to Redis again and again."""
+    for _ in range(10):
+        harness.proxy.cut()
+        await asyncio.sleep(seconds / 10)
+
+
+async def connection_refused(harness: Harness, seconds: float) -> None:
+    """Redis' port resets every connection."""
+    harness.proxy.refuse()
+    await asyncio.sleep(seconds)
+    harness.proxy.behave()
+
+
+async def half_open(harness: Harness, seconds: float) -> None:
+    """Let the network swallow all bytes: connections are accepted and nothing ever comes back."""
+    harness.proxy.half_open()
+    await asyncio.sleep(seconds)
+    harness.proxy.behave()
+
+
+async def slow_network(harness: Harness, seconds: float) -> None:
+    """Everything to and from Redis is late by nearly the publish time-out, in sum more than it."""
+    harness.proxy.delay(harness.random.uniform(0.15, 0.35))
+    await asyncio.sleep(seconds)
+    harness.proxy.behave()
+
+
+async def trickle(harness: Harness, seconds: float) -> None:
+    """Redis' replies come a byte at a time."""
+    harness.proxy.trickle()
+    await asyncio.sleep(seconds)
+    harness.proxy.behave()
+
+
+async def service_killed(harness: Harness, seconds: float) -> None:
+    """One service is killed with -9 under load and started again."""
+    await _restart(harness, harness.random.choice(harness.services), seconds)
+
+
+async def service_killed_with_spool(harness: Harness, seconds: float) -> None:
+    """Redis is away, and a service is killed with -9 while its spool fills; it starts again before Redis does."""
+    await harness.valkey.kill()
+    await asyncio.sleep(seconds)
+    await _restart(harness, harness.random.choice(harness.services), seconds / 2)
+    await asyncio.sleep(seconds / 2)
+    await harness.valkey.start()
+
+
+async def all_killed(harness: Harness, seconds: float) -> None:
+    """Redis and every service are killed with -9 at once, and start again together."""
+    await asyncio.gather(harness.valkey.kill(), *(service.kill() for service in harness.services))
+    await asyncio.sleep(seconds / 2)
+    await asyncio.gather(harness.valkey.start(), *(service.start() for service in harness.services))
+
+
+async def service_stopped(harness: Harness, seconds: float) -> None:
+    """Send a service SIGTERM under load; it has to end with exit code 0, and is started again."""
+    service = harness.random.choice(harness.services)
+    code = await service.stop()
+    if code != 0:
+        raise ChaosError(f"the service ended with exit code {code} after SIGTERM; see {service.log}")
+    await asyncio.sleep(seconds / 2)
+    await service.start()
+
+
+async def disk_refuses(harness: Harness, seconds: float) -> None:
+    """Redis is away and no write to the disk succeeds (RLIMIT_FSIZE): the services have to refuse, not to lie."""
+    segment = harness.ack_log.segment
+    before = len(segment.refusals.get(_REFUSED, ()))
+    await harness.valkey.kill()
+    for service in harness.services:
+        service.deny_disk(deny=True)
+    await asyncio.sleep(seconds)
+    for service in harness.services:
+        service.deny_disk(deny=False)
+    if len(segment.refusals.get(_REFUSED, ())) == before:
+        raise ChaosError("no callback was refused although neither Redis nor the disk took events")
+    await asyncio.sleep(seconds / 2)
+    await harness.valkey.start()
+
+
+class Fault(NamedTuple):
+    """A way to break things, by a name for the command line."""
+
+    name: str
+    run: Callable[[Harness, float], Awaitable[None]]
+    #: Longest time, in seconds, that makes sense in the long form.
+    longest: float = 6.0
+    linux_only: bool = False
+
+    @property
+    def what(self) -> str:
+        """What happens, in a sentence."""
+        return (self.run.__doc__ or "").strip()
+
+
+FAULTS: Final = {
+    fault.name: fault
+    for fault in (
+        Fault("redis-killed", redis_killed),
+        Fault("redis-stopped", redis_stopped),
+        Fault("redis-frozen", redis_frozen),
+        Fault("redis-loading", redis_loading, 2.0),
+        Fault("out-of-memory", out_of_memory),
+        Fault("read-only", read_only),
+        Fault("scripts-flushed", scripts_flushed),
+        Fault("snapshot-failed", snapshot_failed),
+        Fault("reply-lost", reply_lost),
+        Fault("connection-cut", connection_cut),
+        Fault("connection-refused", connection_refused),
+        Fault("half-open", half_open),
+        Fault("slow-network", slow_network),
+        Fault("trickle", trickle),
+        Fault("service-killed", service_killed),
+        Fault("service-killed-with-spool", service_killed_with_spool),
+        Fault("all-killed", all_killed),
+        Fault("service-stopped", service_stopped),
+        Fault("disk-refuses", disk_refuses, linux_only=True),
+    )
+}
+
+
+def available() -> list[str]:
+    """Return the names of the faults that this platform can produce."""
+    return [fault.name for fault in FAULTS.values() if sys.platform == "linux" or not fault.linux_only]
+
+
+async def _restart(harness: Harness, service: ReceiverProcess, seconds: float) -> None:
+    await service.kill()
+    await asyncio.sleep(seconds)
+    await service.start()
+    if not service.alive:
+        raise ChaosError(f"the service did not survive its start; see {harness.service.log}")
+
+
+async def _snapshot(harness: Harness) -> None:
+    """Write a snapshot that succeeds, so that Redis takes writes again."""
+    async with asyncio.timeout(_REDIS_TIMEOUT):
+        while True:
+            with harness.valkey.client() as client:
+                if client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+                    return
+                with contextlib.suppress(RedisError):  # one is under way
+                    client.bgsave()
+            await asyncio.sleep(0.1)

@@ -1,0 +1,163 @@
+"""The scene: services, Valkey, the proxy between them, and the provider. Everything on free ports of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohttp
+
+from receiver.chaos.ack_log import AckLog
+from receiver.chaos.comparison import check, spooled
+from receiver.chaos.processes import ReceiverProcess, Valkey, free_port
+from receiver.chaos.proxy import FaultProxy
+from receiver.simulator.load import SteadySender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from receiver.chaos.comparison import Comparison
+
+_POLL: Final = 0.05
+
+
+class Harness:
+    """Everything that can be broken, and what watches it. Services share one data folder unless told otherwise."""
+
+    def __init__(  # noqa: PLR0913 the knobs of a scene
+        self,
+        folder: Path,
+        *,
+        seed: int = 0,
+        replicas: int = 1,
+        rate: float = 2500,
+        batch: int = 10,
+        twins: float = 0.1,
+        share_data: bool = True,
+        settings: Mapping[str, str] | None = None,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Make the parts; nothing runs yet."""
+        self.random = random.Random(seed)  # noqa: S311 the order of faults, no secret
+        self.ack_log = AckLog()
+        self.valkey = Valkey(folder / "valkey")
+        self.proxy = FaultProxy(free_port(), self.valkey.port)
+        data = data_dir or folder / "data"
+        self.services = [
+            ReceiverProcess(
+                folder / f"service-{number}.log",
+                data if share_data else data / str(number),
+                self.proxy.port,
+                settings or {},
+            )
+            for number in range(replicas)
+        ]
+        self.provider = SteadySender(
+            [service.url for service in self.services],
+            self.ack_log,
+            rate=rate,
+            batch=batch,
+            seed=seed,
+            twins=twins,
+        )
+        self._traffic: AsyncExitStack | None = None
+
+    @property
+    def service(self) -> ReceiverProcess:
+        """The first service."""
+        return self.services[0]
+
+    async def __aenter__(self) -> Self:
+        """Start all but the traffic."""
+        try:
+            await self.valkey.start()
+            await self.proxy.__aenter__()
+            await asyncio.gather(*(service.start() for service in self.services))
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End everything that was started."""
+        await self.quiet()
+        await self._end()
+
+    async def traffic(self) -> None:
+        """Let the provider post."""
+        self._traffic = AsyncExitStack()
+        await self._traffic.enter_async_context(self.provider)
+
+    async def quiet(self) -> None:
+        """Let the provider finish what it began, and post no more."""
+        if self._traffic is not None:
+            await self._traffic.aclose()
+            self._traffic = None
+
+    async def settled(self, within: float = 30.0) -> bool:
+        """Wait until every service publishes to Redis and no event is left on disk; return whether it came to that."""
+        async with aiohttp.ClientSession() as session:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    while not (await self._all_on_redis(session) and await asyncio.to_thread(self.spooled) == 0):  # noqa: ASYNC110 nor tells this
+                        await asyncio.sleep(_POLL)
+                    return True
+        return False
+
+    async def until(self, holds: Callable[[], bool], within: float = 20.0) -> None:
+        """Wait until something holds. Raises TimeoutError."""
+        async with asyncio.timeout(within):
+            while not holds():  # noqa: ASYNC110 nobody tells
+                await asyncio.sleep(_POLL)
+
+    async def route(self, service: ReceiverProcess) -> str:
+        """Return where a service sends events now, by its own word; empty when it does not answer."""
+        async with aiohttp.ClientSession() as session:
+            return await _route(session, service)
+
+    async def ready(self, service: ReceiverProcess) -> dict[str, Any]:
+        """Return what a service says about the state of its parts; nothing when it does not answer."""
+        async with aiohttp.ClientSession() as session:
+            return await _ready(session, service)
+
+    def spooled(self) -> int:
+        """Count the events that wait on disk."""
+        try:
+            return sum(spooled(folder) for folder in {service.data_dir for service in self.services})
+        except sqlite3.Error:  # being drained, shrunk or created at this very moment
+            return -1
+
+    async def comparison(self) -> Comparison:
+        """Compare what was promised with what is in Redis now."""
+        await self.valkey.loaded()
+        with self.valkey.client() as client:
+            return await asyncio.to_thread(check, client, self.ack_log)
+
+    async def _all_on_redis(self, session: aiohttp.ClientSession) -> bool:
+        return all([await _route(session, service) == "redis" for service in self.services if service.alive])
+
+    async def _end(self) -> None:
+        for service in self.services:
+            await service.kill()
+        await self.proxy.__aexit__(None, None, None)
+        await self.valkey.kill()
+
+
+async def _route(session: aiohttp.ClientSession, service: ReceiverProcess) -> str:
+    return str((await _ready(session, service)).get("route", ""))
+
+
+async def _ready(session: aiohttp.ClientSession, service: ReceiverProcess) -> dict[str, Any]:
+    try:
+        async with session.get(service.url + "/readyz", timeout=aiohttp.ClientTimeout(total=2)) as response:
+            return dict(await response.json())
+    except (aiohttp.ClientError, OSError, ValueError):
+        return {}

@@ -1,0 +1,209 @@
+"""Real child processes that can be started, stopped, killed, frozen, and denied their disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from receiver.embedded import valkey_binary
+from receiver.errors import ReceiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOST: Final = "127.0.0.1"
+#: Seconds for a process to be ready on a busy machine. A Valkey that loads a million entries needs a few.
+_READY_TIMEOUT: Final = 60.0
+_STOP_TIMEOUT: Final = 30.0
+_POLL: Final = 0.02
+
+
+class ChaosError(ReceiverError):
+    """The proof cannot be run. The message says the mend."""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Child:
+    """A process of ours. Its output goes to a file beside its data."""
+
+    def __init__(self, log: Path) -> None:
+        """Take the file for what it says."""
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self, command: list[str], environ: Mapping[str, str] | None = None) -> None:
+        """Start it; returns at once."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 our own command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                start_new_session=True,  # Ctrl-C is for the harness, which then ends its children in order
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs (a frozen one does)."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id. Only for one that was started."""
+        if self.process is None:
+            raise ChaosError(f"{type(self).__name__} was not started")
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it is there to get it."""
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def freeze(self) -> None:
+        """Stop it in mid-air: its sockets stay open and take bytes."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen one go on."""
+        self.signal(signal.SIGCONT)
+
+    def deny_disk(self, *, deny: bool) -> None:
+        """Let its writes to files fail from now on, or succeed again: RLIMIT_FSIZE of a running process (Linux)."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0 if deny else hard, hard))
+
+    async def kill(self) -> None:
+        """SIGKILL: it has no time to do anything."""
+        self.signal(signal.SIGKILL)
+        await self._gone()
+
+    async def stop(self) -> int:
+        """SIGTERM; return its exit code."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
+        return await self._gone()
+
+    def rss_bytes(self) -> int:
+        """Return the memory that it holds (Linux)."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used (Linux)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def _gone(self) -> int:
+        end = time.monotonic() + _STOP_TIMEOUT
+        while self.alive and time.monotonic() < end:  # noqa: ASYNC110 nobody tells when a process ends
+            await asyncio.sleep(_POLL)
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait()
+
+    async def _until_ready(self, port: int) -> None:
+        end = time.monotonic() + _READY_TIMEOUT
+        while time.monotonic() < end:
+            if not self.alive:
+                raise ChaosError(f"{type(self).__name__} ended at once; see {self.log}: {self._last_words()}")
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, port)
+                writer.close()
+                return
+            await asyncio.sleep(_POLL)
+        raise ChaosError(f"{type(self).__name__} did not listen within {_READY_TIMEOUT:.0f} s; see {self.log}")
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing"
+
+
+class Valkey(Child):
+    """A Valkey as the guarantees want it: every write fsynced before its reply, nothing evicted."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder for its data. Raises EmbeddedError when no Valkey is installed."""
+        super().__init__(folder / "valkey.log")
+        self.folder = folder
+        self.port = free_port()
+        self._binary = str(valkey_binary())
+
+    async def start(self, *options: str) -> None:
+        """Start it with what it kept; return when it listens, which may be before it has loaded."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = (
+            f"--port {self.port} --bind {HOST} --dir {self.folder} --appendonly yes --appendfsync always"
+            " --maxmemory-policy noeviction --enable-debug-command local"
+        )
+        self.spawn([self._binary, *settings.split(), "--save", "", *options])
+        await self._until_ready(self.port)
+
+    async def loaded(self) -> None:
+        """Return when it takes commands."""
+        end = time.monotonic() + _READY_TIMEOUT
+        while time.monotonic() < end:
+            with contextlib.suppress(RedisError, OSError):
+                await asyncio.to_thread(self._ping)
+                return
+            await asyncio.sleep(_POLL)
+        raise ChaosError(f"Valkey did not load its data within {_READY_TIMEOUT:.0f} s; see {self.log}")
+
+    def _ping(self) -> None:
+        with self.client() as client:
+            client.ping()
+
+    def client(self) -> Redis:
+        """Return a client that goes to it directly, past every fault of the network."""
+        return Redis(host=HOST, port=self.port, socket_timeout=10)
+
+
+class ReceiverProcess(Child):
+    """The receiver, as ``receiver serve`` runs it."""
+
+    def __init__(self, log: Path, data_dir: Path, redis_port: int, settings: Mapping[str, str]) -> None:
+        """Take the folder of its spool, where it finds Redis, and further settings of its environment."""
+        super().__init__(log)
+        self.data_dir = data_dir
+        self.port = free_port()
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")}
+        self._environ = inherited | {
+            "PORT": str(self.port),
+            "REDIS_URL": f"redis://{HOST}:{redis_port}/0",
+            "RECEIVER_HOST": HOST,
+            "RECEIVER_DATA_DIR": str(data_dir),
+            "RECEIVER_STOP_DELAY": "0.2",
+            **settings,
+        }
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{HOST}:{self.port}"
+
+    async def start(self) -> None:
+        """Start it; return when it listens."""
+        self.spawn([sys.executable, "-m", "receiver", "serve"], self._environ)
+        await self._until_ready(self.port)

@@ -1,0 +1,182 @@
+"""The items in a project's quarantine: found, validated again, published, removed."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from receiver.cli.connections import configured_routing
+from receiver.cli.formatting import Envelope, decoded
+from receiver.events import EnvelopeBuilder
+from receiver.providers import PROVIDERS
+from receiver.providers.base import request_of
+from receiver.providers.json_items import TooManyItemsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from receiver.delivery.publisher import Publisher
+    from receiver.events import Entry
+    from receiver.projects import Project
+    from receiver.providers.base import ParsedCallback
+    from receiver.routing import ProjectRoutes
+
+#: The form of an entry's id in a stream.
+ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
+#: Items read, published and removed at a time.
+PAGE: Final = 200
+
+PUBLISHED: Final = "published"
+DROPPED: Final = "dropped"
+INVALID: Final = "still invalid"
+REFUSED: Final = "not published"
+MISSING: Final = "not there"
+
+
+class Item(NamedTuple):
+    """An entry of a quarantine stream. ``envelope`` is None for what is no event of ours."""
+
+    id: str
+    data: bytes
+    envelope: Envelope | None
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it was refused when it came."""
+        return [str(reason) for reason in self.envelope.data.get("reasons", [])] if self.envelope else []
+
+    @property
+    def raw(self) -> bytes:
+        """The item exactly as received; empty if the entry has none."""
+        data = self.envelope.data if self.envelope else {}
+        if "item_base64" in data:
+            return base64.b64decode(str(data["item_base64"]))
+        return str(data.get("item", "")).encode()
+
+
+class RetryResult(NamedTuple):
+    """What became of an item."""
+
+    id: str
+    outcome: str
+    reasons: list[str]
+
+
+class Quarantine:
+    """The quarantine stream of a project."""
+
+    def __init__(self, client: Redis, project: Project) -> None:
+        """Take the project and the Redis of its streams."""
+        self._client = client
+        self._topic = configured_routing([project])[project.id].quarantine
+
+    async def count(self) -> int:
+        """Return how many items there are."""
+        length: int = await self._client.xlen(self._topic)
+        return length
+
+    async def newest(self, limit: int | None) -> list[Item]:
+        """Return the newest items, newest first."""
+        entries: Any = await self._client.xrevrange(self._topic, count=limit)
+        return [_item(*entry) for entry in entries]
+
+    async def find(self, id_: str) -> Item | None:
+        """Return the item of an entry's id."""
+        entries: Any = await self._client.xrange(self._topic, id_, id_)
+        return _item(*entries[0]) if entries else None
+
+    async def pages(self) -> AsyncIterator[list[Item]]:
+        """Yield all items that are there now, some at a time: what is added meanwhile is not met."""
+        ends = await self.newest(1)
+        after = "-"
+        while ends:
+            entries: Any = await self._client.xrange(self._topic, after, ends[0].id, count=PAGE)
+            if not entries:
+                return
+            items = [_item(*entry) for entry in entries]
+            yield items
+            after = f"({items[-1].id}"
+
+    async def chosen(self, ids: tuple[str, ...]) -> tuple[list[Item], list[str]]:
+        """Return the items of these ids, and the ids of which there is none."""
+        found = {id_: await self.find(id_) for id_ in dict.fromkeys(ids)}
+        return [item for item in found.values() if item], [id_ for id_, item in found.items() if item is None]
+
+    async def remove(self, ids: list[str]) -> None:
+        """Remove items for good."""
+        if ids:
+            await self._client.xdel(self._topic, *ids)
+
+
+class Retry:
+    """Validates items again under today's schemas, and publishes those that are good now."""
+
+    def __init__(
+        self, quarantine: Quarantine, publisher: Publisher, routes: ProjectRoutes, project: Project, max_items: int
+    ) -> None:
+        """Take the publisher (events go through the same script as all others) and the routes in force."""
+        self._quarantine = quarantine
+        self._routes = routes
+        self._publisher = publisher
+        self._project = project
+        self._max_items = max_items
+        self._builders = {name: EnvelopeBuilder(name, project.id) for name in PROVIDERS}
+
+    async def retry(self, items: list[Item]) -> list[RetryResult]:
+        """Publish what is good now. An item leaves the quarantine only when all that it became is in its streams."""
+        results: dict[str, RetryResult] = {}
+        entries: dict[str, list[Entry]] = {}
+        for item in items:
+            entries_of, reasons = self._read(item)
+            if reasons:
+                results[item.id] = RetryResult(item.id, INVALID, reasons)
+            else:
+                entries[item.id] = entries_of
+        refused = await self._publish([entry for entries_of in entries.values() for entry in entries_of])
+        for id_, entries_of in entries.items():
+            why = [refused[entry.topic] for entry in entries_of if entry.topic in refused]
+            results[id_] = RetryResult(id_, REFUSED if why else PUBLISHED, why)
+        await self._quarantine.remove([v.id for v in results.values() if v.outcome == PUBLISHED])
+        return [results[item.id] for item in items]
+
+    async def _publish(self, entries: list[Entry]) -> dict[str, str]:
+        if not entries:
+            return {}
+        failed = await self._publisher.write(entries)
+        return {topic: str(error) for topic, error in failed.items()}
+
+    def _read(self, item: Item) -> tuple[list[Entry], list[str]]:
+        """Return the entries that an item becomes, or why it becomes none.
+
+        A whole body that was no JSON may hold several items under today's schemas: its good ones are published, and
+        what is wrong with the others is quarantined anew, as it would be if the body came today.
+        """
+        if item.envelope is None or item.envelope.provider not in PROVIDERS or not item.raw:
+            return [], ["the entry is no rejected item of a provider that we know"]
+        provider = item.envelope.provider
+        try:
+            reader = PROVIDERS[provider](sign_id=self._project.sign_id, max_items=self._max_items)
+            reading = reader.parse(request_of(item.raw))
+        except TooManyItemsError as error:
+            return [], [str(error)]
+        if not reading.events:
+            return [], [problem for rejection in reading.rejections for problem in rejection.problems] or ["empty"]
+        return self._envelope(self._builders[provider], reading, _milliseconds(item.envelope.receivedtime)), []
+
+    def _envelope(self, builder: EnvelopeBuilder, reading: ParsedCallback, received_ms: int) -> list[Entry]:
+        events = [*reading.events, *(rejection.event for rejection in reading.rejections)]
+        return [builder.build(event, self._routes.table[event.type], received_ms) for event in events]
+
+
+def _item(id_: bytes, fields: dict[bytes, Any]) -> Item:
+    data: bytes = fields.get(b"data", b"")
+    return Item(id_.decode(), data, decoded(data))
+
+
+def _milliseconds(receivedtime: str) -> int:
+    """Keep when we got it: the item was late, not sent again."""
+    return round(datetime.fromisoformat(receivedtime).timestamp() * 1000)

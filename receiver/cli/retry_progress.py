@@ -1,0 +1,71 @@
+"""Tells how work on many items goes: a progress bar, the items that need a look, and a summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.progress import TaskID
+from rich.text import Text
+
+from receiver.cli.formatting import echo_json, safe
+from receiver.cli.progress import bar
+from receiver.cli.quarantine_store import DROPPED, PUBLISHED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from receiver.cli.quarantine_store import RetryResult
+
+#: Items that are told one by one; of more than this a person wants the number.
+_MAX_TOLD: Final = 20
+#: What needs no look.
+_GOOD: Final = (PUBLISHED, DROPPED)
+
+
+class RetryProgress:
+    """What became of items, told as it comes."""
+
+    def __init__(self, what: str, *, as_json: bool) -> None:
+        """Take what is being done; with ``as_json`` every result is told, one object a line."""
+        self._what = what
+        self._as_json = as_json
+        self._counts: Counter[str] = Counter()
+        self._on_progress = 0
+        self._console = Console(highlight=False, stderr=as_json)
+        self._bar = bar(self._console)
+        self._task = TaskID(0)
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[None]:
+        """Show a bar for so many items meanwhile."""
+        self._task = self._bar.add_task(self._what, total=total)
+        with self._bar:
+            yield
+
+    def tell(self, results: list[RetryResult]) -> None:
+        """Count results, and print those that a person has to look at."""
+        for result in results:
+            self._counts[result.outcome] += 1
+            if self._as_json:
+                echo_json(result._asdict())
+            elif result.outcome not in _GOOD:
+                self._tell_one(result)
+        self._bar.advance(self._task, len(results))
+
+    def end(self) -> Counter[str]:
+        """Print the summary, and return the counts by outcome."""
+        if not self._as_json:
+            summary = ", ".join(f"{count:,} {outcome}" for outcome, count in self._counts.most_common())
+            self._console.print(f"{summary or 'There was nothing to do'}.")
+        return self._counts
+
+    def _tell_one(self, result: RetryResult) -> None:
+        self._on_progress += 1
+        if self._on_progress <= _MAX_TOLD:
+            why = f": {safe('; '.join(result.reasons))}" if result.reasons else ""
+            self._console.print(Text.assemble(result.id, " ", (result.outcome, "yellow"), why))
+        elif self._on_progress == _MAX_TOLD + 1:
+            self._console.print("… and more: see `receiver quarantine list`.", style="dim")

@@ -1,0 +1,78 @@
+"""What a simulated provider has seen: the answers, the retries, the latencies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from receiver.cli.connections import shown
+from receiver.simulator.sender import ACKNOWLEDGED
+
+if TYPE_CHECKING:
+    from receiver.simulator.sender import RunStats
+
+#: What is most likely behind an outcome that went on to the end.
+_HINTS: Final = {
+    "cannot connect": "Nothing listens at that URL: start `receiver serve`, or correct --url.",
+    "HTTP 401": "The service wants a key: give --url 'http://…/sms/callback?key=…'.",
+    "HTTP 403": "This machine's address is in none of the project's allowed_networks.",
+    "HTTP 404": "There is no such project, or no default one: correct the path in --url.",
+    "HTTP 503": "Neither Redis nor the spool took events, or the service was overloaded: see its log and /readyz.",
+}
+
+
+def summary(url: str, stats: RunStats) -> dict[str, object]:
+    """Return the figures of a run, for programs."""
+    return {
+        "url": shown(url),
+        "seconds": round(stats.seconds, 3),
+        "callbacks": stats.sent,
+        "acknowledged": stats.acknowledged,
+        "given_up": stats.given_up,
+        "retries": stats.retries,
+        "duplicates_sent": stats.duplicates,
+        "events_acknowledged": stats.events,
+        "invalid_items_acknowledged": stats.rejected,
+        "callbacks_per_second": round(stats.acknowledged / stats.seconds, 1),
+        "events_per_second": round(stats.events / stats.seconds, 1),
+        "answers": dict(stats.outcomes.most_common()),
+        "latency_ms": stats.percentiles(),
+    }
+
+
+def print_summary(url: str, stats: RunStats) -> None:
+    """Print the figures of a run, and what to do when not all was acknowledged."""
+    console = Console(highlight=False)
+    table = Table("answer", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("times", justify="right")
+    for outcome, times in stats.outcomes.most_common():
+        table.add_row(outcome, f"{times:,}", style="green" if outcome == ACKNOWLEDGED else "red")
+    console.print(shown(url), style="dim", soft_wrap=True)
+    console.print(table)
+    per_second = stats.seconds or 1
+    figures = Table.grid(padding=(0, 3))
+    figures.add_column(style="dim")
+    figures.add_row("callbacks", f"{stats.sent:,} sent, {stats.acknowledged:,} acknowledged, {_red(stats.given_up)}")
+    figures.add_row("sent again", f"{stats.retries:,} retries, {stats.duplicates:,} duplicates")
+    figures.add_row("events", f"{stats.events:,} acknowledged" + _invalid(stats))
+    figures.add_row(
+        "speed", f"{stats.acknowledged / per_second:,.0f} callbacks/s, {stats.events / per_second:,.0f} events/s"
+    )
+    latency = ", ".join(f"{name} {value:,.1f} ms" for name, value in stats.percentiles().items())
+    figures.add_row("latency", latency or "no answer")
+    figures.add_row("time", f"{stats.seconds:,.1f} s")
+    console.print(figures)
+    for outcome in stats.outcomes if stats.given_up else ():
+        if outcome in _HINTS:
+            console.print(f"\n{_HINTS[outcome]}", style="yellow")
+
+
+def _invalid(stats: RunStats) -> str:
+    return f", and {stats.rejected:,} invalid items into the quarantine" if stats.rejected else ""
+
+
+def _red(given_up: int) -> str:
+    return f"[red]{given_up:,} given up[/red]" if given_up else "0 given up"

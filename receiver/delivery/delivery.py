@@ -1,0 +1,122 @@
+"""Where events become safe: in Redis, else on disk, else not at all. The ack is decided here, in ``keep``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from receiver import metrics
+from receiver.delivery.breaker import Breaker
+from receiver.delivery.drain import Drain
+from receiver.delivery.group_commit import GroupCommit
+from receiver.delivery.publisher import Publisher, connect
+from receiver.errors import UnavailableError, WriteFailedError
+from receiver.spool.spool import Spool
+from receiver.streams.retention import Retention
+from receiver.tasks import cancel_and_wait
+
+if TYPE_CHECKING:
+    from receiver.events import Entry
+    from receiver.log import Logger
+    from receiver.routing import Routing
+    from receiver.settings import Settings
+
+#: Seconds that a disk may take.
+_SPOOL_TIMEOUT: Final = 0.7
+#: Seconds that Redis may take for a batch from the spool: nobody waits for it.
+_DRAIN_TIMEOUT: Final = 5.0
+#: Connections that drain the spool.
+_DRAINERS: Final = 4
+_ROUTES: Final = ("redis", "spool", "refuse")
+
+
+class Delivery:
+    """Takes entries and returns when they are safe."""
+
+    def __init__(self, settings: Settings, redis_url: str, routing: Routing, logger: Logger) -> None:
+        """Wire the parts; ``open`` does the first I/O."""
+        groups = {project.id: project.consumer_groups for project in settings.projects.values()}
+        self._client = connect(redis_url)
+        self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
+        patience = max(_DRAIN_TIMEOUT, settings.publish_timeout)
+        self._drainers = [Publisher(self._client, patience, settings.dedupe_window) for _ in range(_DRAINERS)]
+        self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
+        self._publishers = (self._publisher, *self._drainers, self._prober)
+        self._redis = GroupCommit(self._publisher.write)
+        self.breaker = Breaker(self._prober.probe, self._changed, logger)
+        self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
+        self._disk = GroupCommit(self.spool.write)
+        self._drain = Drain(self.spool, self._drainers, self.breaker, logger)
+        # Connections of its own: one that only read may lead to a Redis of before, and a publisher must not get it.
+        self._tending = connect(redis_url)
+        self._retention = Retention(
+            self._tending, lambda: routing.topics(groups), settings.retention, settings.max_entries, logger
+        )
+        self._healing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the spool, look whether Redis is there, begin to drain. A Redis that is away is no reason not to."""
+        await self.spool.open()
+        self._redis.start()
+        self._disk.start()
+        try:
+            await self._prober.probe()
+        except WriteFailedError as error:
+            self.breaker.trip(error)
+        self._drain.start()
+        self._retention.start()
+        self._healing = asyncio.create_task(self.spool.look_after(self._changed), name="heal spool")
+        self._changed()
+
+    async def close(self) -> None:
+        """Let what was handed in become safe, then let go of Redis and the disk."""
+        await self._redis.close()
+        await self._disk.close()
+        await cancel_and_wait(self._healing)
+        await self._retention.close()
+        await self._drain.close()
+        await self.breaker.close()
+        for publisher in self._publishers:
+            await publisher.close()
+        await self._client.aclose()
+        await self._tending.aclose()
+        await self.spool.close()
+
+    async def store(self, entries: list[Entry], size: int) -> None:
+        """Return when every entry is safe: Redis has replied, or the disk has it. The ack follows from nothing else.
+
+        They come from a callback of so many bytes.
+
+        Raises UnavailableError when neither takes them. What Redis may have stored all the same (a time-out says
+        nothing) is recognised when it comes again, from the spool or from the provider.
+        """
+        if self.breaker.closed:
+            try:
+                await self._redis.commit(entries, size)
+            except WriteFailedError as error:
+                if error.topic is None:
+                    self.breaker.trip(error)
+            else:
+                return
+        try:
+            async with asyncio.timeout(_SPOOL_TIMEOUT):
+                await self._disk.commit(entries, size)
+        except (WriteFailedError, TimeoutError) as error:
+            self._changed()
+            raise UnavailableError("neither Redis nor the spool can take events now; send again later") from error
+
+    @property
+    def route(self) -> str:
+        """Where events go now: ``redis``, ``spool`` or ``refuse``."""
+        if self.breaker.closed:
+            return "redis"
+        return "spool" if self.spool.writable else "refuse"
+
+    def _changed(self) -> None:
+        for route in _ROUTES:
+            metrics.ROUTE.labels(route).set(route == self.route)
+        if self.breaker.closed:
+            self._drain.wake()
+        else:
+            for publisher in self._publishers:
+                publisher.renew()

@@ -1,0 +1,160 @@
+"""A gunicorn that runs our workers, run as a module: ``receiver serve --workers N`` becomes it.
+
+It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one by workers
+that know the projects as the file has them then, SIGTERM stops them in peace. https://gunicorn.org/reference/settings/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from prometheus_client import multiprocess
+
+from receiver import log
+from receiver.embedded import EmbeddedValkey
+from receiver.errors import SettingsError
+from receiver.runtime import gunicorn_worker
+from receiver.runtime.index_process import STOP_TIMEOUT
+from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
+from receiver.runtime.signals import keep_pending, let_through
+from receiver.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+    from receiver.settings import Settings
+
+#: Seconds by which a worker's own bounds, the one for its report index included, are shorter than gunicorn's.
+_MARGIN: Final = 2
+
+
+class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Runs the workers of a service, and the embedded Valkey beside them."""
+
+    def __init__(self, app: GunicornApplication) -> None:
+        """Take what to run."""
+        super().__init__(app)
+        self.valkey: EmbeddedValkey | None = None
+        if EMBEDDED_URL in os.environ:
+            settings, logger = app.settings, log.configure(app.settings.log_level)
+            folder = settings.data_dir / "valkey"
+            self.valkey = EmbeddedValkey(folder, settings.embedded_port, logger, started=True)
+
+    def spawn_worker(self) -> None:
+        """Fork a worker; it takes signals once it has handlers of its own, and would lose those that come before."""
+        keep_pending()
+        try:
+            super().spawn_worker()
+        finally:
+            let_through()
+
+    def manage_workers(self) -> None:
+        """Replace what has ended: gunicorn asks for it every second, but not any more when it stops."""
+        super().manage_workers()
+        if self.valkey is not None:
+            self.valkey.look_after()
+
+    def handle_hup(self) -> None:
+        """Replace the workers by such that know what the file says now; nothing changes when it is wrong.
+
+        The environment of a process does not change: port, number of workers and data folder stay as they are.
+        """
+        logger = log.configure(self.app.settings.log_level)
+        try:
+            self.app.settings = read_settings(os.environ)
+        except SettingsError as mistakes:
+            for problem in mistakes.problems:
+                logger.error("settings.refused", problem=problem)  # noqa: TRY400 the sentence is all there is to say
+            return
+        logger.info("settings.reloaded", projects=[project.id for project in self.app.settings.projects.values()])
+        super().handle_hup()
+
+
+class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """What gunicorn calls the application: its configuration, and what its workers serve."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings that the next workers are to have."""
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what it has to know, at the start and at each reload."""
+        for name, value in _configuration(self.settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[[], Awaitable[web.AppRunner]]:
+        """Return what a worker awaits to have what it serves."""
+        return self._serve
+
+    def run(self) -> None:
+        """Supervise until the service is stopped."""
+        ReceiverArbiter(self).run()
+
+    async def _serve(self) -> web.AppRunner:
+        return await gunicorn_worker.serve(self.settings)
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    return {
+        "bind": [f"fd://{number}" for number in os.environ[LISTENERS].split(",")],
+        "workers": settings.workers,
+        "worker_class": gunicorn_worker.Worker,
+        "logger_class": gunicorn_worker.ServiceLogger,
+        "timeout": 60,  # a worker whose event loop stands still for so long is replaced
+        "graceful_timeout": int(settings.stop_delay + settings.stop_timeout + STOP_TIMEOUT) + _MARGIN,
+        "loglevel": settings.log_level,
+        "proc_name": "receiver",
+        "control_socket_disable": True,
+        "when_ready": _when_ready,
+        "pre_fork": _pre_fork,
+        "post_fork": _post_fork,
+        "nworkers_changed": _nworkers_changed,
+        "child_exit": _child_exit,
+        "on_exit": _on_exit,
+    }
+
+
+def _pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Give a worker a socket of its own; while workers are replaced, its predecessor's."""
+    taken = Counter(other.sockets[0] for other in server.WORKERS.values())
+    worker.sockets = [min(server.LISTENERS, key=taken.__getitem__)]
+
+
+def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Let go of the other workers' sockets: held here, they would go on collecting connections when theirs end."""
+    for listener in server.LISTENERS:
+        if listener not in worker.sockets:
+            listener.close()
+
+
+def _nworkers_changed(server: Any, number: int, _before: int | None) -> None:  # noqa: ANN401 gunicorn has no types
+    """Refuse to have fewer workers than sockets (SIGTTOU): connections to the one without would wait for ever."""
+    if number < server.cfg.workers:
+        server.num_workers = server.cfg.workers
+
+
+def _child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Take the gauges of a worker that is gone out of the sums."""
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _when_ready(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Take the signals that came while this process became a supervisor."""
+    let_through()
+
+
+def _on_exit(server: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Stop the embedded Valkey after the last worker."""
+    if server.valkey is not None:
+        server.valkey.stop()
+
+
+if __name__ == "__main__":
+    GunicornApplication(read_settings(os.environ)).run()

@@ -1,0 +1,77 @@
+"""The consumer groups of streams: those that must exist are created, and how far behind each one is becomes a figure.
+
+A group's name is bytes that others have chosen: Redis is asked with the bytes, and what is not UTF-8 is escaped in the
+label of a figure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from receiver import metrics
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from receiver.log import Logger
+    from receiver.streams.gauges import TopicGauges
+
+
+class ConsumerGroups:
+    """Looks after the groups of topics. Errors are those of redis-py; ResponseError is about the topic at hand."""
+
+    def __init__(self, client: Redis, gauges: TopicGauges, logger: Logger) -> None:
+        """Keep the collaborators."""
+        self._client = client
+        self._gauges = gauges
+        self._logger = logger
+
+    async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> None:
+        """Create missing groups at 0, so that they miss nothing, and report how far behind each group is."""
+        groups = await self._groups(topic)
+        for missing in wanted:
+            if missing.encode() not in groups:
+                await self._create(topic, missing)
+        self._gauges.set(metrics.STREAM_ENTRIES, (topic,), await self._client.xlen(topic))
+        for name, group in groups.items():
+            await self._report(topic, name, group)
+
+    async def _report(self, topic: str, name: bytes, group: dict[str, Any]) -> None:
+        labels = topic, name.decode(errors="backslashreplace")
+        self._gauges.set(metrics.GROUP_PENDING, labels, group["pending"])
+        if group.get("lag") is not None:  # Redis does not always know
+            self._gauges.set(metrics.GROUP_LAG, labels, group["lag"])
+        self._gauges.set(metrics.GROUP_OLDEST, labels, await self._oldest_age(topic, name, group))
+
+    async def _groups(self, topic: str) -> dict[bytes, dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = await self._client.xinfo_groups(topic)
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return {}
+        return {group["name"]: group for group in found}
+
+    async def _create(self, topic: str, name: str) -> None:
+        try:
+            await self._client.xgroup_create(topic, name, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        else:
+            self._logger.info("group.created", topic=topic, group=name)
+
+    async def _oldest_age(self, topic: str, name: bytes, group: dict[str, Any]) -> float:
+        """Return the age in seconds of the oldest entry that a group has not acknowledged; 0 when there is none."""
+        if group["pending"]:
+            oldest = (await self._client.xpending(topic, name))["min"]
+        else:
+            start = b"(" + group["last-delivered-id"]
+            unread = await self._client.xrange(topic, start.decode(), "+", count=1)
+            oldest = unread[0][0] if unread else None
+        if oldest is None:
+            return 0.0
+        seconds, microseconds = await self._client.time()  # our clock may be days off, and Redis' has made the id
+        return max(0.0, seconds + microseconds / 1e6 - int(bytes(oldest).partition(b"-")[0]) / 1000)

@@ -1,0 +1,235 @@
+"""What requests to SMN's API hold and what its answers do: checked with these schemas, documented from them.
+
+``fault`` in a field's metadata is what SMN calls a wrong value. https://support.huaweicloud.com/api-smn/.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from time import time
+from typing import Any, Final
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from receiver.events import DELIVERED, FAILED, ROUTED, SENT, utc
+from receiver.lookups.reports import MAX_LIMIT
+from receiver.web.smn import error_codes
+
+#: Most messages in one registration.
+MAX_MESSAGES: Final = 1000
+#: Bytes of the body of a PUT, and of one message in a batch. A text of 10,000 characters is 60,000 as JSON's escapes
+#: (``\uXXXX``), and the other fields at their longest are 3,000.
+PUT_BODY: Final = 64 << 10
+#: Bytes of a batch: 4 KiB for each message. Tencent's longest text, 500 characters, is 3,000 as escapes.
+BATCH_BODY: Final = MAX_MESSAGES * (4 << 10)
+_URN_EXAMPLE: Final = "urn:smn:cn-north-4:f96188c7ccaf4ffba0c9aa149ab2bd57:test_reply"
+_ID_EXAMPLE: Final = "ce7f2f7343224f8c9597b05a9a0bcc2e"
+_TIME_EXAMPLE: Final = "2016-08-02T08:10:01Z"
+_STATUSES: Final = "0: sent, no status yet; 1: delivered; 2: failed."
+#: A text may be registered a little before it is sent; a day covers every mistaken zone.
+_MAX_FUTURE_MS: Final = 24 * 3600 * 1000
+
+
+class Number(fields.Integer):
+    """An integer, or its digits: SDKs send numbers as strings. Nothing else that Python would convert."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401 marshmallow's
+        value = _whole(value)
+        if isinstance(value, bool) or not re.fullmatch("-?[0-9]{1,15}", str(value)):
+            raise ValidationError("Not a valid integer.")
+        return super()._deserialize(int(value), attr, data, **kwargs)
+
+
+class Moment(fields.Field[int]):
+    """A moment, in Python milliseconds since the epoch; in JSON ``2016-08-02T08:10:01Z``, or milliseconds too."""
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ANN401, ARG002 marshmallow's
+        return None if value is None else utc(value // 1000)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401, ARG002 marshmallow's
+        moment = _milliseconds(value)
+        if moment is None:
+            raise ValidationError("Not a moment; write 2016-08-02T08:10:01Z or milliseconds since the epoch.")
+        if not 0 <= moment <= time() * 1000 + _MAX_FUTURE_MS:
+            raise ValidationError("Before 1970, or more than a day in the future.")
+        return moment
+
+
+class BoundedList(fields.List[Any]):
+    """A list whose length is checked before its items: to read ten thousand wrong ones takes a third of a second."""
+
+    def __init__(self, inner: fields.Field[Any], *, low: int = 0, high: int, **options: Any) -> None:  # noqa: ANN401 a field's options
+        """Take how few and how many items there may be."""
+        super().__init__(inner, validate=validate.Length(low, high), **options)
+        self._high = high
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:  # noqa: ANN401 marshmallow's
+        if isinstance(value, list) and len(value) > self._high:
+            raise ValidationError(f"Longer than maximum length {self._high}.")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 any JSON
+    """Return 900 for 900.0: to JSON, and so to who reads our document, that is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _milliseconds(value: Any) -> int | None:  # noqa: ANN401 any JSON
+    value = _whole(value)
+    if isinstance(value, bool):
+        return None
+    if re.fullmatch("[0-9]{1,15}", str(value)):
+        return int(value)
+    try:
+        moment = datetime.fromisoformat(value)
+        return None if moment.tzinfo is None else int(moment.timestamp() * 1000)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _text(low: int, high: int, description: str, **options: Any) -> fields.String:  # noqa: ANN401 a field's options
+    """Return a field for printable text: never what would break a line of a log, or a key."""
+    printable = validate.Regexp(r"^[^\x00-\x1f\x7f-\x9f]*\Z", error="Must be printable text in one line.")
+    checks = (validate.Length(low, high), printable)
+    metadata = {"description": description, **options.pop("metadata", {})}
+    return fields.String(validate=checks, metadata=metadata, **options)
+
+
+def _message_id(**options: Any) -> fields.String:  # noqa: ANN401 a field's options
+    return fields.String(
+        validate=(
+            validate.Length(1, 128),
+            validate.Regexp(
+                r"^[^/\x00-\x1f\x7f-\x9f]+\Z", error="Must be printable text in one line, without a slash."
+            ),
+        ),
+        metadata={
+            "description": "Id of the message, opaque: Tencent's sid is one.",
+            "example": _ID_EXAMPLE,
+            "fault": error_codes.MESSAGE_ID,
+        },
+        **options,
+    )
+
+
+def _event_type(**options: Any) -> fields.String:  # noqa: ANN401 a field's options
+    return fields.String(
+        validate=validate.OneOf([str(kind) for kind in ROUTED]),
+        metadata={"description": "Type of the events.", "fault": error_codes.EVENT_TYPE},
+        **options,
+    )
+
+
+def _time(description: str, fault: error_codes.SmnErrorCode, **options: Any) -> Number:  # noqa: ANN401 a field's options
+    metadata = {"description": description, "example": 1504146012000, "format": "int64", "fault": fault}
+    return Number(required=True, validate=validate.Range(0), metadata=metadata, **options)
+
+
+class Tolerant(Schema):
+    """SDKs and later versions send what we do not know: it is ignored."""
+
+    error_messages = {"type": "Expected an object."}  # noqa: RUF012 as marshmallow declares it
+
+    class Meta:
+        """Unknown fields are left out."""
+
+        unknown = EXCLUDE
+
+
+class EventQuery(Tolerant):
+    """Query of ListSmsEvent."""
+
+    event_type = _event_type()
+
+
+class Route(Tolerant):
+    """SMN's ``Sms_callback``: the topic that events of a type go to."""
+
+    event_type = _event_type(required=True)
+    topic_urn = fields.String(
+        required=True,
+        metadata={
+            "description": "Topic: the key of the Redis stream.",
+            "example": _URN_EXAMPLE,
+            "fault": error_codes.TOPIC_URN,
+        },
+    )
+
+
+class Routes(Tolerant):
+    """Body of UpdateSmsEvent. Event types that it does not name keep their route."""
+
+    callback = BoundedList(
+        fields.Nested(Route),
+        low=1,
+        high=len(ROUTED),
+        required=True,
+        metadata={"description": "Routes to set. An empty topic_urn takes the type back to its configured route."},
+    )
+
+
+class ReportQueryArgs(Tolerant):
+    """Query of ListSmsMsgReport. Times are inclusive."""
+
+    start_time = _time(
+        "Earliest time of a report, in ms since the epoch.", error_codes.START_TIME, attribute="start_ms"
+    )
+    end_time = _time("Latest time of a report, in ms since the epoch.", error_codes.END_TIME, attribute="end_ms")
+    sign_id = _text(1, 128, "Id of the signature.", required=True, metadata={"fault": error_codes.SIGN_ID})
+    message_id = _message_id()
+    mobile = _text(1, 32, "Phone number, as the provider spells it.")
+    status = Number(
+        validate=validate.OneOf([SENT, DELIVERED, FAILED]),
+        metadata={"description": _STATUSES, "fault": error_codes.STATUS},
+    )
+    offset = Number(
+        load_default=0,
+        validate=validate.Range(0),
+        metadata={"description": "How many reports to pass over.", "fault": error_codes.PAGE},
+    )
+    limit = Number(
+        load_default=MAX_LIMIT,
+        validate=validate.Range(1, MAX_LIMIT),
+        metadata={"description": "Most reports in the answer.", "fault": error_codes.PAGE},
+    )
+
+
+class Sent(Tolerant):
+    """A message that the sending side registers. What is left out keeps its earlier value."""
+
+    message = fields.String(
+        required=True,
+        validate=validate.Length(1, 10_000),
+        metadata={"description": "The whole text as sent, signature included.", "example": "【Example】 Code: 1234"},
+    )
+    mobile = _text(1, 32, "Phone number.", required=True, metadata={"example": "13800138000"})
+    nation_code = _text(1, 8, "Country calling code.", allow_none=True, metadata={"example": "86"})
+    sign_id = _text(1, 128, "Id of the signature; else the project's default.", allow_none=True)
+    extend_code = _text(0, 32, "Extension code of the channel.", allow_none=True)
+    submit_time = Moment(
+        allow_none=True,
+        metadata={
+            "type": ["string", "integer"],
+            "minimum": 0,
+            "description": "When it was sent, with a zone or in ms since the epoch, at most a day ahead; else now.",
+            "example": _TIME_EXAMPLE,
+        },
+    )
+    fee_num = Number(
+        allow_none=True,
+        validate=validate.Range(1, 1000),
+        metadata={"description": "Messages charged; if never told, counted: 70 characters are 1, beyond that 67 each."},
+    )
+
+
+class SentInBatch(Sent):
+    """An element of a registration of many messages."""
+
+    message_id = _message_id(required=True)
+
+
+class MessagePath(Tolerant):
+    """The id in the path of GetSmsMessage."""
+
+    message_id = _message_id(required=True)

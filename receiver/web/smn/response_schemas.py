@@ -1,0 +1,143 @@
+"""What SMN's API answers, as schemas: the documents are made from them, and reports are written with one."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields, validate
+
+from receiver.web.smn.request_schemas import Moment, Route
+
+_REQUEST_ID = {
+    "description": "Id of this request; also in X-Request-Id.",
+    "example": "ce7f2f7343224f8c9597b05a9a0bcc2e",
+}
+_UTC = {"type": "string", "format": "date-time", "example": "2016-08-02T08:10:02Z"}
+
+
+class Answer(Schema):
+    """What every answer has."""
+
+    request_id = fields.String(required=True, metadata=_REQUEST_ID)
+
+
+class EventList(Answer):
+    """Answer of ListSmsEvent."""
+
+    callback = fields.List(fields.Nested(Route), required=True)
+
+
+class Updated(Answer):
+    """Answer of UpdateSmsEvent."""
+
+
+class ReportRow(Schema):
+    """SMN's ``Sms_report_data``. What nobody has told yet is null."""
+
+    message_id = fields.String(required=True)
+    status = fields.Integer(required=True, validate=validate.OneOf([0, 1, 2]))
+    sign_id = fields.String(required=True, allow_none=True)
+    status_desc = fields.String(
+        required=True, allow_none=True, metadata={"description": "The carrier's code.", "example": "DELIVRD"}
+    )
+    fee_num = fields.Integer(required=True, allow_none=True)
+    extend_code = fields.String(required=True, allow_none=True)
+    nation_code = fields.String(required=True, allow_none=True, metadata={"example": "86"})
+    mobile = fields.String(required=True, allow_none=True, metadata={"example": "13800138000"})
+    submit_time = Moment(required=True, allow_none=True, metadata=_UTC)
+    deliver_time = Moment(required=True, allow_none=True, metadata=_UTC)
+
+
+class ReportList(Answer):
+    """Answer of ListSmsMsgReport."""
+
+    count = fields.Integer(required=True, metadata={"description": "Reports in this page."})
+    data = fields.List(fields.Nested(ReportRow), required=True)
+
+
+class MessageText(Answer):
+    """Answer of GetSmsMessage."""
+
+    message = fields.String(required=True, metadata={"description": "The text as sent."})
+
+
+class Registered(Answer):
+    """Answer to a registration."""
+
+    message_id = fields.String(required=True)
+    created = fields.Boolean(required=True, metadata={"description": "False: it had been registered before."})
+
+
+class RegistrationResult(Schema):
+    """What became of one message: ``created``, or the ``code`` and ``message`` that say what is wrong with it."""
+
+    message_id = fields.String(required=True, allow_none=True)
+    created = fields.Boolean()
+    code = fields.String(metadata={"example": "SMN.0102"})
+    message = fields.String(metadata={"example": "[3].mobile: Missing data for required field."})
+
+
+class RegisteredAll(Answer):
+    """Answer to a registration of many messages, in their order."""
+
+    count = fields.Integer(required=True)
+    failed = fields.Integer(required=True, metadata={"description": "Results that have a code."})
+    results = fields.List(fields.Nested(RegistrationResult), required=True)
+
+
+class NamedProject(Schema):
+    """A project. Its name is its region."""
+
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+
+
+class TokenUser(Schema):
+    """Whom a token was issued for."""
+
+    name = fields.String(required=True)
+
+
+class TokenData(Schema):
+    """About a token that was issued."""
+
+    expires_at = fields.String(required=True, metadata={"example": "2031-02-13T06:52:13.855000Z"})
+    issued_at = fields.String(required=True)
+    methods = fields.List(fields.String(), required=True)
+    project = fields.Nested(NamedProject, required=True)
+    user = fields.Nested(TokenUser, required=True)
+
+
+class TokenIssued(Answer):
+    """Answer to a request for a token. The token itself is in the header ``X-Subject-Token``."""
+
+    token = fields.Nested(TokenData, required=True)
+
+
+class ProjectList(Answer):
+    """Answer of ``GET /v3/projects``."""
+
+    projects = fields.List(fields.Nested(NamedProject), required=True)
+    links = fields.Dict(required=True)
+
+
+class SmnErrorAnswer(Answer):
+    """An error of the service."""
+
+    code = fields.String(required=True, metadata={"example": "SMN.0015"})
+    message = fields.String(required=True, metadata={"example": "Parameter: Offset or limit is invalid."})
+
+
+class GatewayErrorAnswer(Answer):
+    """Wrong credentials, in the words of the gateway in front of SMN."""
+
+    error_code = fields.String(required=True, metadata={"example": "APIG.0301"})
+    error_msg = fields.String(
+        required=True,
+        metadata={"example": "Incorrect IAM authentication information: x-auth-token not found"},
+    )
+
+
+class CallbackAnswer(Schema):
+    """Answer to a callback: ``result`` 0 is the ack, everything else means that it has to be sent again."""
+
+    result = fields.Integer(required=True, metadata={"example": 0})
+    errmsg = fields.String(required=True, metadata={"example": "OK"})
