@@ -6,18 +6,18 @@ import asyncio
 import gzip
 import json
 import time
-import zlib
 from collections import Counter
 from contextlib import asynccontextmanager
 
 import pytest
+from bombs import bomb
 from http_wire import ask, request, wire
 from messages import OK, report
 from processes import peak_memory, processor_time
 from smn import PROJECT, SMS, TOML
 
 #: Seconds. On a quiet machine none of these attacks makes it 0.05; here others may use the processors.
-RESPONSIVE = 0.5
+RESPONSIVE = 1.0
 TOKEN = {"X_Auth_Token": "static-token"}
 QUARANTINE = f"urn:smn:cn-north-4:{PROJECT}:quarantine"
 TIMES = 20
@@ -58,14 +58,6 @@ async def at_once(port, data):
     return await asyncio.gather(*[ask(port, one) for one in data])
 
 
-def compressed(data, bits=31):
-    packer = zlib.compressobj(9, wbits=bits)
-    return packer.compress(data) + packer.flush()
-
-
-BOMB = b"\0" * (512 << 20)
-
-
 @pytest.mark.parametrize("packed", [True, False])
 async def test_methods_without_end(attacked, packed):
     """A request for a token is short, and so is the answer to one that is not. It was 1.6 MB, after 0.28 s each."""
@@ -92,7 +84,7 @@ async def test_methods_within_the_limit(attacked):
 @pytest.fixture(scope="module")
 def bombs():
     """Return half a GiB of zeros as gzip, and as deflate with a header and without."""
-    return {"gzip": compressed(BOMB), "deflate": compressed(BOMB, 15), "raw": compressed(BOMB, -15)}
+    return {form: bomb(512 << 20, bits) for form, bits in (("gzip", 31), ("deflate", 15), ("raw", -15))}
 
 
 @pytest.mark.parametrize("form", ["gzip", "deflate", "raw"])
@@ -160,19 +152,22 @@ async def test_registrations_of_four_megabytes(attacked, content):
 
 
 async def test_garbage_items(attacked, redis):
-    """Each of twenty is answered in time; what is not refused as a whole is in the quarantine, to the last item.
+    """Twenty take little longer than one; what is not refused as a whole is in the quarantine, to the last item.
 
-    The promise is 2 s, which a quiet machine keeps; it was 9 s there.
+    The promise is 2 s, which a quiet machine keeps. Each was read to its end: 17 s.
     """
     items = 8000
-    data = [[{"sid": number * items + item} for item in range(items)] for number in range(TIMES)]
+    data = [[{"sid": number * items + item} for item in range(items)] for number in range(TIMES + 1)]
     sent = [request(json.dumps(one, separators=(",", ":")).encode(), "/sms/callback?key=callback-key") for one in data]
     began = time.perf_counter()
+    assert (await ask(attacked.port, sent.pop())).status == 400
+    alone = time.perf_counter() - began
     async with others_are_served(attacked.port):
         answers = Counter(answer.status for answer in await at_once(attacked.port, sent))
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 6 * alone
     assert set(answers) <= {400, 503}
     assert answers[400] >= 1
+    answers[400] += 1
     async with asyncio.timeout(10):
         while await redis.xlen(QUARANTINE) != answers[400] * items:  # on a busy machine some come by way of the disk
             await asyncio.sleep(0.01)

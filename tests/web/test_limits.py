@@ -8,6 +8,7 @@ import zlib
 from contextlib import AsyncExitStack
 
 import pytest
+from bombs import bomb
 from http_wire import ask, request, wire
 from messages import OK, SUCCESS, body, events, report
 from processes import peak_memory, processor_time
@@ -24,14 +25,6 @@ def limited(serve_all):
         RECEIVER_MAX_INFLIGHT_BYTES="1MiB",
         RECEIVER_MAX_ITEMS="3",
     )
-
-
-def bomb(size):
-    """Return gzip of so many zeros, made of one packed part over and over."""
-    packer = zlib.compressobj(9, wbits=31)
-    head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
-    part = packer.compress(b"\0" * (8 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
-    return head + part * (size // (8 << 20))
 
 
 async def test_a_body_over_the_limit_is_refused_while_it_is_still_sent(limited):
