@@ -62,4 +62,4 @@ def bytes_needed(entries: list[Entry]) -> int:
 
 def _row_bytes(entries: list[Entry]) -> int:
     # Twice what they hold: a row of little more than half a page fills one.
-    return 2 * (sum(len(entry.data) + len(entry.topic) for entry in entries) + _ROW * len(entries))
+    return 2 * (sum([len(entry.data) + len(entry.topic) for entry in entries]) + _ROW * len(entries))

@@ -62,8 +62,10 @@ def remove(path: Path) -> None:
 
 def log_bytes(path: Path) -> int:
     """Return the length of a database's write-ahead log."""
-    log = parts(path)[1]
-    return log.stat().st_size if log.exists() else 0
+    try:
+        return os.stat(f"{path}-wal").st_size  # noqa: PTH116 half as long as pathlib's, at each write
+    except FileNotFoundError:
+        return 0
 
 
 def refuse_emptied(path: Path) -> None:

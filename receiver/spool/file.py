@@ -53,6 +53,7 @@ class SpoolFile:
         self._lock = lock
         self._published_through = 0
         self._skip_through = 0
+        self._room_left = 0
         self._budget = Budget(max_bytes)
         is_new = not path.exists()
         try:
@@ -67,13 +68,11 @@ class SpoolFile:
         self.check()  # else entries that are refused anyway would pile up in a file that only we can find
         with self._noting_faults():
             needed = bytes_needed(entries)
-            if needed > self._room():
-                raise CapReachedError("RECEIVER_SPOOL_MAX_BYTES leaves no room for them", is_full=self.is_full)
+            self._take_room(needed)
             for batch in self._budget.batches(entries, needed):
-                self._make_room_in_log(min(needed, self._budget.log))
+                self._bound_log(min(needed, self._budget.log))
                 with self._adding as transaction:
                     transaction.executemany(_INSERT.format("entries"), map(row_of, batch))
-                self._checkpoint()
         self.check()  # a file that was removed meanwhile took them, and loses them with this process
 
     @property
@@ -87,7 +86,7 @@ class SpoolFile:
         with self._noting_faults():
             if self.is_full:
                 raise CapReachedError("RECEIVER_SPOOL_MAX_BYTES is reached; events have to be drained first")
-            self._make_room_in_log(self._budget.log // 2)
+            self._bound_log(self._budget.log // 2)
             with self._adding as transaction:
                 transaction.execute("INSERT INTO probe VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET times = times + 1")
 
@@ -118,6 +117,7 @@ class SpoolFile:
         """
         try:
             with self._noting_faults(), self._draining as transaction:
+                self._bound_log()
                 transaction.executemany(_DELETE.format(table), runs([one.seq for one in spooled]))
         except sqlite3.OperationalError:
             if table != "entries":
@@ -126,8 +126,6 @@ class SpoolFile:
                 self._published_through = spooled[-1].seq
             else:
                 self._skip_through = spooled[-1].seq
-        else:
-            self._checkpoint()
 
     def park(self, spooled: list[Spooled]) -> None:
         """Put entries aside that their topic does not take, so that they do not hold up the others.
@@ -136,13 +134,12 @@ class SpoolFile:
         """
         try:
             with self._noting_faults(), self._draining as transaction:
+                self._bound_log()
                 transaction.executemany(_DELETE.format("entries"), runs([one.seq for one in spooled]))
                 transaction.executemany(_INSERT.format("parked"), (row_of(one.entry) for one in spooled))
         except sqlite3.OperationalError:
             # Only up to the last of them: with everything behind it removed, the next entry gets the place behind it.
             self._skip_through = max(self._skip_through, spooled[-1].seq)
-        else:
-            self._checkpoint()
 
     def count(self) -> int:
         """Return how many entries there are. Exact but for gaps: rows leave from the front."""
@@ -227,28 +224,40 @@ class SpoolFile:
         if not is_open_at(lock_of(self.path), self._lock.fileno()):
             raise MovedError(lock_of(self.path))
 
+    def _take_room(self, needed: int) -> None:
+        """Raise CapReachedError if so many bytes may not fit. Measured anew only when the last measure is used up."""
+        if self._room_left < needed:
+            self._room_left = self._room()
+            if self._room_left < needed:
+                raise CapReachedError("RECEIVER_SPOOL_MAX_BYTES leaves no room for them", is_full=self.is_full)
+        self._room_left -= needed
+
     def _room(self) -> int:
         """Return the bytes that the file may still take, its unused pages included."""
         (pages,) = self._adding.execute("PRAGMA page_count").fetchone()
         (unused,) = self._adding.execute("PRAGMA freelist_count").fetchone()
         return self._budget.data - PAGE * int(pages - unused)
 
-    def _make_room_in_log(self, needed: int) -> None:
-        if log_bytes(self.path) + needed <= self._budget.log:
-            return
-        self._adding.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if log_bytes(self.path) + needed > self._budget.log:
-            raise CapReachedError("another program reads the file, so that its log cannot be emptied")
+    def _bound_log(self, needed: int = 0) -> None:
+        """Copy the log into the file once it has grown. SQLite does so by itself too, but hides the errors.
 
-    def _checkpoint(self) -> None:
-        """Copy the log into the file once it has grown. SQLite does so by itself too, but hides the errors."""
-        if log_bytes(self.path) <= self._budget.checkpoint:
-            return
+        Raises CapReachedError when it has no room for so many bytes all the same.
+        """
+        length = log_bytes(self.path)
+        if length > self._budget.checkpoint:
+            self._checkpoint("PASSIVE")
+        if length + needed > self._budget.log:
+            self._checkpoint("TRUNCATE")
+            if log_bytes(self.path) + needed > self._budget.log:
+                raise CapReachedError("another program reads the file, so that its log cannot be emptied")
+
+    def _checkpoint(self, mode: str) -> None:
         try:
-            with self._noting_faults():
-                self._adding.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.OperationalError:
-            return  # the log keeps what a full disk does not take; after an I/O error `check` refuses
+            self._adding.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.OperationalError as error:
+            if makes_suspect(error):
+                raise
+            # Busy, or the disk is full: the log keeps what was not copied.
 
     @contextmanager
     def _noting_faults(self) -> Iterator[None]:
