@@ -27,17 +27,17 @@ async def test_a_slot_is_given_back_whatever_happens() -> None:
 
 async def test_what_takes_long_to_read_may_not_wait_for_long() -> None:
     """Behind others a short one is still read in time; a long one is refused while it can be sent again."""
-    room = AdmissionControl(1, 1)
+    admission = AdmissionControl(1, 1)
     order: list[str] = []
 
     async def read(name: str, work: float) -> None:
         try:
-            async with room.tolerant_slot(work):
+            async with admission.tolerant_slot(work):
                 order.append(name)
         except OverloadedError:
             order.append(f"{name} refused")
 
-    async with room.tolerant_slot(0), asyncio.TaskGroup() as tasks:
+    async with admission.tolerant_slot(0), asyncio.TaskGroup() as tasks:
         long = tasks.create_task(read("long", 0.9))
         short = tasks.create_task(read("short", 0))
         await long
@@ -50,8 +50,8 @@ async def test_what_takes_long_to_read_may_not_wait_for_long() -> None:
 
 async def test_large_callbacks_do_not_wait_for_unexpected_ones() -> None:
     """They have slots of their own."""
-    room = AdmissionControl(1, 1)
-    async with room.tolerant_slot(0), room.large_body_slot(), room.large_body_slot():
+    admission = AdmissionControl(1, 1)
+    async with admission.tolerant_slot(0), admission.large_body_slot(), admission.large_body_slot():
         with pytest.raises(OverloadedError, match="large"):
-            async with room.large_body_slot():
+            async with admission.large_body_slot():
                 pytest.fail("there were two slots")
