@@ -40,3 +40,12 @@ class Seconds(TimeDelta):
         except ValidationError:
             raise ValidationError(f"{value!r} is not a duration; write 500ms, 2s, 72h or 7d.") from None
         return duration.total_seconds()
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the words of people, in the largest unit that it has a whole number of: ``7 days``."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length and seconds % length == 0:
+            count = round(seconds / length)
+            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    return f"{seconds:g} seconds"

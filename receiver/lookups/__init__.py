@@ -9,8 +9,11 @@ depends on which came first. In Redis, for each project, each key beginning with
 | :r:<bucket>    | hash   | message_id to record (msgpack, record.lua); by hash of the id, so that the   |
 |                |        | hashes stay small and without pointers                                       |
 | :i:<sign>:<st> | zset   | message_ids by time, for each signature (a number) and status                |
-| :m:<bucket>    | zset   | mobile, signature, status, time, message_id as one text in byte order; by    |
-|                |        | hash of the mobile: a run of it is the reports of one mobile, newest last    |
+| :n:<bucket>    | zset   | national number, country code, signature, status, time, message_id as one    |
+|                |        | text in byte order; by hash of the national number: a run of it is the       |
+|                |        | reports of one number, newest last                                           |
+| :m:<bucket>    | zset   | the same by spelling, without the country: reports that earlier versions     |
+|                |        | indexed, until they expire or change                                         |
 | :signs         | hash   | sign_id to number and back; 0 stands for the project's default, whatever it  |
 |                |        | is at the time of a query. At most 10,000; one without reports is dropped    |
 | :t:<id>        | string | the text, expires 24 hours after submit_time                                 |

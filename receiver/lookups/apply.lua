@@ -1,5 +1,5 @@
 -- Applies status reports. ARGV[1]: msgpack array of {id, status, deliver, desc, sign_id, fee, extend, submit,
--- nation, mobile}, times in ms. Returns how many changed something. Any order of arrival, any repetition,
+-- nation, mobile}, times in ms, the number canonical. Returns how many changed something. Any order of arrival, any repetition,
 -- ends in the same state: the later deliver_time wins, and of equal ones the greater of (weight, desc).
 
 -- At the same instant "delivered" beats "failed": the handset has confirmed it.
@@ -38,14 +38,29 @@ local function exceeds(field, new, old)
     return order(new, old) > 0
 end
 
+local function number_exceeds(report, record)
+    local difference = order(report[MOBILE], record[MOBILE])
+    return difference > 0 or difference == 0 and order(report[NATION] or '', record[NATION] or '') > 0
+end
+
+-- Of two reports' numbers of the same rank, the greater stays, whichever report is later.
+local function take_number(record, report)
+    local difference = number_rank(report[NATION], report[MOBILE], false) - rank_of(record)
+    if difference > 0 or difference == 0 and report[MOBILE] and number_exceeds(report, record) then
+        record[NATION], record[MOBILE] = report[NATION], report[MOBILE]
+        record[OWNED] = bit.band(record[OWNED], bit.bnot(NUMBER_OWNED))
+    end
+end
+
 local function merge(report)
     return function(record)
+        take_number(record, report)
         local difference = compare(report, record)
         if difference < 0 then
             return
         end
         record[STATUS], record[DELIVER], record[DESC] = report[STATUS], report[DELIVER], report[DESC]
-        for field = SIGN, MOBILE do
+        for field = SIGN, SUBMIT do
             local free = bit.band(record[OWNED], bit.lshift(1, field)) == 0
             if free and (difference > 0 or exceeds(field, report[field], record[field])) then
                 record[field] = report[field]

@@ -9,7 +9,7 @@ local left = MOST
 
 local function forget(id)
     local home = bucket('r', id)
-    remove(id, cmsgpack.unpack(redis.call('HGET', home, id)))
+    remove(id, unpacked(redis.call('HGET', home, id)))
     redis.call('HDEL', home, id)
 end
 

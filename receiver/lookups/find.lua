@@ -1,12 +1,17 @@
 -- One page of reports, newest first, equal times by message_id downwards. No-write.
--- ARGV: start, end (ms, inclusive), offset, limit, statuses ("012"), mobile or '', message_id or '',
--- sign_id, '1' if reports without a signature of their own belong to it, and for how many ms reports are kept:
--- older ones are not found, although their memory may not be free yet.
+-- ARGV: start, end (ms, inclusive), offset, limit, statuses ("012"), mobile as it was asked for or '', message_id or '',
+-- sign_id, '1' if reports without a signature of their own belong to it, for how many ms reports are kept (older ones
+-- are not found, although their memory may not be free yet), and the msgpack array of the {mobile, country} that the
+-- mobile may mean (phone_numbers.py).
 -- Returns id, record, id, record, ...
 
 local START, END = string.format('%.0f', math.max(tonumber(ARGV[1]), now() - tonumber(ARGV[10]))), ARGV[2]
 local OFFSET, LIMIT = tonumber(ARGV[3]), tonumber(ARGV[4])
 local STATUSES, PHONE, ID, SIGN_ID, WITH_DEFAULT = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local READINGS = cmsgpack.unpack(ARGV[11])
+local ANY_COUNTRY = -1
+-- Each country is a window for each signature and status, and skipping is quadratic in the windows.
+local MAX_COUNTRIES = 8
 
 local signs = {}
 if SIGN_ID ~= '' then
@@ -16,19 +21,32 @@ if WITH_DEFAULT == '1' then
     signs[#signs + 1] = 0
 end
 
+local function has_number(record)
+    if PHONE == '' or record.by_spelling then
+        return PHONE == '' or PHONE == record[MOBILE]
+    end
+    local country = country_of(record[NATION], record[MOBILE])
+    for _, reading in ipairs(READINGS) do
+        if reading[1] == record[MOBILE] and (reading[2] == country or reading[2] == ANY_COUNTRY) then
+            return true
+        end
+    end
+    return false
+end
+
 local function one()
     local stored = redis.call('HGET', bucket('r', ID), ID)
     if not stored or OFFSET > 0 then
         return {}
     end
-    local record = cmsgpack.unpack(stored)
+    local record = unpacked(stored)
     local time, signed = time_of(record), false
     for _, sign in ipairs(signs) do
         signed = signed or sign == record[SIGN]
     end
     local fits = signed and time >= tonumber(START) and time <= tonumber(END)
         and string.find(STATUSES, record[STATUS], 1, true)
-        and (PHONE == '' or PHONE == record[MOBILE])
+        and has_number(record)
     return fits and {ID, stored} or {}
 end
 
@@ -42,14 +60,52 @@ local function by_time(sign, status)
     }
 end
 
-local function by_mobile(sign, status)
-    local key, prefix = bucket('m', PHONE), mobile_prefix(PHONE, sign, status)
+local function in_order(key, prefix, fields)
     local low, high = prefix .. sortable(tonumber(START)), prefix .. sortable(tonumber(END) + 1)
-    return {
-        key = key, strip = #prefix + 1, id = 7,
-        from = redis.call('ZLEXCOUNT', key, '[' .. high, '+'),
-        size = redis.call('ZLEXCOUNT', key, '[' .. low, '(' .. high),
-    }
+    fields.key, fields.strip, fields.id = key, #prefix + 1, 7
+    fields.from = redis.call('ZLEXCOUNT', key, '[' .. high, '+')
+    fields.size = redis.call('ZLEXCOUNT', key, '[' .. low, '(' .. high)
+    return fields
+end
+
+local function by_number(mobile, country, sign, status)
+    local fields = {mobile = mobile, country = country, sign = sign, status = status}
+    return in_order(bucket('n', mobile), number_prefix(mobile, country, sign, status), fields)
+end
+
+local function by_spelling(sign, status)
+    local fields = {mobile = PHONE, sign = sign, status = status}  -- whatever its country
+    return in_order(bucket('m', PHONE), spelling_prefix(PHONE, sign, status), fields)
+end
+
+-- The countries that have a national number, the lowest codes first: a jump from each to the next.
+local function countries(mobile)
+    local key, head = bucket('n', mobile), struct.pack('>Bc0', #mobile, mobile)
+    local found, low = {}, 0
+    while #found < MAX_COUNTRIES do
+        local from, to = '[' .. head .. struct.pack('>I2', low), '(' .. head .. '\255\255'
+        local member = redis.call('ZRANGEBYLEX', key, from, to, 'LIMIT', 0, 1)[1]
+        if not member then
+            break
+        end
+        local country = struct.unpack('>I2', member, #head + 1)
+        found[#found + 1] = country
+        low = country + 1
+    end
+    return found
+end
+
+local function all_windows(sign, status)
+    if PHONE == '' then
+        return {by_time(sign, status)}
+    end
+    local all = {by_spelling(sign, status)}
+    for _, reading in ipairs(READINGS) do
+        for _, country in ipairs(reading[3]) do
+            all[#all + 1] = by_number(reading[1], country, sign, status)
+        end
+    end
+    return all
 end
 
 local function entries(window, first, last)
@@ -95,6 +151,18 @@ local function skip(windows, left)
     end
 end
 
+-- Whether a record is where the entry says. During an upgrade it may not be: an older version moves a record without
+-- removing its entry under :n, of which it does not know.
+local function is_here(stored, window, entry)
+    if not stored or not window.mobile then
+        return stored
+    end
+    local record = unpacked(stored)
+    local country = not record.by_spelling and country_of(record[NATION], record[MOBILE]) or nil
+    return record[MOBILE] == window.mobile and country == window.country and record[SIGN] == window.sign
+        and record[STATUS] == window.status and sortable(time_of(record)) == string.sub(entry[2], 1, 6)
+end
+
 local function page(windows)
     local lists, heads, found = {}, {}, {}
     for i, window in ipairs(windows) do
@@ -111,10 +179,14 @@ local function page(windows)
         if not first then
             break
         end
-        local id = lists[first][heads[first]][3]
+        local entry = lists[first][heads[first]]
+        local id = entry[3]
+        local stored = redis.call('HGET', bucket('r', id), id)
         heads[first] = heads[first] + 1
-        found[#found + 1] = id
-        found[#found + 1] = redis.call('HGET', bucket('r', id), id)
+        if is_here(stored, windows[first], entry) then
+            found[#found + 1] = id
+            found[#found + 1] = stored
+        end
     end
     return found
 end
@@ -122,13 +194,17 @@ end
 if ID ~= '' then
     return one()
 end
+for _, reading in ipairs(READINGS) do
+    reading[3] = reading[2] == ANY_COUNTRY and countries(reading[1]) or {reading[2]}
+end
 local windows, total = {}, 0
 for _, sign in ipairs(signs) do
     for status in string.gmatch(STATUSES, '%d') do
-        local window = (PHONE == '' and by_time or by_mobile)(sign, tonumber(status))
-        if window.size > 0 then
-            windows[#windows + 1] = window
-            total = total + window.size
+        for _, window in ipairs(all_windows(sign, tonumber(status))) do
+            if window.size > 0 then
+                windows[#windows + 1] = window
+                total = total + window.size
+            end
         end
     end
 end

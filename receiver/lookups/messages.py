@@ -13,6 +13,7 @@ import msgspec
 
 from receiver.lookups.indexed_projects import IndexedProjects
 from receiver.lookups.scripts import LATEST, project_key, record_key, script, text_key
+from receiver.phone_numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +39,9 @@ def fee_num(text: str) -> int:
 class SentMessage:
     """What the sending side says it sent. ``message`` is the whole text, signature included.
 
-    What is None keeps its earlier value, if one was ever told. ``sign_id`` is else the project's default, ``fee_num``
-    is counted from the text as it is now, and ``submit_time`` (milliseconds since the epoch) is the first registration.
+    ``mobile`` may have any spelling. What is None keeps its earlier value, if one was ever told. ``sign_id`` is else
+    the project's default, ``fee_num`` is counted from the text as it is now, and ``submit_time`` (milliseconds since
+    the epoch) is the first registration.
     """
 
     message_id: str
@@ -110,7 +112,7 @@ class Messages:
 
 
 def _row(sent: SentMessage) -> tuple[str | int | None, ...]:
-    """Return the message as register.lua takes it. An empty optional text is one that was left out."""
+    """Return the message as register.lua takes it: its number canonical, an empty optional text left out."""
     return (
         sent.message_id,
         sent.message,
@@ -118,7 +120,6 @@ def _row(sent: SentMessage) -> tuple[str | int | None, ...]:
         sent.sign_id or None,
         sent.extend_code or None,
         sent.submit_time,
-        sent.nation_code or None,
-        sent.mobile or None,
+        *canonical(sent.nation_code, sent.mobile),
         fee_num(sent.message),
     )

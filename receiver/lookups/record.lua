@@ -8,7 +8,11 @@ local PROJECT = KEYS[1]
 -- A record is a msgpack array of ten. OWNED has a bit for each field that a registration has set:
 -- a report does not touch these any more, so both orders of arrival end in the same record.
 local OWNED, STATUS, DELIVER, DESC, SIGN, FEE, EXTEND, SUBMIT, NATION, MOBILE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local ARRAY_OF_TEN = '\154'
+-- NATION and MOBILE are one value, the number: canonical (phone_numbers.py) and owned together.
+local NUMBER_OWNED = bit.bor(bit.lshift(1, NATION), bit.lshift(1, MOBILE))
+-- The long header of an array of ten. Versions that indexed numbers by their spelling, under :m instead of :n, write
+-- the short one, also when they rewrite one of ours: so the header tells where a record is indexed.
+local ARRAY_OF_TEN, BY_SPELLING = '\220\0\10', 154
 
 -- Redis' clock, in milliseconds: that of the caller may be days off, and those of several callers differ.
 local function now()
@@ -43,7 +47,20 @@ local function index_key(sign, status)
     return PROJECT .. ':i:' .. sign .. ':' .. status
 end
 
-local function mobile_prefix(mobile, sign, status)
+local UNKNOWN_COUNTRY = 0
+
+local function country_of(nation, mobile)
+    if nation and mobile and string.find(nation, '^[1-9]%d?%d?$') and string.find(mobile, '^%d+$') then
+        return tonumber(nation)
+    end
+    return UNKNOWN_COUNTRY
+end
+
+local function number_prefix(mobile, country, sign, status)
+    return struct.pack('>Bc0I2I3B', #mobile, mobile, country, sign, status)
+end
+
+local function spelling_prefix(mobile, sign, status)
     return struct.pack('>Bc0I3B', #mobile, mobile, sign, status)
 end
 
@@ -57,7 +74,7 @@ end
 local SIGNS = PROJECT .. ':signs'
 -- Each live signature costs three sorted sets, and three look-ups whenever old reports are sought.
 local MOST_SIGNS = 10000
-local MOST_NUMBER = 16777215 -- three bytes in mobile_prefix
+local MOST_NUMBER = 16777215 -- three bytes in number_prefix
 
 local function sign_number(sign_id)
     local number = redis.call('HGET', SIGNS, 's' .. sign_id)
@@ -92,29 +109,50 @@ local function time_of(record)
     return record[STATUS] == 0 and record[SUBMIT] or record[DELIVER]
 end
 
-local function place(id, record)
-    local key, time = index_key(record[SIGN], record[STATUS]), time_of(record)
-    local mobile = record[MOBILE]
-    if not mobile then
-        return key, time
+-- Where the number of a record is indexed: the key, and the member that the id is appended to.
+local function number_place(record)
+    local mobile, sign, status = record[MOBILE], record[SIGN], record[STATUS]
+    if record.by_spelling then
+        return bucket('m', mobile), spelling_prefix(mobile, sign, status) .. sortable(time_of(record))
     end
-    return key, time, mobile, mobile_prefix(mobile, record[SIGN], record[STATUS]) .. sortable(time) .. id
+    local prefix = number_prefix(mobile, country_of(record[NATION], mobile), sign, status)
+    return bucket('n', mobile), prefix .. sortable(time_of(record))
 end
 
 local function remove(id, record)
-    local key, _, mobile, member = place(id, record)
-    redis.call('ZREM', key, id)
-    if mobile then
-        redis.call('ZREM', bucket('m', mobile), member)
+    redis.call('ZREM', index_key(record[SIGN], record[STATUS]), id)
+    if record[MOBILE] then
+        local key, member = number_place(record)
+        redis.call('ZREM', key, member .. id)
     end
 end
 
 local function add(id, record)
-    local key, time, mobile, member = place(id, record)
-    redis.call('ZADD', key, time, id)
-    if mobile then
-        redis.call('ZADD', bucket('m', mobile), 0, member)
+    redis.call('ZADD', index_key(record[SIGN], record[STATUS]), time_of(record), id)
+    if record[MOBILE] then
+        local key, member = number_place(record)
+        redis.call('ZADD', key, 0, member .. id)
     end
+end
+
+-- A number with its country beats one without; of two alike, the registration's beats the report's (an even rank).
+-- A rank never falls, so the order of arrival does not matter. What was indexed by spelling may not be canonical.
+local function number_rank(nation, mobile, registered)
+    if not mobile then
+        return 0
+    end
+    return 1 + (country_of(nation, mobile) ~= UNKNOWN_COUNTRY and 2 or 0) + (registered and 1 or 0)
+end
+
+local function rank_of(record)
+    local registered = bit.band(record[OWNED], NUMBER_OWNED) ~= 0
+    return number_rank(not record.by_spelling and record[NATION], record[MOBILE], registered)
+end
+
+local function unpacked(stored)
+    local record = cmsgpack.unpack(stored)
+    record.by_spelling = string.byte(stored) == BY_SPELLING
+    return record
 end
 
 local function packed(record)
@@ -125,9 +163,10 @@ end
 local function alter(id, change)
     local home = bucket('r', id)
     local before = redis.call('HGET', home, id)
-    local record = before and cmsgpack.unpack(before) or {0, 0, [SIGN] = 0}
-    local was = before and cmsgpack.unpack(before)
+    local record = before and unpacked(before) or {0, 0, [SIGN] = 0}
+    local was = before and unpacked(before)
     change(record)
+    record.by_spelling = false
     local after = packed(record)
     if after == before then
         return false

@@ -1,18 +1,30 @@
 -- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile, count},
--- times in ms, count the fee as the text has it; ARGV[2]: how long the text is kept, in ms. Returns for each
+-- times in ms, the number canonical, count the fee as the text has it; ARGV[2]: how long the text is kept, in ms.
+-- Returns for each
 -- 1 if it was not known as registered before, 0 if it was, and -1 if it is refused because its signature would be one
 -- too many. What a registration leaves out keeps its value; a fee that was never told is counted, and submit_time is
 -- then the time of the first registration.
 
 local NOW, KEEP = now(), tonumber(ARGV[2])
-local TEXT, SENT = 2, {3, 4, 5, 6, 7, 8}
-local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT, [7] = NATION, [8] = MOBILE}
+local TEXT, SENT = 2, {3, 4, 5, 6}
+local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT}
 -- Bits of OWNED that stand for no field: it has been registered; its fee was told, not counted.
 local REGISTERED, FEE_TOLD = 1, 2
 local REFUSED = -1
 
 local function owned(record, field)
     return bit.band(record[OWNED], bit.lshift(1, field)) ~= 0
+end
+
+-- A registration without a nation code keeps the country that an earlier one has named.
+local function take_number(record, nation, mobile)
+    if not nation and owned(record, MOBILE) and country_of(record[NATION], record[MOBILE]) ~= UNKNOWN_COUNTRY then
+        nation = record[NATION]
+    end
+    if mobile and number_rank(nation, mobile, true) >= rank_of(record) then
+        record[NATION], record[MOBILE] = nation, mobile
+        record[OWNED] = bit.bor(record[OWNED], NUMBER_OWNED)
+    end
 end
 
 local function keep_text(message, submit)
@@ -42,6 +54,7 @@ local function write(message)
                 record[OWNED] = bit.bor(record[OWNED], bit.lshift(1, field))
             end
         end
+        take_number(record, message[7], message[8])
         submit = record[SUBMIT]
     end)
     keep_text(message, submit)

@@ -14,6 +14,7 @@ import msgspec
 
 from receiver.lookups.indexed_projects import IndexedProjects
 from receiver.lookups.scripts import LATEST, project_key, script
+from receiver.phone_numbers import canonical, readings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,10 @@ class Status(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One element of a ListSmsMsgReport answer. Times are milliseconds since the epoch, None if not known."""
+    """One element of a ListSmsMsgReport answer. Times are milliseconds since the epoch, None if not known.
+
+    ``nation_code`` and ``mobile`` are country code and national number, whatever the spelling they came in.
+    """
 
     message_id: str
     status: int
@@ -71,6 +75,7 @@ class Report(NamedTuple):
 class ReportQuery:
     """Which reports: times in milliseconds since the epoch, both inclusive; None means any.
 
+    ``mobile`` may have any spelling (phone_numbers.py).
     The time of a report is its ``deliver_time``, or its ``submit_time`` while its status is 0.
     """
 
@@ -117,7 +122,7 @@ class Reports:
         await self._indexed.note(project_id)
         changed = 0
         for start in range(0, len(statuses), _CHUNK):
-            chunk = msgspec.msgpack.encode(statuses[start : start + _CHUNK])
+            chunk = msgspec.msgpack.encode([_row(status) for status in statuses[start : start + _CHUNK]])
             changed += await self._apply([project_key(project_id)], [chunk])
         return changed
 
@@ -141,7 +146,8 @@ class Reports:
             int((query.sign_id or None) == (default_sign_id or None)),
             self._retention_ms,
         ]
-        flat: list[bytes] = await self._find([project_key(project_id)], arguments)
+        numbers = msgspec.msgpack.encode(readings(query.mobile) if query.mobile else ())
+        flat: list[bytes] = await self._find([project_key(project_id)], [*arguments, numbers])
         sign_id = query.sign_id or None
         return [_report(flat[i], flat[i + 1], sign_id) for i in range(0, len(flat), 2)]
 
@@ -167,6 +173,14 @@ class Reports:
                 break
         self._cursors[project_id] = cursor
         return removed
+
+
+def _row(status: Status) -> Status | tuple[Any, ...]:
+    """Return a status as apply.lua takes it: with its number in canonical form."""
+    if status.mobile is None:
+        return status
+    number = canonical(status.nation_code, status.mobile)
+    return status if number[1] is status.mobile else (*status[:-2], *number)
 
 
 def _report(message_id: bytes, record: bytes, sign_id: str | None) -> Report:

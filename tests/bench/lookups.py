@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from receiver.embedded import valkey_binary
 from receiver.lookups.indexer import Indexer
 from receiver.lookups.messages import Messages
 from receiver.lookups.reports import ReportQuery, Reports
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,9 +140,7 @@ async def indexing(redis: Redis, client: Redis, first: int, number: int) -> dict
     while_indexing = percentiles(busy)
     redis_cpu = await used(redis, "cpu") - redis_cpu
     visible = await ack_to_visible(redis, indexer, first + number)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await cancel_and_wait(task)
     return {
         "query while indexing at full speed p50 ms": while_indexing["p50 ms"],
         "query while indexing at full speed p99 ms": while_indexing["p99 ms"],

@@ -23,24 +23,55 @@ DEFAULT = "default-sign"
 
 ids = st.sampled_from(["a", "B", "b", "5000:1045710669157053657849499619", "ä", " x ", "z" * 128, "0", "00"])
 signs = st.sampled_from([None, "s1", "s2", DEFAULT])
-mobiles = st.sampled_from(["1", "11", "13800138000", "+8613800138000"])
+
+#: Numbers as they are told, each with its country code and national number as E.164 has them.
+NUMBERS = {
+    ("86", "13800138000"): ("86", "13800138000"),
+    ("86", "8613800138000"): ("86", "13800138000"),
+    (None, "8613800138000"): ("86", "13800138000"),
+    (None, "+8613800138000"): ("86", "13800138000"),
+    ("+86", "0086 138-0013-8000"): ("86", "13800138000"),
+    (None, "13800138000"): (None, "13800138000"),
+    ("1", "2125551234"): ("1", "2125551234"),
+    ("1", "12125551234"): ("1", "2125551234"),
+    ("44", "2125551234"): ("44", "2125551234"),
+    (None, "2125551234"): (None, "2125551234"),
+    ("86", "13xxxxxxxxx"): ("86", "13xxxxxxxxx"),
+    ("x", "11"): ("x", "11"),
+}
+told = st.sampled_from(list(NUMBERS))
+asked = st.sampled_from(
+    [
+        *("13800138000", "8613800138000", "+8613800138000", "008613800138000"),
+        *("2125551234", "12125551234", "+12125551234", "+44 2125551234"),
+        *("13xxxxxxxxx", "11", "+11", "+8611"),
+    ]
+)
 times = st.integers(NOW, NOW + 4)
 few = st.sampled_from([None, 1, 2])
 names = st.sampled_from([None, "x", "y"])
 
+
+def _sent(number: tuple[str | None, str], **more: Any) -> SentMessage:
+    return SentMessage(nation_code=number[0], mobile=number[1], **more)
+
+
+def _came(number: tuple[str | None, str | None], **more: Any) -> Status:
+    return Status(nation_code=number[0], mobile=number[1], **more)
+
+
 sent = st.builds(
-    SentMessage,
+    _sent,
     message_id=ids,
     message=st.just("text"),
-    mobile=mobiles,
-    nation_code=names,
+    number=told,
     sign_id=signs,
     extend_code=names,
     submit_time=times,
     fee_num=few,
 )
 statuses = st.builds(
-    Status,
+    _came,
     message_id=ids,
     status=st.sampled_from([1, 2]),
     deliver_time=times,
@@ -49,8 +80,7 @@ statuses = st.builds(
     fee_num=few,
     extend_code=names,
     submit_time=st.none() | times,
-    nation_code=names,
-    mobile=st.none() | mobiles,
+    number=st.just((None, None)) | told,
 )
 queries = st.builds(
     ReportQuery,
@@ -58,12 +88,13 @@ queries = st.builds(
     start_ms=times,
     end_ms=st.integers(NOW, NOW + 6),
     message_id=st.none() | ids,
-    mobile=st.none() | mobiles,
+    mobile=st.none() | asked,
     status=st.sampled_from([None, 0, 1, 2]),
     offset=st.integers(0, 12),
     limit=st.integers(1, 12),
 )
-SHARED = ("sign_id", "fee_num", "extend_code", "submit_time", "nation_code", "mobile")
+SHARED = ("sign_id", "fee_num", "extend_code", "submit_time")
+Number = tuple[str | None, str]
 
 
 @dataclass
@@ -81,6 +112,26 @@ class Model:
         told = {name: getattr(step, name) for name in SHARED}
         known.update({name: value for name, value in told.items() if value is not None})
         known.setdefault("fee_num", 1)
+        self._register_number(known, step)
+
+    def _register_number(self, known: dict[str, Any], step: SentMessage) -> None:
+        """Keep a known country, also where the new number names none or cannot have one."""
+        code, mobile = NUMBERS.get((step.nation_code, step.mobile), (step.nation_code, step.mobile))  # else canonical
+        before = known.get("number")
+        if before is None or not _has_country(before):
+            known["number"] = code, mobile
+        elif _has_country((code or before[0], mobile)):
+            known["number"] = code or before[0], mobile
+
+    def number(self, message_id: str) -> Number | tuple[None, None]:
+        """Return the registered number, or the reported one where only that has a country."""
+        mine = self.sent.get(message_id, {}).get("number")
+        came = self.came.get(message_id, [])
+        theirs = [NUMBERS[step.nation_code, step.mobile] for step in came if step.mobile is not None]
+        best = max(theirs, key=lambda number: (_has_country(number), number[1], number[0] or ""), default=None)
+        if mine is None or (best is not None and _has_country(best) and not _has_country(mine)):
+            return best or (None, None)
+        return mine
 
     def report(self, message_id: str) -> Report:
         values: dict[str, Any] = dict.fromkeys(SHARED)
@@ -94,7 +145,8 @@ class Model:
             for name in SHARED:
                 told = [getattr(status, name) for status in equals if getattr(status, name) is not None]
                 values[name] = max(told, default=None)
-        values |= self.sent.get(message_id, {})
+        values |= {name: value for name, value in self.sent.get(message_id, {}).items() if name != "number"}
+        values["nation_code"], values["mobile"] = self.number(message_id)
         return Report(message_id=message_id, **{**values, "sign_id": values["sign_id"] or DEFAULT})
 
     def find(self, query: ReportQuery) -> list[Report]:
@@ -115,12 +167,29 @@ def _order(report: Report) -> tuple[int, bytes]:
     return _time(report), report.message_id.encode()
 
 
+def _has_country(number: Number) -> bool:
+    return number[0] in {"1", "44", "86"} and number[1].isdigit()
+
+
+def _means(asked: str, report: Report) -> bool:
+    """Tell whether a report's number may be spelled so. Without a country it may be of any."""
+    if report.mobile is None:
+        return False
+    text = asked.replace(" ", "")
+    if _has_country((report.nation_code, report.mobile)):
+        whole = f"{report.nation_code}{report.mobile}"
+        return text in {report.mobile, whole, f"+{whole}", f"00{whole}"}
+    whole = text.removeprefix("+").removeprefix("00")
+    beginnings = ("", "1", "44", "86") if len(whole) > 4 else ("",)
+    return asked == report.mobile or whole in [f"{code}{report.mobile}" for code in beginnings]
+
+
 def _fits(report: Report, query: ReportQuery) -> bool:
     return (
         report.sign_id == query.sign_id
         and query.start_ms <= _time(report) <= query.end_ms
         and query.message_id in {None, report.message_id}
-        and query.mobile in {None, report.mobile}
+        and (query.mobile is None or _means(query.mobile, report))
         and query.status in {None, report.status}
     )
 

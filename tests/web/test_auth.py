@@ -237,6 +237,32 @@ async def test_nobody_else_encodes_twice(client: Client, headers: dict[str, str]
         await refused(client, f"{url}a%3Ab", signed_headers, "verify aksk signature fail")
 
 
+ENCODED = [
+    ("5000%3A1045", "5000%3A1046"),
+    ("5000%3a1045", "5000%3A1045"),  # signed as spelled
+    ("a%20b~%C3%A9", "a%20b~%C3%A8"),
+]
+
+
+@pytest.mark.parametrize(("encoded", "other"), ENCODED)
+async def test_the_node_sdk_encodes_the_path_twice(client: Client, encoded: str, other: str) -> None:
+    """Huawei's SDK core for Node signs the path as it stands in the URL, encoded once more: %3A as %253A."""
+    path = f"{SMS}/message/"
+    headers = {"X-Sdk-Date": stamp(), "Host": "receiver.example", "X-Project-Id": PROJECT}
+    signed_headers = plain("GET", path + encoded, [], {**headers, "Content-Type": "application/json"})
+    assert (await get(client, path + encoded, signed_headers))[0] == 404  # admitted; no such message
+    await refused(client, path + other, signed_headers, "verify aksk signature fail")
+    await refused(client, path + encoded, derived("GET", path + encoded, [], headers), "verify aksk signature fail")
+
+
+async def test_an_encoded_path_signed_as_it_is_meant(client: Client) -> None:
+    """As the document and all other SDKs do it."""
+    for sign in (plain, derived):
+        headers = sign("GET", f"{SMS}/message/5000:1045", [], {"X-Sdk-Date": stamp(), "Host": "receiver.example"})
+        for spelled in ("5000:1045", "5000%3A1045", "5000%3a1045"):
+            assert (await get(client, f"{SMS}/message/{spelled}", headers))[0] == 404
+
+
 async def test_an_open_project(service: Service) -> None:
     """A project without any secret asks for nothing."""
     client = await service()

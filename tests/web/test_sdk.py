@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.client import Client as SdkClient
 from huaweicloudsdkcore.client import ClientBuilder
-from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException, SdkException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkcore.sdk_response import SdkResponse
@@ -91,6 +92,26 @@ async def test_every_call(url: str) -> None:
         assert sdk.call("GET", f"{SMS}/report", query)["count"] == 10
 
     await asyncio.to_thread(calls)
+
+
+async def test_an_endpoint_and_a_project_id_instead_of_a_region(url: str) -> None:
+    """Then the SDK asks for no project, as the README says."""
+    credentials = BasicCredentials(ACCESS_KEY, SECRET_KEY, PROJECT)
+    builder = ClientBuilder(SdkClient).with_http_config(HttpConfig(timeout=10)).with_credentials(credentials)
+    client = builder.with_endpoint(url).build()
+    client.model_package = SimpleNamespace(Answer=Answer)
+    path, headers = f"{SMS}/callback", {"Content-Type": "application/json"}
+    call = partial(client.do_http_request, "GET", path, header_params=headers, response_type="Answer")
+    response = await asyncio.to_thread(call)
+    assert len(response.request_id) == 32
+
+
+async def test_a_region_that_is_not_the_projects(url: str) -> None:
+    """The SDK looks its project up by the region's name: it finds none, and says so."""
+    credentials = BasicCredentials(ACCESS_KEY, SECRET_KEY).with_iam_endpoint(url)
+    builder = ClientBuilder(SdkClient).with_credentials(credentials).with_region(Region("elsewhere", url))
+    with pytest.raises(SdkException, match="Failed to get project id of region 'elsewhere'"):
+        await asyncio.to_thread(builder.build)
 
 
 async def test_errors_as_the_sdk_reads_them(url: str) -> None:

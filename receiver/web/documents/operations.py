@@ -125,8 +125,9 @@ OPERATIONS: Final = (
         "Status reports, newest first",
         "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0. Messages that were "
         "registered without a `sign_id`, or not at all, have the project's: the configured one, else the project's id. "
-        "`start_time` may be as old as reports are kept, RECEIVER_REPORT_RETENTION: 7 days unless set, whatever SMN's "
-        "text says.",
+        "`start_time` may be as old as reports are kept (and a minute more, for clients that compute it): "
+        "RECEIVER_REPORT_RETENTION, 7 days unless set. Country code and national number are apart, whatever the "
+        "spelling they came in; events keep the provider's.",
         query=ReportQueryArgs,
         answer=ReportList,
         faults=(error_codes.TOO_OLD, error_codes.REVERSED),

@@ -15,6 +15,7 @@ from receiver.events import EventType
 from receiver.lookups.reports import ReportQuery
 from receiver.route_overrides import TooManyTopicsError
 from receiver.routing import topic_problem
+from receiver.units import duration
 from receiver.web.middleware import smn_response
 from receiver.web.smn import error_codes
 from receiver.web.smn.request_schemas import EventQuery, ReportQueryArgs, Routes
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: The order of the document's example.
 _ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS)
+#: A client that asks for all that is kept has computed its start a little ago, by a clock of its own.
+_GRACE_MS: Final = 60_000
 #: Seconds that Redis may take to answer a lookup.
 _REDIS_TIMEOUT: Final = 5.0
 
@@ -109,6 +112,8 @@ class SmsReports:
         self._parser = parser
         self._reports = reports
         self._retention_ms = int(retention * 1000)
+        kept = f"the past {duration(retention)} (RECEIVER_REPORT_RETENTION)"
+        self._too_old = f"The start time and end time must be within {kept}."
         self._wanted = wanted
 
     async def list(self, request: web.Request) -> web.Response:
@@ -124,5 +129,5 @@ class SmsReports:
     def _check_times(self, query: ReportQuery) -> None:
         if query.end_ms < query.start_ms:
             raise error_codes.REVERSED.error()
-        if query.start_ms < time.time() * 1000 - self._retention_ms:
-            raise error_codes.TOO_OLD.error()
+        if query.start_ms < time.time() * 1000 - self._retention_ms - _GRACE_MS:
+            raise error_codes.TOO_OLD.error(self._too_old)

@@ -1,6 +1,6 @@
 """What SMN's API calls each mistake: https://support.huaweicloud.com/api-smn/smn_api_66000.html, as a table.
 
-The texts are SMN's own, because clients compare them.
+The texts are SMN's own, because clients compare them; those that name a limit of ours are not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ NO_MESSAGE: Final = SmnErrorCode(404, "SMN.0102", "No message with this message_
 OLD_MESSAGE: Final = SmnErrorCode(404, "SMN.0102", "The text of this message has expired: it is kept for 24 hours.")
 START_TIME: Final = SmnErrorCode(400, "SMN.0103", "The start_time parameter value is invalid.")
 END_TIME: Final = SmnErrorCode(400, "SMN.0104", "The end_time parameter value is invalid.")
-TOO_OLD: Final = SmnErrorCode(400, "SMN.0113", "The start time and end time must be within the past 3 months.")
+#: SMN's text speaks of 3 months. What is answered names the limit in force.
+TOO_OLD: Final = SmnErrorCode(400, "SMN.0113", "The start time and end time must be within RECEIVER_REPORT_RETENTION.")
 REVERSED: Final = SmnErrorCode(400, "SMN.0114", "The end time must be later than the start time.")
 
 _WRONG_TOPIC: Final = "The topic URN configured for the message sending {} message event is invalid."

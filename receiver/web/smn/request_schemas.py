@@ -41,6 +41,13 @@ class Number(fields.Integer):
         return super()._deserialize(int(value), attr, data, **kwargs)
 
 
+class Count(fields.Integer):
+    """A number of things, 0 where nobody has told it: SMN's document has an int there, and strict clients no null."""
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ANN401 marshmallow's
+        return super()._serialize(value or 0, attr, obj, **kwargs)
+
+
 class Moment(fields.Field[int]):
     """A moment, in Python milliseconds since the epoch; in JSON ``2016-08-02T08:10:01Z``, or milliseconds too."""
 
@@ -178,7 +185,13 @@ class ReportQueryArgs(Tolerant):
     end_time = _time("Latest time of a report, in ms since the epoch.", error_codes.END_TIME, attribute="end_ms")
     sign_id = _text(1, 128, "Id of the signature.", required=True, metadata={"fault": error_codes.SIGN_ID})
     message_id = _message_id()
-    mobile = _text(1, 32, "Phone number, as the provider spells it.")
+    mobile = _text(
+        1,
+        32,
+        "Phone number, however it is spelled. `+8613800138000` means one number; without the `+`, each number that may "
+        "be spelled so, in up to eight countries.",
+        metadata={"example": "+8613800138000"},
+    )
     status = Number(
         validate=validate.OneOf([SENT, DELIVERED, FAILED]),
         metadata={"description": _STATUSES, "fault": error_codes.STATUS},
@@ -203,8 +216,10 @@ class Sent(Tolerant):
         validate=validate.Length(1, 10_000),
         metadata={"description": "The whole text as sent, signature included.", "example": "【Example】 Code: 1234"},
     )
-    mobile = _text(1, 32, "Phone number.", required=True, metadata={"example": "13800138000"})
-    nation_code = _text(1, 8, "Country calling code.", allow_none=True, metadata={"example": "86"})
+    mobile = _text(1, 32, "Phone number, in any spelling.", required=True, metadata={"example": "13800138000"})
+    nation_code = _text(
+        1, 8, "Country calling code, unless `mobile` has it.", allow_none=True, metadata={"example": "86"}
+    )
     sign_id = _text(1, 128, "Id of the signature; else the project's default.", allow_none=True)
     extend_code = _text(0, 32, "Extension code of the channel.", allow_none=True)
     submit_time = Moment(

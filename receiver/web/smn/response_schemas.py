@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from receiver.web.smn.request_schemas import Moment, Route
+from receiver.web.smn.request_schemas import Count, Moment, Route
 
 _REQUEST_ID = {
     "description": "Id of this request; also in X-Request-Id.",
@@ -29,21 +29,30 @@ class Updated(Answer):
     """Answer of UpdateSmsEvent."""
 
 
+def _nullable(text: str, **metadata: str) -> fields.String:
+    return fields.String(required=True, allow_none=True, metadata={"description": text, **metadata})
+
+
+def _moment(text: str) -> Moment:
+    return Moment(required=True, allow_none=True, metadata={**_UTC, "description": text})
+
+
 class ReportRow(Schema):
-    """SMN's ``Sms_report_data``. What nobody has told yet is null."""
+    """SMN's ``Sms_report_data``. A field is null where nobody has told it, and only where its description says so."""
 
     message_id = fields.String(required=True)
     status = fields.Integer(required=True, validate=validate.OneOf([0, 1, 2]))
-    sign_id = fields.String(required=True, allow_none=True)
-    status_desc = fields.String(
-        required=True, allow_none=True, metadata={"description": "The carrier's code.", "example": "DELIVRD"}
+    sign_id = fields.String(required=True)
+    status_desc = _nullable("The carrier's code; null while `status` is 0.", example="DELIVRD")
+    fee_num = Count(
+        required=True,
+        metadata={"description": "Messages charged; 0: not known, because the message was not registered."},
     )
-    fee_num = fields.Integer(required=True, allow_none=True)
-    extend_code = fields.String(required=True, allow_none=True)
-    nation_code = fields.String(required=True, allow_none=True, metadata={"example": "86"})
-    mobile = fields.String(required=True, allow_none=True, metadata={"example": "13800138000"})
-    submit_time = Moment(required=True, allow_none=True, metadata=_UTC)
-    deliver_time = Moment(required=True, allow_none=True, metadata=_UTC)
+    extend_code = _nullable("Extension code; null unless registered with one.", example="01")
+    nation_code = _nullable("Country calling code; null unless reported or registered.", example="86")
+    mobile = _nullable("National number; null where the provider's report names none.", example="13800138000")
+    submit_time = _moment("When it was sent; null unless registered.")
+    deliver_time = _moment("When its status came; null while `status` is 0.")
 
 
 class ReportList(Answer):

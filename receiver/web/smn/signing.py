@@ -14,6 +14,7 @@ import hmac
 import re
 from calendar import timegm
 from hashlib import sha256
+from itertools import product
 from time import strptime
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -105,15 +106,19 @@ def _signed_headers(names: str, headers: Iterable[tuple[str, str]]) -> str | Non
 
 
 def _canonical(authorization: Authorization, request: SignedRequest, headers: str) -> Iterator[str]:
-    """Yield the texts that may have been signed: one, or two where the Java SDK differs from its document."""
+    """Yield the texts that may have been signed: one, or two where an SDK differs from the document."""
     queries = [parse_qsl(request.query, keep_blank_values=True)]
     if _by_java_sdk(authorization) and ("%" in request.query or "+" in request.query):
         # It encodes what is encoded already: a colon is %3A in its URL and %253A in what it signs, a space + and %2B.
         queries.append([_pair(part) for part in request.query.split("&") if part])
-    path = "/".join(_encoded(segment) for segment in unquote(request.path, errors="surrogateescape").split("/"))
-    for pairs in queries:
+    paths = [unquote(request.path, errors="surrogateescape")]
+    if authorization.scope is None and "%" in request.path:
+        # Node's SDK core encodes a path that the application has encoded already: %3A in the URL is signed as %253A.
+        paths.append(request.path)
+    for path, pairs in product(paths, queries):
+        uri = "/".join(map(_encoded, path.split("/")))
         query = "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in sorted(pairs))
-        parts = request.method.upper(), path if path.endswith("/") else f"{path}/", query, headers
+        parts = request.method.upper(), uri if uri.endswith("/") else f"{uri}/", query, headers
         yield "\n".join((*parts, authorization.signed_headers, request.body_hash))
 
 

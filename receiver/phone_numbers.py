@@ -1,0 +1,118 @@
+"""Phone numbers, whatever their spelling: text in, values out.
+
+A number is a country calling code and a national number (E.164, https://www.itu.int/rec/T-REC-E.164). Google's
+libphonenumber knows both, and the trunk prefixes: https://github.com/daviddrysdale/python-phonenumbers.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import phonenumbers
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, PhoneMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Countries of a reading that names none: any; and none at all, because nobody has named the number's country.
+ANY_COUNTRY: Final = -1
+UNKNOWN_COUNTRY: Final = 0
+
+_REGIONS: Final = {str(code): regions[0] for code, regions in COUNTRY_CODE_TO_REGION_CODE.items()}
+#: What a number is made of. Masks and letters are not: libphonenumber would read "138xxxx0000" as a vanity number.
+_DIALABLE: Final = re.compile(r"\+?[0-9 ().\-]+")
+_NOT_DIGITS: Final = re.compile(r"[^0-9]+")
+#: Digits of a mobile's national number, at most, in nearly all countries. More of them begin with a country code.
+_MAX_NATIONAL_DIGITS: Final = 11
+_CACHED: Final = 4096
+
+
+def canonical(nation_code: str | None, mobile: str) -> tuple[str | None, str]:
+    """Return country code and national number, apart. Never raises.
+
+    Text that is no phone number comes back unchanged. Without a country code, only a leading ``+`` or ``00`` tells
+    one, or more digits than a national number has.
+    """
+    plain = _plain_national(nation_code) if nation_code else None
+    if plain is not None and plain.fullmatch(mobile):
+        return nation_code, mobile
+    return _parsed(nation_code or None, mobile)
+
+
+def readings(text: str) -> list[tuple[str, int]]:
+    """Return each number that a text may mean: the national number, and the country code.
+
+    ``13822220000`` is a number of any country, and also 3822220000 of country 1; ``+13822220000`` is only the latter.
+    A number of unknown country may be either.
+    """
+    return list(dict.fromkeys(_readings(text)))
+
+
+def _readings(text: str) -> Iterator[tuple[str, int]]:
+    digits = _digits(text) if _DIALABLE.fullmatch(text) else ""
+    if digits != text:
+        yield text, UNKNOWN_COUNTRY
+    if not digits:
+        return
+    international = _international(text)
+    yield international or digits, ANY_COUNTRY if international is None else UNKNOWN_COUNTRY
+    number = _parse(f"+{international or digits}")
+    if number is not None:
+        national = phonenumbers.national_significant_number(number)
+        yield national, number.country_code or UNKNOWN_COUNTRY
+        yield national, UNKNOWN_COUNTRY
+
+
+@lru_cache(maxsize=512)
+def _plain_national(nation_code: str) -> re.Pattern[str] | None:
+    """Return a pattern of the national numbers that libphonenumber would not change: matching is 50 times faster."""
+    region = _REGIONS.get(nation_code)
+    if region is None:
+        return None
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(int(nation_code), region)
+    trunk = metadata.national_prefix_for_parsing if metadata is not None else None
+    return re.compile(rf"(?!{f'{trunk}|' if trunk else ''}0|{nation_code})[0-9]+")
+
+
+@lru_cache(maxsize=_CACHED)
+def _parsed(nation_code: str | None, mobile: str) -> tuple[str | None, str]:
+    if not _DIALABLE.fullmatch(mobile):
+        return nation_code, mobile
+    number = _number(nation_code, mobile)
+    if number is None:
+        return nation_code, mobile
+    return str(number.country_code), phonenumbers.national_significant_number(number)
+
+
+def _number(nation_code: str | None, mobile: str) -> phonenumbers.PhoneNumber | None:
+    international = _international(mobile)
+    if international is not None:
+        return _parse(f"+{international}")
+    if nation_code is not None:
+        return _parse(mobile, _REGIONS.get(nation_code.lstrip("+0 ").rstrip()))
+    digits = _digits(mobile)
+    if len(digits) <= _MAX_NATIONAL_DIGITS:
+        return None
+    number = _parse(f"+{digits}")
+    return number if number is not None and phonenumbers.is_valid_number(number) else None
+
+
+def _parse(text: str, region: str | None = None) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(text, region)
+    except NumberParseException:
+        return None
+
+
+def _international(text: str) -> str | None:
+    """Return the digits after ``+`` or ``00``, None if there is neither."""
+    digits = _digits(text)
+    if text.startswith("+"):
+        return digits
+    return digits[2:] if digits.startswith("00") else None
+
+
+def _digits(text: str) -> str:
+    return _NOT_DIGITS.sub("", text)
