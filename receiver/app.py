@@ -17,6 +17,7 @@ from receiver.delivery.publisher import connect
 from receiver.descriptors import room_for
 from receiver.lookups import Messages, Reports
 from receiver.lookups.counts import IndexCounts
+from receiver.peers import Peers
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 from receiver.tasks import cancel_and_wait
@@ -60,14 +61,17 @@ _LOOKUP_TURN: Final = 4.0
 #: Seconds for which a thread may compute while the event loop waits, which it may have to do some five times a request.
 #: While a thread read a batch, Python's own 5 ms made 80 ms of /livez, and 1 ms made 30. It costs nothing otherwise.
 _SWITCH_INTERVAL: Final = 1e-3
-#: Seconds between hand-overs of counts to the metrics; other workers read them from files.
-_FLUSH_EVERY: Final = 1.0
 #: Seconds between two looks at what the indexers have done.
 _SHOW_INDEX_EVERY: Final = 2.0
+#: Seconds between reports to the other workers.
+_PUBLISH_EVERY: Final = 1.0
 
 
-def create_app(settings: Settings, redis_url: str) -> web.Application:
-    """Wire the service for a Redis. Nothing is opened before the application starts."""
+def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -> web.Application:
+    """Wire the service for a Redis. Nothing is opened before the application starts.
+
+    ``peers`` are the other workers, if there are any.
+    """
     logger = log.configure(settings.log_level)
     routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
     delivery = Delivery(settings, redis_url, routing, logger)
@@ -78,19 +82,14 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
     fetcher = Fetcher(settings.fetch_proxy, logger)
     admission = AdmissionControl(settings.max_inflight_bytes, settings.max_inflight_events)
     callbacks = Callbacks(settings, auth, admission, fetcher, routing, delivery)
-    ops = Ops(delivery)
+    peers = peers or Peers()
+    ops = Ops(delivery, admission, peers, logger)
 
     redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
     store = RouteOverrides(redis, routing, logger)
-    up_to = LimitedBodies(admission, settings.read_timeout).up_to
     credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
-    parser = SmnParser(read_body)
-    iam = Iam(settings.projects, credentials, parser)
-    events = SmsEvents(credentials, parser, routing, store)
     wanted = asyncio.Event()
-    messages = SmsMessages(credentials, parser, Messages(redis), wanted)
-    kept = timedelta(seconds=settings.report_retention)
-    reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention, wanted)
+    bodies = LimitedBodies(admission, settings.read_timeout)
 
     # The figures name the projects and their topics; health and the documents are the same for everybody.
     figures = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
@@ -107,16 +106,7 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
             web.post("/sms/callback/{project_id}", callbacks.receive),
             # Each provider has methods of its own.
             web.route("*", "/callbacks/{provider}/{project_id}", callbacks.receive),
-            # A signature covers the body of a GET too, should there be one.
-            web.get(f"{SMS}/callback", up_to(PUT_BODY, events.list)),
-            web.put(f"{SMS}/callback", up_to(PUT_BODY, events.update)),
-            web.get(f"{SMS}/report", up_to(PUT_BODY, reports.list)),
-            web.post(f"{SMS}/message", up_to(BATCH_BODY, messages.register_all)),
-            # An id may have braces, which aiohttp's own pattern leaves out.
-            web.get(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.get)),
-            web.put(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.register)),
-            web.post("/v3/auth/tokens", up_to(TOKEN_BODY, iam.issue)),
-            web.get("/v3/projects", up_to(TOKEN_BODY, iam.projects)),
+            *_lookup_routes(settings, redis, routing, store, credentials, bodies, wanted),
             web.get("/livez", ops.livez),
             web.get("/readyz", ops.readyz),
             web.get("/metrics", figures),
@@ -134,19 +124,53 @@ def create_app(settings: Settings, redis_url: str) -> web.Application:
 
     async def looking_up(_app: web.Application) -> AsyncIterator[None]:
         await store.open()
-        showing = asyncio.create_task(_show_index(IndexCounts(redis), logger))
+        # Counted for all replicas together, so one worker shows it.
+        showing = asyncio.create_task(_show_index(IndexCounts(redis), logger)) if peers.number == 1 else None
         yield
         await cancel_and_wait(showing)
         await store.close()
         await redis.aclose()
 
     async def counting(_app: web.Application) -> AsyncIterator[None]:
-        flushing = asyncio.create_task(_report(admission, connections, failures))
+        ops.publish()
+        publishing = asyncio.create_task(_report(ops, connections, failures))
         yield
-        flushing.cancel()
+        publishing.cancel()
+        ops.publish()
 
     app.cleanup_ctx.extend([delivering, looking_up, counting])
     return app
+
+
+def _lookup_routes(  # noqa: PLR0913, PLR0917 what the lookups are made of
+    settings: Settings,
+    redis: Redis,
+    routing: Routing,
+    store: RouteOverrides,
+    credentials: Credentials,
+    bodies: LimitedBodies,
+    wanted: asyncio.Event,
+) -> list[web.RouteDef]:
+    """Wire the lookups. ``wanted`` is set by the first one that needs the report index."""
+    parser = SmnParser(read_body)
+    up_to = bodies.up_to
+    iam = Iam(settings.projects, credentials, parser)
+    events = SmsEvents(credentials, parser, routing, store)
+    messages = SmsMessages(credentials, parser, Messages(redis), wanted)
+    kept = timedelta(seconds=settings.report_retention)
+    reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention, wanted)
+    return [
+        # A signature covers the body of a GET too, should there be one.
+        web.get(f"{SMS}/callback", up_to(PUT_BODY, events.list)),
+        web.put(f"{SMS}/callback", up_to(PUT_BODY, events.update)),
+        web.get(f"{SMS}/report", up_to(PUT_BODY, reports.list)),
+        web.post(f"{SMS}/message", up_to(BATCH_BODY, messages.register_all)),
+        # An id may have braces, which aiohttp's own pattern leaves out.
+        web.get(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.get)),
+        web.put(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.register)),
+        web.post("/v3/auth/tokens", up_to(TOKEN_BODY, iam.issue)),
+        web.get("/v3/projects", up_to(TOKEN_BODY, iam.projects)),
+    ]
 
 
 def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
@@ -186,9 +210,9 @@ async def _show_index(counts: IndexCounts, logger: log.Logger) -> None:
         await asyncio.sleep(_SHOW_INDEX_EVERY)
 
 
-async def _report(*parts: AdmissionControl | Connections | AuthFailures) -> None:
+async def _report(ops: Ops, *parts: Connections | AuthFailures) -> None:
     while True:
-        await asyncio.sleep(_FLUSH_EVERY)
-        metrics.BatchedCounters.flush()
+        await asyncio.sleep(_PUBLISH_EVERY)
         for part in parts:
             part.report()
+        ops.publish()

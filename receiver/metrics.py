@@ -1,8 +1,8 @@
 """Every metric, declared once, with what it means. Names and units follow Prometheus' conventions.
 
 https://prometheus.io/docs/practices/naming/. Labels are only ever values of our own (providers, error codes, event
-types, topics, groups), never what a caller sends. With several workers the files under PROMETHEUS_MULTIPROC_DIR are
-summed by whichever worker is scraped.
+types, topics, groups), never what a caller sends. Every worker counts in its own memory and publishes its counts to the
+others (``receiver.peers``); the worker that is scraped adds them up.
 
 A counter with labels that is born with its first event is born at 1, and Prometheus sees no increase: an alert would
 miss the first burst. So those that alerts ask for are there, at 0, before anything happens.
@@ -10,18 +10,34 @@ miss the first burst. So those that alerts ask for are there, at 0, before anyth
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
-from prometheus_client.registry import REGISTRY
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client import Counter as _Counter
+from prometheus_client import Gauge as _Gauge
+from prometheus_client import Histogram as _Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import REGISTRY, Collector
 
 from receiver.errors import OUTCOMES
 from receiver.events import EventType
+from receiver.peers import ROUTES, Sample, State, total, worst
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from receiver.peers import Report
     from receiver.providers.base import ParsedCallback
+
+#: Our metrics, which add up over the workers. The default registry has those of Python and of the process.
+_OURS: Final = CollectorRegistry()
+Counter: Final = partial(_Counter, registry=_OURS)
+Gauge: Final = partial(_Gauge, registry=_OURS)
+Histogram: Final = partial(_Histogram, registry=_OURS)
+# Else each counter has a gauge with the time of its first sample: twice the series, and their sum means nothing.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 #: Acks that are counted before they are handed over: bounds the memory of a service that nobody scrapes.
@@ -42,9 +58,7 @@ AUTH_FAILURES: Final = Counter(
 for _credential in CREDENTIALS:
     AUTH_FAILURES.labels(_credential, "unauthorized")
     AUTH_FAILURES.labels(_credential, "rate_limited")
-CONNECTIONS: Final = Gauge(
-    "receiver_open_connections", "Connections of clients that are open.", multiprocess_mode="livesum"
-)
+CONNECTIONS: Final = Gauge("receiver_open_connections", "Connections of clients that are open.")
 SHED_CONNECTIONS: Final = Counter(
     "receiver_shed_connections",
     "Connections closed at the bound to make room: silent (no request yet), idle, or stalled (the client is slow); "
@@ -74,16 +88,8 @@ ACK: Final = Histogram(
     "receiver_ack_seconds", "From the callback's headers to its ack, for callbacks that were acknowledged.",
     ["provider"], buckets=_LATENCIES,
 )  # fmt: skip
-ROUTE: Final = Gauge(
-    "receiver_route", "1 for where events go now: redis, spool (Redis is away), or refuse (503).", ["route"],
-    multiprocess_mode="livemax",
-)  # fmt: skip
-IN_FLIGHT_EVENTS: Final = Gauge(
-    "receiver_in_flight_events", "Events received and not yet safe.", multiprocess_mode="livesum"
-)
-IN_FLIGHT_BYTES: Final = Gauge(
-    "receiver_in_flight_bytes", "Bytes of bodies received and not yet answered.", multiprocess_mode="livesum"
-)
+IN_FLIGHT_EVENTS: Final = Gauge("receiver_in_flight_events", "Events received and not yet safe.")
+IN_FLIGHT_BYTES: Final = Gauge("receiver_in_flight_bytes", "Bytes of bodies received and not yet answered.")
 PUBLISH: Final = Histogram(
     "receiver_publish_seconds", "From handing a batch to Redis to its reply.", buckets=_LATENCIES
 )
@@ -95,35 +101,51 @@ PUBLISH_FAILURES: Final = Counter(
 )
 SPOOLED: Final = Counter("receiver_spooled_events", "Events committed to the spool on disk.")
 DRAINED: Final = Counter("receiver_drained_events", "Events that went from the spool to Redis.")
-SPOOL_EVENTS: Final = Gauge(
-    "receiver_spool_events", "Events on disk that Redis has not taken yet.", multiprocess_mode="livesum"
-)
-SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.", multiprocess_mode="livesum")
-SPOOL_NOT_WRITABLE: Final = Gauge(
-    "receiver_spool_not_writable", "1 while the spool takes no events: its disk is full or fails, or it is at its cap.",
-    multiprocess_mode="livemax",
-)  # fmt: skip
+SPOOL_EVENTS: Final = Gauge("receiver_spool_events", "Events on disk that Redis has not taken yet.")
+SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.")
 SPOOL_FAILURES: Final = Counter("receiver_spool_failures", "Batches that the spool did not take.", ["reason"])
-TRIMMED: Final = Counter("receiver_trimmed_entries", "Entries trimmed from streams by age.", ["topic"])
-UNREAD_TRIMMED: Final = Counter(
-    "receiver_unread_trimmed",
+
+# What is known of each worker. A worker that has ended has none of these.
+ROUTE: Final = partial(
+    GaugeMetricFamily, "receiver_route",
+    "1 for where events go now: redis, spool (Redis is away), or refuse (503). Of several workers the worst.",
+    labels=["route"],
+)  # fmt: skip
+WORKER_ROUTE: Final = partial(
+    GaugeMetricFamily, "receiver_worker_route", "1 for where the events of a worker go now.", labels=["worker", "route"]
+)
+SPOOL_WRITABLE: Final = partial(
+    GaugeMetricFamily, "receiver_spool_writable", "1 while the disk takes the events of a worker, else 0.",
+    labels=["worker"],
+)  # fmt: skip
+SPOOL_FREE_BYTES: Final = partial(
+    GaugeMetricFamily, "receiver_spool_free_bytes", "Free space of the disk that holds the spool."
+)
+
+# Of topics that events are routed to or that hold entries, and of their groups. They go when those go.
+TRIMMED: Final = partial(
+    CounterMetricFamily, "receiver_trimmed_entries", "Entries trimmed from streams by age.", labels=["topic"]
+)
+UNREAD_TRIMMED: Final = partial(
+    CounterMetricFamily, "receiver_unread_trimmed",
     "Entries trimmed at the hard cap although a group had not acknowledged them. Alert on any.",
-    ["topic"],
-)
-STREAM_ENTRIES: Final = Gauge(
-    "receiver_stream_entries", "Entries in a topic's stream.", ["topic"], multiprocess_mode="mostrecent"
-)
-GROUP_LAG: Final = Gauge(
-    "receiver_group_lag_entries", "Entries that a consumer group has not read.", ["topic", "group"],
-    multiprocess_mode="mostrecent",
+    labels=["topic"],
 )  # fmt: skip
-GROUP_PENDING: Final = Gauge(
-    "receiver_group_pending_entries", "Entries read by a group and not acknowledged.", ["topic", "group"],
-    multiprocess_mode="mostrecent",
+STREAM_ENTRIES: Final = partial(
+    GaugeMetricFamily, "receiver_stream_entries", "Entries in a topic's stream.", labels=["topic"]
+)
+GROUP_LAG: Final = partial(
+    GaugeMetricFamily, "receiver_group_lag_entries", "Entries that a consumer group has not read.",
+    labels=["topic", "group"],
 )  # fmt: skip
-GROUP_OLDEST: Final = Gauge(
-    "receiver_group_oldest_unacknowledged_seconds", "Age of the oldest entry that a group has not acknowledged.",
-    ["topic", "group"], multiprocess_mode="mostrecent",
+GROUP_PENDING: Final = partial(
+    GaugeMetricFamily, "receiver_group_pending_entries", "Entries read by a group and not acknowledged.",
+    labels=["topic", "group"],
+)  # fmt: skip
+GROUP_OLDEST: Final = partial(
+    GaugeMetricFamily, "receiver_group_oldest_unacknowledged_seconds",
+    "Age of the oldest entry that a group has not acknowledged.",
+    labels=["topic", "group"],
 )  # fmt: skip
 
 INDEX_ENTRIES: Final = Gauge(
@@ -131,8 +153,7 @@ INDEX_ENTRIES: Final = Gauge(
     "Entries that the report index has read, by what became of them: applied, skipped (about no message), undecodable"
     " (no event of ours: alert on an increase), and claimed (also one of these, taken over from an indexer that died)."
     " Counted in Redis for all indexers together, so every replica tells the same.",
-    ["outcome"], multiprocess_mode="mostrecent",
-)  # fmt: skip
+    ["outcome"])  # fmt: skip
 
 
 class BatchedCounters:
@@ -202,17 +223,54 @@ class BatchedCounters:
         self._types.clear()
 
 
-def count_trimmed(topic: str, aged: int = 0, unread: int = 0) -> None:
-    """Count entries trimmed by age, and those trimmed at the hard cap; called without them, begin to count."""
-    TRIMMED.labels(topic).inc(aged)
-    UNREAD_TRIMMED.labels(topic).inc(unread)
+def samples() -> tuple[list[Sample], list[Sample]]:
+    """Return the values of this process that add up over the workers: counters and histograms, and gauges."""
+    counters: list[Sample] = []
+    gauges: list[Sample] = []
+    for family in _OURS.collect():
+        found = gauges if family.type == "gauge" else counters
+        found += (Sample(family.name, one.name, tuple(one.labels.items()), one.value) for one in family.samples)
+    return counters, gauges
 
 
-def exposition() -> bytes:
-    """Return the metrics of this process, or of all workers, in Prometheus' text format."""
-    BatchedCounters.flush()
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+def exposition(reports: Iterable[Report]) -> bytes:
+    """Return the metrics of all workers in Prometheus' text format; those of topics are ``TopicGauges``'."""
+    reports = list(reports)
+    texts = [generate_latest(_Sums(reports)), generate_latest(_States([one.state for one in reports if one.state]))]
+    if len(reports) == 1:  # of several processes these would be the values of any one of them
+        texts.append(generate_latest(REGISTRY))
+    return b"".join(texts)
+
+
+class _Sums(Collector):
+    """The metrics that add up over the workers."""
+
+    def __init__(self, reports: list[Report]) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for family in _OURS.collect():
+            families[family.name] = Metric(family.name, family.documentation, family.type)
+        for sample in total(one for report in self._reports for one in (*report.counters, *report.gauges)):
+            families[sample.metric].add_sample(sample.name, dict(sample.labels), sample.value)
+        yield from families.values()
+
+
+class _States(Collector):
+    """The metrics about each worker, and the worst of them."""
+
+    def __init__(self, states: list[State]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        route, routes, writable, free = ROUTE(), WORKER_ROUTE(), SPOOL_WRITABLE(), SPOOL_FREE_BYTES()
+        worst_route = worst(self._states).route
+        for name in ROUTES:
+            route.add_metric([name], name == worst_route)
+        for state in self._states:
+            for name in ROUTES:
+                routes.add_metric([str(state.worker), name], name == state.route)
+            writable.add_metric([str(state.worker)], state.spool_writable)
+        free.add_metric([], min(state.spool_free_bytes for state in self._states))
+        yield from (route, routes, writable, free)

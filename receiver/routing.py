@@ -95,6 +95,10 @@ class Routing:
         """Return the routes of a project. Raises KeyError for one that is not configured."""
         return self.projects[project_id]
 
+    def routed_topics(self) -> set[str]:
+        """Return every topic that events or rejected items are routed to now."""
+        return {urn for routes in self.projects.values() for urn in routes.table.values()}
+
     def event_topics(self) -> list[str]:
         """Return every topic where events are or may still be, those that were rejected left out."""
         return [urn for routes in self.projects.values() for urn in routes.topics()]

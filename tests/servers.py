@@ -177,5 +177,5 @@ class Receiver(Child):
         except HTTPError as error:
             with error:
                 return error.code, error.read()
-        except (URLError, ConnectionError):
+        except (URLError, ConnectionError, TimeoutError):
             return 0, b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -33,6 +34,11 @@ def test_each_metric_is_set_by_somebody():
     """One that is declared and never set reads 0 for ever, and so does its alert."""
     package = Path(metrics.__file__).parent
     sources = " ".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
-    declared = {name for name, one in vars(metrics).items() if isinstance(one, MetricWrapperBase)}
-    assert declared
-    assert {name for name in declared if not re.search(rf"\bmetrics\.{name}\b|\b{name}\.", sources)} == set()
+    declared = {name for name, one in vars(metrics).items() if _is_metric(one)}
+    assert {"CALLBACKS", "ROUTE", "GROUP_LAG"} <= declared
+    assert {name for name in declared if not re.search(rf"\bmetrics\.{name}\b|\b{name}[.(]", sources)} == set()
+
+
+def _is_metric(declared):
+    """Tell whether it is a metric, or makes one with a name from what is known when somebody asks."""
+    return isinstance(declared, MetricWrapperBase) or (isinstance(declared, partial) and bool(declared.args))

@@ -1,4 +1,8 @@
-"""Whether Redis takes writes. The first failure opens the breaker; one probe at a time finds out when it is back."""
+"""Whether Redis takes writes. The first failure opens the breaker; one probe at a time finds out when it is back.
+
+Without traffic nothing fails. A Redis that has taken no write for a while is probed too, so that an idle service knows
+within seconds that Redis has ended, hangs, or is cut off.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
 #: Seconds between probes: doubled from the first to the last, with jitter so that replicas do not probe in step.
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
+#: Seconds without a write that Redis took, after which it is probed. A probe takes 1.2 s at most, so an idle service
+#: knows within 4 s.
+IDLE: Final = 2.0
 
 
 class Breaker:
@@ -28,7 +35,13 @@ class Breaker:
         self._probe = probe
         self._changed = changed
         self._logger = logger
+        self._turn = asyncio.Lock()  # the probe has one connection
         self._probing: asyncio.Task[None] | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
+
+    def start(self, taken_at: Callable[[], float]) -> None:
+        """Begin to probe an idle Redis. ``taken_at`` returns when Redis took the last write, by the loop's clock."""
+        self._heartbeat = asyncio.create_task(self._beat(taken_at), name="heartbeat")
 
     def trip(self, error: WriteFailedError) -> None:
         """Open, for this reason. The first call starts the probes; further ones change nothing."""
@@ -41,7 +54,25 @@ class Breaker:
 
     async def close(self) -> None:
         """Stop probing."""
-        await cancel_and_wait(self._probing)
+        await cancel_and_wait(self._heartbeat, self._probing)
+
+    async def _beat(self, taken_at: Callable[[], float]) -> None:
+        clock = asyncio.get_running_loop().time
+        looked_at = clock()
+        while True:
+            await asyncio.sleep(max(taken_at(), looked_at) + IDLE - clock())
+            if clock() - taken_at() < IDLE:
+                continue
+            if self.closed:
+                try:
+                    await self._probe_alone()
+                except WriteFailedError as error:
+                    self.trip(error)
+            looked_at = clock()
+
+    async def _probe_alone(self) -> None:
+        async with self._turn:
+            await self._probe()
 
     async def _probe_until_back(self) -> None:
         loop = asyncio.get_running_loop()
@@ -51,7 +82,7 @@ class Breaker:
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 jitter is no secret
             wait = min(2 * wait, LONGEST_WAIT)
             try:
-                await self._probe()
+                await self._probe_alone()
             except WriteFailedError as error:
                 self._logger.debug("redis.still_away", reason=error.reason, error=str(error))
             else:

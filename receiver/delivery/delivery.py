@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from receiver import metrics
 from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
 from receiver.delivery.group_commit import GroupCommit
@@ -27,7 +26,8 @@ _SPOOL_TIMEOUT: Final = 0.7
 _DRAIN_TIMEOUT: Final = 5.0
 #: Connections that drain the spool.
 _DRAINERS: Final = 4
-_ROUTES: Final = ("redis", "spool", "refuse")
+#: Seconds between probes of a disk that nothing is written to, since Redis takes all: it may have filled up.
+_PROBE_DISK: Final = 10.0
 
 
 class Delivery:
@@ -50,8 +50,14 @@ class Delivery:
         # Connections of its own: one that only read may lead to a Redis of before, and a publisher must not get it.
         self._tending = connect(redis_url)
         self._retention = Retention(
-            self._tending, lambda: routing.topics(groups), settings.retention, settings.max_entries, logger
+            self._tending,
+            lambda: routing.topics(groups),
+            settings.retention,
+            settings.max_entries,
+            logger,
+            routed=routing.routed_topics,
         )
+        self.gauges = self._retention.gauges
         self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -63,6 +69,7 @@ class Delivery:
             await self._prober.probe()
         except WriteFailedError as error:
             self.breaker.trip(error)
+        self.breaker.start(lambda: self._publisher.taken_at)
         self._drain.start()
         self._retention.start()
         self._healing = asyncio.create_task(self.spool.look_after(self._changed), name="heal spool")
@@ -102,7 +109,6 @@ class Delivery:
             async with asyncio.timeout(_SPOOL_TIMEOUT):
                 await self._disk.commit(entries, size)
         except (WriteFailedError, TimeoutError) as error:
-            self._changed()
             raise UnavailableError("neither Redis nor the spool can take events now; send again later") from error
 
     @property
@@ -113,8 +119,6 @@ class Delivery:
         return "spool" if self.spool.writable else "refuse"
 
     def _changed(self) -> None:
-        for route in _ROUTES:
-            metrics.ROUTE.labels(route).set(route == self.route)
         if self.breaker.closed:
             self._drain.wake()
         else:

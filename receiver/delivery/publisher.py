@@ -73,6 +73,8 @@ class Publisher:
         self._window = str(int(window)).encode()
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
+        #: When Redis took the last write, by the event loop's clock.
+        self.taken_at = 0.0
 
     async def write(self, entries: list[Entry], since: float | None = None) -> Mapping[str, WriteFailedError]:
         """Add entries to their streams; return the topics that cannot be written to.
@@ -97,7 +99,8 @@ class Publisher:
         except Exception as error:  # also uvloop's RuntimeError for a connection that was reset between two writes
             # Whatever it is: on a connection with replies still to come the next write would take them for its own.
             raise await self._write_failed(_reason(error), str(error)) from error
-        metrics.PUBLISH.observe(loop.time() - start)
+        self.taken_at = loop.time()
+        metrics.PUBLISH.observe(self.taken_at - start)
         metrics.BATCH.observe(len(entries))
         return _outcome(calls, replies)
 

@@ -7,16 +7,18 @@ that know the projects as the file has them then, SIGTERM stops them in peace. h
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from prometheus_client import multiprocess
+from gunicorn.errors import HaltServer
 
 from receiver import log
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import SettingsError
+from receiver.peers import Peers, SharedRecords
 from receiver.runtime import gunicorn_worker
 from receiver.runtime.index_process import STOP_TIMEOUT
 from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 #: Seconds by which a worker's own bounds, the one for its report index included, are shorter than gunicorn's.
 _MARGIN: Final = 2
+#: Seconds until a worker that could not start is tried again.
+_AGAIN: Final = 1.0
+#: Where gunicorn has a file per worker, whose time tells that the worker lives: in memory, which no full disk affects.
+_MEMORY: Final = "/dev/shm"  # noqa: S108 gunicorn makes the files with mkstemp
 
 
 class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
@@ -40,6 +46,8 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, app: GunicornApplication) -> None:
         """Take what to run."""
         super().__init__(app)
+        self.records = SharedRecords()
+        self._start_again_at = 0.0
         self.valkey: EmbeddedValkey | None = None
         if EMBEDDED_URL in os.environ:
             settings, logger = app.settings, log.configure(app.settings.log_level)
@@ -54,9 +62,31 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         finally:
             let_through()
 
+    def reap_workers(self) -> None:
+        """Take note of workers that have ended. A start that fails ends the service only if none ever succeeded.
+
+        Later on, the machine is at fault and other workers may still serve, so the start is tried again.
+        """
+        while True:
+            try:
+                super().reap_workers()
+            except HaltServer as failure:  # the workers that ended after this one wait to be reaped
+                if not self._has_served():
+                    raise
+                self._start_again_at = time.monotonic() + _AGAIN
+                logger = log.configure(self.app.settings.log_level)
+                logger.error("worker.not_started", error=failure.reason)  # noqa: TRY400 the worker has logged the rest
+            else:
+                return
+
+    def _has_served(self) -> bool:
+        """Tell whether a worker has ever started: its first report has counters, at 0."""
+        return any(self.records.read(number).counters for number in self.records.numbers())
+
     def manage_workers(self) -> None:
         """Replace what has ended: gunicorn asks for it every second, but not any more when it stops."""
-        super().manage_workers()
+        if time.monotonic() >= self._start_again_at:
+            super().manage_workers()
         if self.valkey is not None:
             self.valkey.look_after()
 
@@ -82,6 +112,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
     def __init__(self, settings: Settings) -> None:
         """Take the settings that the next workers are to have."""
         self.settings = settings
+        self.peers = Peers()
         super().__init__()
 
     def load_config(self) -> None:
@@ -98,7 +129,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         ReceiverArbiter(self).run()
 
     async def _serve(self) -> web.AppRunner:
-        return await gunicorn_worker.serve(self.settings)
+        return await gunicorn_worker.serve(self.settings, self.peers)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -112,6 +143,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "proc_name": "receiver",
         "control_socket_disable": True,
+        "worker_tmp_dir": _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else str(settings.data_dir),
         "when_ready": _when_ready,
         "pre_fork": _pre_fork,
         "post_fork": _post_fork,
@@ -122,13 +154,18 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Give a worker a socket of its own; while workers are replaced, its predecessor's."""
+    """Give a worker a number and a socket of its own; while workers are replaced, its predecessor's socket."""
+    worker.number = min(set(range(1, len(server.WORKERS) + 2)) - {other.number for other in server.WORKERS.values()})
     taken = Counter(other.sockets[0] for other in server.WORKERS.values())
     worker.sockets = [min(server.LISTENERS, key=taken.__getitem__)]
 
 
 def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Let go of the other workers' sockets: held here, they would go on collecting connections when theirs end."""
+    """Tell a worker its number, and close the other workers' sockets.
+
+    Held here, they would go on collecting connections when theirs end.
+    """
+    server.app.peers = Peers(server.records, worker.number)
     for listener in server.LISTENERS:
         if listener not in worker.sockets:
             listener.close()
@@ -140,9 +177,12 @@ def _nworkers_changed(server: Any, number: int, _before: int | None) -> None:  #
         server.num_workers = server.cfg.workers
 
 
-def _child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Take the gauges of a worker that is gone out of the sums."""
-    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+def _child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
+    """Forget the state and the gauges of a worker that is gone; its counts stay."""
+    try:
+        server.records.retire(worker.number)
+    except OSError as error:
+        log.configure(server.app.settings.log_level).error("metrics.not_shared", worker=worker.number, error=error)
 
 
 def _when_ready(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types

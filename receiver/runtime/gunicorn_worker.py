@@ -18,6 +18,7 @@ from receiver.runtime.signals import let_through
 if TYPE_CHECKING:
     from types import FrameType
 
+    from receiver.peers import Peers
     from receiver.settings import Settings
 
 
@@ -45,11 +46,11 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self.error_log.propagate = True
 
 
-async def serve(settings: Settings) -> web.AppRunner:
+async def serve(settings: Settings, peers: Peers) -> web.AppRunner:
     """Return what a worker serves."""
     let_through()  # not before: uvloop loses signals that reach a loop which does not run yet
     redis_url = os.environ.get(EMBEDDED_URL) or str(settings.redis_url)
-    app = create_app(settings, redis_url)
+    app = create_app(settings, redis_url, peers)
     add_index(app, settings, redis_url, log.configure(settings.log_level))
     Worker.app_of_this_process = app
     return create_runner(app, settings)

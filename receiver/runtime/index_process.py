@@ -38,9 +38,7 @@ def add_index(app: web.Application, settings: Settings, redis_url: str, logger: 
     async def index_beside(app: web.Application) -> AsyncIterator[None]:
         if settings.index == "1" or _lock_of(settings).exists() or any(map(_looks_up, settings.projects.values())):
             app[INDEX_WANTED].set()
-        # Files of counts are for the workers alone.
-        environ = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
-        environ["REDIS_URL"] = redis_url
+        environ = {**os.environ, "REDIS_URL": redis_url}
         keeping = asyncio.create_task(_keep(app, _lock_of(settings), environ, logger))
         yield
         keeping.cancel()

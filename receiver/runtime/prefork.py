@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-from receiver.errors import SettingsError
 from receiver.runtime.signals import keep_pending
 from receiver.runtime.sockets import BACKLOG, cannot_listen
 from receiver.spool.spool import Spool
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from receiver.runtime.signals import StopSignals
     from receiver.settings import Settings
 
@@ -30,13 +26,12 @@ _SUPERVISOR: Final = "receiver.runtime.gunicorn_arbiter"
 def become_supervisor(settings: Settings, redis_url: str, stopping: StopSignals) -> None:
     """Replace this process by a supervisor of the settings' number of workers; return only if it is to end instead.
 
-    A new process image, because prometheus_client decides when it is imported whether it counts in files. Raises
+    A new process image, because the supervisor forks, and this process has run threads and an event loop. Raises
     ReceiverError when the port cannot be listened on, and SettingsError when the data folder takes nothing: better one
     sentence now than one of each worker.
     """
-    counts = _folder_of_counts(settings.data_dir / "metrics")
     asyncio.run(_probe_spool(settings))
-    environ = dict(os.environ, PROMETHEUS_MULTIPROC_DIR=str(counts.resolve()), RECEIVER_WORKERS=str(settings.workers))
+    environ = dict(os.environ, RECEIVER_WORKERS=str(settings.workers))
     listeners = _listeners(settings)
     environ[LISTENERS] = ",".join(str(listener.fileno()) for listener in listeners)
     if settings.redis_url is None:
@@ -47,16 +42,6 @@ def become_supervisor(settings: Settings, redis_url: str, stopping: StopSignals)
     if stopping.asked:
         return
     os.execve(sys.executable, command, environ)  # noqa: S606 our own arguments
-
-
-def _folder_of_counts(folder: Path) -> Path:
-    """Return the folder, empty: what a service before us has counted is not ours."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise SettingsError.cannot_write(folder, error) from None
-    return folder
 
 
 async def _probe_spool(settings: Settings) -> None:

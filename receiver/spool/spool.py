@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds between looks at the file. A write that fails does not wait for the next one.
 _HEAL_EVERY: Final = 1.0
+#: Seconds between probes of a disk that is believed to take writes: while Redis takes all, nothing else would show it.
+_PROBE_EVERY: Final = 10.0
 #: Seconds that the end of the service waits for the copy of a file that was moved: no other process could make it.
 _LAST_COPY: Final = 10.0
 ADVICE: Final = "what SELECT reads was copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
@@ -46,6 +49,8 @@ class Spool:
         self.folder = folder
         self.max_bytes = max_bytes
         self.events = 0
+        #: Free space of the disk.
+        self.free_bytes = 0
         #: The file that events are added to; None while the disk takes none.
         self.file: SpoolFile | None = None
         #: Why no events are taken; None while they are.
@@ -53,6 +58,7 @@ class Spool:
         self._logger: Logger = logger or structlog.stdlib.get_logger("receiver")
         self._closed = False
         self._failed = asyncio.Event()
+        self._probed_at = 0.0
         self._moved: list[tuple[SpoolFile, Recovery]] = []
         self._suspects: dict[Path, SuspectFile] = {}
         self._delayed: dict[Path, str] = {}
@@ -140,7 +146,9 @@ class Spool:
         """
         try:
             file = await self.run(self._check_file)
-            if self.problem is not None:
+            clock = asyncio.get_running_loop().time
+            if self.problem is not None or clock() - self._probed_at >= _PROBE_EVERY:
+                self._probed_at = clock()
                 await self.run(file.probe)
         except (OSError, sqlite3.Error) as error:
             self._refuse(error)
@@ -159,6 +167,7 @@ class Spool:
             if file is not None:
                 self.events = await self.run(file.count)
                 size = await self.run(file.size)
+            self.free_bytes = (await self.run(shutil.disk_usage, self.folder)).free
         metrics.SPOOL_EVENTS.set(self.events)
         metrics.SPOOL_BYTES.set(size)
 
@@ -243,13 +252,11 @@ class Spool:
         if self.problem is None:
             self._logger.error("spool.not_writable", reason=problem.reason, error=str(problem))
         self.problem = problem
-        metrics.SPOOL_NOT_WRITABLE.set(1)
 
     def _accept(self) -> None:
         if self.problem is not None:
             self._logger.warning("spool.writable", folder=str(self.folder))
         self.problem = None
-        metrics.SPOOL_NOT_WRITABLE.set(0)
 
     def _describe(self, error: Exception) -> WriteFailedError:
         reason: str = getattr(error, "sqlite_errorname", type(error).__name__)

@@ -10,40 +10,38 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from receiver import metrics
+from receiver.streams.gauges import GroupFigures, TopicFigures
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from receiver.log import Logger
-    from receiver.streams.gauges import TopicGauges
 
 
 class ConsumerGroups:
     """Looks after the groups of topics. Errors are those of redis-py; ResponseError is about the topic at hand."""
 
-    def __init__(self, client: Redis, gauges: TopicGauges, logger: Logger) -> None:
+    def __init__(self, client: Redis, logger: Logger) -> None:
         """Keep the collaborators."""
         self._client = client
-        self._gauges = gauges
         self._logger = logger
 
-    async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> None:
-        """Create missing groups at 0, so that they miss nothing, and report how far behind each group is."""
+    async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> TopicFigures:
+        """Create missing groups at 0, so that they miss nothing, and return how far behind each group is."""
         groups = await self._groups(topic)
         for missing in wanted:
             if missing.encode() not in groups:
                 await self._create(topic, missing)
-        self._gauges.set(metrics.STREAM_ENTRIES, (topic,), await self._client.xlen(topic))
-        for name, group in groups.items():
-            await self._report(topic, name, group)
-
-    async def _report(self, topic: str, name: bytes, group: dict[str, Any]) -> None:
-        labels = topic, name.decode(errors="backslashreplace")
-        self._gauges.set(metrics.GROUP_PENDING, labels, group["pending"])
-        if group.get("lag") is not None:  # Redis does not always know
-            self._gauges.set(metrics.GROUP_LAG, labels, group["lag"])
-        self._gauges.set(metrics.GROUP_OLDEST, labels, await self._oldest_age(topic, name, group))
+        entries = await self._client.xlen(topic)
+        return TopicFigures(
+            entries,
+            {
+                name.decode(errors="backslashreplace"): GroupFigures(
+                    group.get("lag"), group["pending"], await self._oldest_age(topic, name, group)
+                )
+                for name, group in groups.items()
+            },
+        )
 
     async def _groups(self, topic: str) -> dict[bytes, dict[str, Any]]:
         try:

@@ -1,35 +1,95 @@
-"""Gauges about things that come and go: what was not seen in this round is gone, and so is its figure.
+"""The metrics of topics and consumer groups, as the last complete round of retention has found them.
 
-A group that was destroyed would be reported as it last was, and alarmed on, for as long as the process lives.
+Each round replaces those of the round before, so topics and groups that are gone leave nothing behind. A group that was
+destroyed would otherwise be reported, and alarmed on, for as long as the process lives.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import generate_latest
+from prometheus_client.registry import Collector
+
+from receiver import metrics
 
 if TYPE_CHECKING:
-    from prometheus_client import Gauge
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client.core import Metric
+
+
+class GroupFigures(NamedTuple):
+    """How far behind a consumer group is. Redis does not always know the lag."""
+
+    lag: int | None
+    pending: int
+    oldest_seconds: float
+
+
+class TopicFigures(NamedTuple):
+    """What a topic's stream holds, and its groups by name."""
+
+    entries: int
+    groups: Mapping[str, GroupFigures]
 
 
 class TopicGauges:
-    """The gauges of one round after the other."""
+    """What is known of topics. Retention replaces the values as a whole; a thread may render them meanwhile."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._seen: set[tuple[Gauge, tuple[str, ...]]] = set()
-        self._before: set[tuple[Gauge, tuple[str, ...]]] = set()
+        #: Topics that events are routed to. Their counters are there, at 0, before anything happens.
+        self.routed: frozenset[str] = frozenset()
+        self.topics: Mapping[str, TopicFigures] = {}
+        #: Entries trimmed by this process, by age and at the hard cap.
+        self.trimmed: dict[str, tuple[int, int]] = {}
+        self._rendered: tuple[_Rendering, bytes] | None = None
 
-    def set(self, gauge: Gauge, labels: tuple[str, ...], value: float) -> None:
-        """Report a figure in this round."""
-        gauge.labels(*labels).set(value)
-        self._seen.add((gauge, labels))
+    def count_trimmed(self, topic: str, aged: int, unread: int) -> None:
+        """Count entries trimmed by age, and those trimmed at the hard cap."""
+        if aged or unread:
+            before = self.trimmed.get(topic, (0, 0))
+            self.trimmed[topic] = before[0] + aged, before[1] + unread
 
-    def end_round(self) -> None:
-        """Take away the gauges of the round before that were not reported in this one."""
-        for gauge, labels in self._before - self._seen:
-            if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # its files know no removal: 0 is nothing to be alarmed on
-                gauge.labels(*labels).set(0)
-            else:
-                gauge.remove(*labels)
-        self._before, self._seen = self._seen, set()
+    def exposition(self, trimmed: Mapping[str, tuple[int, int]]) -> bytes:
+        """Return them in Prometheus' text format, with the entries that all workers have trimmed.
+
+        Rendering takes 0.1 s for 1,000 topics with three groups each, so it is done once a round. One thread at a time.
+        """
+        rendering = _Rendering(self.routed, self.topics, trimmed)
+        if self._rendered is None or self._rendered[0] != rendering:
+            self._rendered = rendering, generate_latest(rendering)
+        return self._rendered[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rendering(Collector):
+    """What there is to render: as long as it is the same, so is the text."""
+
+    routed: frozenset[str]
+    topics: Mapping[str, TopicFigures]
+    trimmed: Mapping[str, tuple[int, int]]
+
+    def collect(self) -> Iterator[Metric]:
+        aged, unread = metrics.TRIMMED(), metrics.UNREAD_TRIMMED()
+        for topic in sorted(self.routed.union(self.topics)):
+            by_age, at_the_cap = self.trimmed.get(topic, (0, 0))
+            aged.add_metric([topic], by_age)
+            unread.add_metric([topic], at_the_cap)
+        yield from (aged, unread)
+        yield from self._streams()
+
+    def _streams(self) -> Iterator[Metric]:
+        entries, lag = metrics.STREAM_ENTRIES(), metrics.GROUP_LAG()
+        pending, oldest = metrics.GROUP_PENDING(), metrics.GROUP_OLDEST()
+        for topic, gauges in self.topics.items():
+            entries.add_metric([topic], gauges.entries)
+            for group, behind in gauges.groups.items():
+                labels = [topic, group]
+                pending.add_metric(labels, behind.pending)
+                oldest.add_metric(labels, behind.oldest_seconds)
+                if behind.lag is not None:
+                    lag.add_metric(labels, behind.lag)
+        yield from (entries, lag, pending, oldest)

@@ -17,18 +17,18 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from receiver import metrics
 from receiver.redis_connection import concerns_whole_redis
 from receiver.streams.consumer_groups import ConsumerGroups
 from receiver.streams.gauges import TopicGauges
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from redis.asyncio import Redis
 
     from receiver.log import Logger
+    from receiver.streams.gauges import TopicFigures
 
 SCRIPT: Final = files("receiver.streams").joinpath("trim.lua").read_text()
 #: Seconds between rounds, and the time that the lease of a topic outlives a replica that died.
@@ -52,20 +52,23 @@ class Retention:
         max_entries: int,
         logger: Logger,
         *,
+        routed: Callable[[], Collection[str]] | None = None,
         pause: float = ROUND,
     ) -> None:
         """Take a function that returns each topic with the groups it must have, the age in seconds, the hard cap.
 
-        ``pause``: seconds between rounds.
+        ``routed`` returns the topics that events are routed to, unless these are all topics; others have metrics only
+        while they hold entries. ``pause``: seconds between rounds.
         """
         self._topics = topics
+        self._routed = routed or topics
         self._retention_ms = int(retention * 1000)
         self._most = max_entries
         self._logger = logger
         self._pause = pause
         self._me = uuid4().hex
-        self._gauges = TopicGauges()
-        self._groups = ConsumerGroups(client, self._gauges, logger)
+        self.gauges = TopicGauges()
+        self._groups = ConsumerGroups(client, logger)
         self._trim = client.register_script(SCRIPT)
         self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
@@ -91,23 +94,22 @@ class Retention:
 
     async def _round(self) -> None:
         topics = self._topics()
-        for topic in topics:  # of all of them, also when Redis is away
-            metrics.count_trimmed(topic)
+        routed = self.gauges.routed = frozenset(self._routed())
+        found: dict[str, TopicFigures] = {}
         for topic, groups in topics.items():
             try:
-                await self._tend(topic, groups)
+                async with asyncio.timeout(_REDIS_TIMEOUT):
+                    seen = await self._groups.reconcile(topic, groups)
+                if seen.entries or topic in routed:
+                    found[topic] = seen
+                await self._trim_topic(topic)
             except Exception as error:  # of this topic alone: it is logged, and the others have their turn
                 if _is_away(error):
                     raise
                 self._complain(topic, error)
             else:
                 self._problems.pop(topic, None)
-        self._gauges.end_round()
-
-    async def _tend(self, topic: str, groups: tuple[str, ...]) -> None:
-        async with asyncio.timeout(_REDIS_TIMEOUT):
-            await self._groups.reconcile(topic, groups)
-        await self._trim_topic(topic)
+        self.gauges.topics = found
 
     def _complain(self, topic: str, error: Exception) -> None:
         """Log what is wrong with a topic: once, and again when it is something else."""
@@ -124,7 +126,7 @@ class Retention:
             async with asyncio.timeout(_REDIS_TIMEOUT):
                 arguments: list[Any] = [self._retention_ms, self._most, _STEP, self._me, _LEASE_MS]
                 aged, unread = await self._trim(keys=[topic], args=arguments)
-            metrics.count_trimmed(topic, aged, unread)
+            self.gauges.count_trimmed(topic, aged, unread)
             if unread:
                 self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._most)
             if aged + unread < _STEP // 2:

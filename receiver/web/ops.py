@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from receiver import metrics
+from receiver.peers import Report, State, total_trimmed, worst
 from receiver.providers.base import JSON
 
 if TYPE_CHECKING:
     from receiver.delivery.delivery import Delivery
+    from receiver.log import Logger
+    from receiver.peers import Peers
+    from receiver.web.admission import AdmissionControl
 
 
 class Ops:
-    """``/livez``, ``/readyz`` and ``/metrics``."""
+    """``/livez``, ``/readyz`` and ``/metrics``, for this process and the other workers of the service."""
 
-    def __init__(self, delivery: Delivery) -> None:
-        """Take what can be ready or not."""
+    def __init__(self, delivery: Delivery, admission: AdmissionControl, peers: Peers, logger: Logger) -> None:
+        """Take what can be ready or not, what counts the callbacks in work, and how the other workers are asked."""
         self._delivery = delivery
+        self._admission = admission
+        self._peers = peers
+        self._logger = logger
+        self._shared = True
+        self._rendering = asyncio.Lock()
+        self._next_exposition: asyncio.Task[bytes] | None = None
         self.stopping = False
 
     async def livez(self, _request: web.Request) -> web.Response:
@@ -28,22 +40,79 @@ class Ops:
         return web.Response(body=b'{"status":"alive"}', content_type=JSON)
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """Answer 200 when an event can be made durable, by Redis or by the spool, and the service is not stopping."""
-        delivery = self._delivery
-        ready = delivery.route != "refuse" and not self.stopping
+        """Answer 200 when a worker can make an event durable, by Redis or by its spool, and this one is not stopping.
+
+        A load balancer reaches any worker and can only take away all of them. While one takes events, a callback that
+        another one refuses is sent again and has a good chance, so the service stays ready; the worst state tells.
+        """
+        own = self._state()
+        states = self._peers.states(own)
+        ready = not self.stopping and any(state.takes_events for state in states)
+        the_worst = worst(states)
         parts = {
             "ready": ready,
             "stopping": self.stopping,
-            "route": delivery.route,
-            "redis": {"takes_writes": delivery.breaker.closed},
-            "spool": {
-                "writable": delivery.spool.writable,
-                "reason": None if delivery.spool.problem is None else str(delivery.spool.problem),
-                "events": delivery.spool.events,
-            },
+            **_parts(own),
+            "worst": {"worker": the_worst.worker, "pid": the_worst.pid, **_parts(the_worst)},
         }
         return web.Response(body=msgspec.json.encode(parts), status=200 if ready else 503, content_type=JSON)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """Answer in Prometheus' text format."""
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        """Answer in Prometheus' text format.
+
+        One exposition is made at a time. Requests that come meanwhile share the next one, so however many there are,
+        they cost little, and each gets figures from after its arrival.
+        """
+        if self._next_exposition is None:
+            self._next_exposition = asyncio.create_task(self._exposition(), name="exposition")
+        body = await asyncio.shield(self._next_exposition)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    def publish(self) -> Report:
+        """Let the other workers read the report of this one, and return it."""
+        metrics.BatchedCounters.flush()
+        self._admission.report()
+        counters, gauges = metrics.samples()
+        report = Report(self._state(), counters, gauges, dict(self._delivery.gauges.trimmed))
+        try:
+            self._peers.publish(report)
+        except OSError as error:
+            if self._shared:
+                self._logger.error("metrics.not_shared", error=error)  # noqa: TRY400 the sentence is all there is to say
+            self._shared = False
+        else:
+            self._shared = True
+        return report
+
+    async def _exposition(self) -> bytes:
+        async with self._rendering:
+            self._next_exposition = None
+            return await asyncio.to_thread(self._render, self.publish())
+
+    def _render(self, own: Report) -> bytes:
+        """Render the metrics of all workers, in a thread: with many topics it takes longer than callbacks may wait."""
+        reports = self._peers.reports(own)
+        return metrics.exposition(reports) + self._delivery.gauges.exposition(total_trimmed(reports))
+
+    def _state(self) -> State:
+        delivery = self._delivery
+        spool = delivery.spool
+        return State(
+            worker=self._peers.number,
+            pid=os.getpid(),
+            stopping=self.stopping,
+            route=delivery.route,
+            takes_writes=delivery.breaker.closed,
+            spool_writable=spool.writable,
+            spool_events=spool.events,
+            spool_free_bytes=spool.free_bytes,
+            spool_reason=None if spool.problem is None else str(spool.problem),
+        )
+
+
+def _parts(state: State) -> dict[str, Any]:
+    return {
+        "route": state.route,
+        "redis": {"takes_writes": state.takes_writes},
+        "spool": {"writable": state.spool_writable, "reason": state.spool_reason, "events": state.spool_events},
+    }

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.disks import fill, small_disk
 from chaos.guarantees import assert_guarantees, refused
 from chaos.tracing import traced
+from messages import body, report
+from servers import eventually
 
 from receiver.chaos.faults import FAULTS
 from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from chaos.guarantees import Survives
+    from servers import Receiver
 
 
 #: Events a second for a service whose every system call strace stops: more would be a test of strace.
@@ -110,6 +116,45 @@ async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
             await harness.quiet()
             assert await harness.settled()
             await assert_guarantees(harness)
+
+
+def test_a_full_disk_ends_no_workers(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    """Neither a worker that dies nor a reload: the service goes on, and all is well when there is room again."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "3m"):
+        service = serve(RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(disk / "data"), TMPDIR=str(disk))
+        fill(disk)
+        before = _children(service.pid)
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: before[0] not in _children(service.pid), "it is gone")
+        service.signal(signal.SIGHUP)
+        eventually(lambda: not set(before) & set(_children(service.pid)), "the old workers are gone", 20)
+        (disk / "filler").unlink()
+        eventually(lambda: service.figure('receiver_worker_route{route="redis"') == 2, "the new workers serve", 40)
+        assert {service.post(body([report(f"full-{number}")]))[0] for number in range(20)} == {200}
+        assert "SIGBUS" not in service.output
+        assert service.stop() == 0
+
+
+def test_a_disk_that_fills_up_while_redis_takes_all_is_told(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    """Before events need it. Callbacks are acknowledged all the while."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "3m"):
+        service = serve(RECEIVER_DATA_DIR=str(disk))
+        assert service.figure("receiver_spool_writable") == 1
+        fill(disk)
+        eventually(lambda: service.figure("receiver_spool_writable") == 0, "the disk takes nothing", 30)
+        assert service.figure("receiver_spool_free_bytes") < 1 << 16
+        assert service.post(body([report()]))[0] == 200
+        assert service.figure('receiver_route{route="redis"}') == 1
+        (disk / "filler").unlink()
+        eventually(lambda: service.figure("receiver_spool_writable") == 1, "there is room again", 30)
+        assert service.stop() == 0
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in listed.split()]
 
 
 async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from messages import body, report
-from redis import Redis
 from servers import Receiver, eventually, free_port
 
 if TYPE_CHECKING:
@@ -87,16 +86,63 @@ def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(two_workers: Re
     eventually(lambda: acknowledged(two_workers) == counted + 2, "both acks are counted")
 
 
-def test_a_group_that_is_destroyed_reads_0(two_workers: Receiver, redis_url: str) -> None:
-    """Files of counts know no removal, and a figure that stays would be alarmed on for ever."""
-    topic = "urn:smn:local:default:sms_success"
-    sample = f'receiver_group_lag_entries{{group="gone",topic="{topic}"}}'
-    with Redis.from_url(redis_url) as redis:
-        redis.xgroup_create(topic, "gone", id="$", mkstream=True)
-        assert two_workers.post(one(sid="unread"))[0] == 200
-        eventually(lambda: f"{sample} 1.0" in two_workers.get("/metrics")[1].decode(), "it is reported on")
-        redis.xgroup_destroy(topic, "gone")
-    eventually(lambda: f"{sample} 0.0" in two_workers.get("/metrics")[1].decode(), "it is not any more")
+def test_what_is_told_of_a_worker_goes_with_it(two_workers: Receiver) -> None:
+    """Its number is free for the next one, and nothing of its state is left: it would be alarmed on for ever."""
+
+    def told() -> list[str]:
+        text = two_workers.get("/metrics")[1].decode()
+        return re.findall(r'^receiver_worker_route\{route="redis",worker="(\d+)"\} 1.0$', text, re.MULTILINE)
+
+    eventually(lambda: sorted(told()) == ["1", "2"], "both are there")
+    before = children(two_workers.pid)
+    os.kill(before[1], signal.SIGKILL)
+    eventually(lambda: before[1] not in children(two_workers.pid), "it is gone")
+    eventually(lambda: len(children(two_workers.pid)) == 2 and sorted(told()) == ["1", "2"], "its successor is there")
+
+
+def test_workers_agree_on_what_is_wrong(serve: Callable[..., Receiver], own_valkey: Callable[..., RedisServer]) -> None:
+    """A callback tells one worker that Redis has gone. An alert must not see events that stay although Redis is there.
+
+    The others find out within seconds, without traffic.
+    """
+    valkey = own_valkey()
+    service = serve(REDIS_URL=valkey.url, RECEIVER_WORKERS="2")
+    valkey.kill()
+    assert service.post(one(sid="to one of them"))[0] == 200
+
+    def routes() -> dict[str, float]:
+        found = {route: service.figure(f'receiver_route{{route="{route}"}}') for route in ("redis", "spool", "refuse")}
+        assert sum(found.values()) == 1, found
+        return found
+
+    eventually(lambda: routes()["spool"] == 1, "the worst is told", 5)
+    eventually(lambda: service.figure('receiver_worker_route{route="spool"') == 2, "both know", 5)
+    for _ in range(20):
+        worst = json.loads(service.get("/readyz")[1])["worst"]
+        assert (worst["route"], worst["worker"] in (1, 2), worst["pid"] in children(service.pid)) == (
+            "spool",
+            True,
+            True,
+        )
+
+
+def test_a_worker_that_cannot_start_does_not_end_the_others(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+    """What is wrong may pass: it is tried again."""
+    data = tmp_path / "data"
+    service = serve(RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(data))
+    before = children(service.pid)
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        ours = {connection.getsockname()[1]}
+        [serving] = eventually(lambda: [worker for worker in before if accepted(worker, ours)], "it is accepted")
+        (data / "spool").rename(tmp_path / "elsewhere")
+        (data / "spool").touch()
+        os.kill(next(worker for worker in before if worker != serving), signal.SIGKILL)
+        eventually(lambda: service.output.count("worker.not_started") >= 2, "it is tried again", 20)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: receiver\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    (data / "spool").unlink()
+    eventually(lambda: service.figure('receiver_worker_route{route="redis"') == 2, "both serve", 20)
+    assert service.stop() == 0
 
 
 def test_connections_that_stay_are_spread_over_the_workers(two_workers: Receiver) -> None:
@@ -131,7 +177,7 @@ def test_a_port_that_others_have_is_refused_at_once(two_workers: Receiver, tmp_p
     assert "Traceback" not in second.stderr
 
 
-@pytest.mark.parametrize("place", ["data", "data/metrics", "data/spool"])
+@pytest.mark.parametrize("place", ["data", "data/spool"])
 def test_a_data_folder_that_is_a_file_is_one_sentence(
     serve: Callable[..., Receiver], tmp_path: Path, place: str
 ) -> None:

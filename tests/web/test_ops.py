@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -9,10 +10,18 @@ import subprocess
 import threading
 
 import pytest
+from aiohttp.test_utils import TestServer
 from http_wire import ask, request, wire
 from messages import OK, SUCCESS, body, events, reply, report
 from redis import Redis
 from servers import eventually
+
+from receiver.app import create_app
+from receiver.peers import Peers, SharedRecords
+from receiver.settings import read_settings
+
+#: Topics that a project may have been routed to, in all.
+TOPICS = [f"urn:smn:local:default:t{number}" for number in range(1000)]
 
 
 async def test_livez_says_that_the_event_loop_turns(receiver):
@@ -113,6 +122,108 @@ def test_on_sigterm_it_is_not_ready_yet_still_serves_and_then_ends_well(serve):
     eventually(lambda: process.get("/readyz")[0] == 503, "not ready")
     assert process.post(body([report()])) == (200, OK)
     assert process.process.wait(10) == 0
+
+
+async def test_a_scrape_of_a_thousand_topics_holds_up_nobody(serve, redis):
+    """It takes 0.1 s and more to render them; a request that comes meanwhile is answered first."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.sadd("{lookups:default}:topics", *TOPICS)
+        for topic in TOPICS:
+            pipe.xadd(topic, {"data": "{}"})
+            for group in ("billing", "crm", "audit"):
+                pipe.xgroup_create(topic, group, id="0")
+        await pipe.execute()
+    process = serve()
+    async with wire(process.port) as scraping, wire(process.port) as asking, asyncio.timeout(30):
+        scraped = b""
+        while TOPICS[-1].encode() not in scraped:  # the first scrape that tells of them has rendered them
+            await scraping.send(request(method="GET", path="/metrics"))
+            scrape = asyncio.create_task(scraping.answer())
+            await asking.send(request(method="GET", path="/livez"))
+            await asking.answer()
+            first = not scrape.done()
+            scraped = (await scrape).body
+    assert first
+
+
+async def test_scrapes_at_the_same_time_share_the_work(client):
+    """However many: one is made, and one waits for its turn."""
+    scrapes = [asyncio.create_task(client.get("/metrics")) for _ in range(30)]
+    most = 0
+    while not all(scrape.done() for scrape in scrapes):
+        most = max(most, sum(task.get_name() == "exposition" for task in asyncio.all_tasks()))
+        await asyncio.sleep(0)
+    assert {scrape.result().status for scrape in scrapes} == {200}
+    assert most in (1, 2)
+
+
+async def test_topics_that_are_neither_routed_to_nor_hold_anything_have_no_metrics(service, redis):
+    """Whoever has a token makes a thousand of them; they would be thousands of samples in each scrape."""
+    await redis.sadd("{lookups:default}:topics", *TOPICS)
+    await redis.xadd(TOPICS[7], {"data": "{}"})
+    client = await service()
+
+    async def scraped():
+        async with client.get("/metrics") as response:
+            return await response.text()
+
+    async with asyncio.timeout(10):
+        while f'receiver_stream_entries{{topic="{TOPICS[7]}"}} 1.0' not in (text := await scraped()):
+            await asyncio.sleep(0.05)
+    assert {urn for urn in TOPICS if f'"{urn}"' in text} == {TOPICS[7]}
+    assert 'receiver_unread_trimmed_total{topic="urn:smn:local:default:sms_reply"} 0.0' in text
+    assert 'receiver_stream_entries{topic="urn:smn:local:default:quarantine"} 0.0' in text
+
+
+@pytest.fixture
+async def workers(aiohttp_client, redis_url, tmp_path):
+    """Start two workers of one service, the second without Redis, in this process: as the supervisor shares records."""
+    records = SharedRecords()
+
+    async def start(number, url, **environ):
+        settings = read_settings({"RECEIVER_DATA_DIR": str(tmp_path), "RECEIVER_LOG_LEVEL": "error", **environ})
+        return await aiohttp_client(TestServer(create_app(settings, url, Peers(records, number))))
+
+    async def start_both(**environ):
+        return [await start(1, redis_url, **environ), await start(2, "redis://127.0.0.1:1/0", **environ)]
+
+    return start_both
+
+
+async def test_whichever_worker_is_asked_the_worst_state_is_told(workers):
+    """And which worker has it. The first, which answered before the second was there, included."""
+    first, second = await workers()
+    told = [json.loads(await (await worker.get("/readyz")).text()) for worker in (first, second)]
+    assert [one["route"] for one in told] == ["redis", "spool"]
+    assert [(one["worst"]["worker"], one["worst"]["route"]) for one in told] == [(2, "spool")] * 2
+    assert [one["ready"] for one in told] == [True, True]
+    for worker in (first, second):
+        text = await (await worker.get("/metrics")).text()
+        assert 'receiver_route{route="redis"} 0.0' in text
+        assert 'receiver_route{route="spool"} 1.0' in text
+        assert 'receiver_worker_route{route="redis",worker="1"} 1.0' in text
+        assert 'receiver_worker_route{route="spool",worker="2"} 1.0' in text
+
+
+async def test_a_service_is_ready_while_one_of_its_workers_takes_events(workers):
+    """A load balancer can only take all of them away. The worst state says that one refuses."""
+    first, second = await workers(RECEIVER_SPOOL_MAX_BYTES="1MiB")
+    number = 0
+    status = 200
+    while status == 200:  # until its share of the disk is used up
+        number += 1
+        items = body([report(f"{number}:{item}") for item in range(500)])
+        status = (await second.post("/sms/callback", data=items)).status
+    assert status == 503
+    answer = await second.get("/readyz")
+    told = json.loads(await answer.text())
+    assert (answer.status, told["route"], told["worst"]["worker"]) == (200, "refuse", 2)
+    assert not told["spool"]["writable"]
+    async with asyncio.timeout(10):
+        while 'receiver_route{route="refuse"} 1.0' not in (text := await (await first.get("/metrics")).text()):
+            await asyncio.sleep(0.05)
+    assert 'receiver_spool_writable{worker="1"} 1.0' in text
+    assert 'receiver_spool_writable{worker="2"} 0.0' in text
 
 
 async def test_a_request_in_flight_at_the_stop_is_finished(serve, redis):
