@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -44,11 +44,12 @@ from receiver.web.smn.parsing import SmnParser
 from receiver.web.smn.request_schemas import BATCH_BODY, PUT_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
+DELIVERY: Final = web.AppKey("delivery", Delivery)
 #: Set when somebody looks reports up: the report index is of use.
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
@@ -65,6 +66,9 @@ _SWITCH_INTERVAL: Final = 1e-3
 _SHOW_INDEX_EVERY: Final = 2.0
 #: Seconds between reports to the other workers.
 _PUBLISH_EVERY: Final = 1.0
+#: Seconds for the lookups, and for delivery, to close.
+_LOOKUPS_CLOSE, _DELIVERY_CLOSE = 1.0, 4.0
+CLOSE_TIMEOUT: Final = _LOOKUPS_CLOSE + _DELIVERY_CLOSE
 
 
 def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -> web.Application:
@@ -97,6 +101,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     errors = ErrorResponses(logger)
     app = web.Application(middlewares=[errors])
     app[OPS] = ops
+    app[DELIVERY] = delivery
     app[INDEX_WANTED] = wanted
     connections = app[CONNECTIONS] = Connections(room_for(settings.max_connections), logger)
     app[FAST_PATH] = FastPath(auth, callbacks, errors)
@@ -120,7 +125,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         await delivery.open()
         yield
         await fetcher.close()
-        await delivery.close()
+        if not await _closed(delivery.close(), _DELIVERY_CLOSE):
+            logger.error("delivery.not_closed", **delivery.unfinished())
 
     async def looking_up(_app: web.Application) -> AsyncIterator[None]:
         await store.open()
@@ -128,8 +134,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         showing = asyncio.create_task(_show_index(IndexCounts(redis), logger)) if peers.number == 1 else None
         yield
         await cancel_and_wait(showing)
-        await store.close()
-        await redis.aclose()
+        if not await _closed(_both(store.close(), redis.aclose()), _LOOKUPS_CLOSE):
+            logger.warning("lookups.not_closed")
 
     async def counting(_app: web.Application) -> AsyncIterator[None]:
         ops.publish()
@@ -138,7 +144,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         publishing.cancel()
         ops.publish()
 
-    app.cleanup_ctx.extend([delivering, looking_up, counting])
+    # The first to open closes last: what is counted until then counts.
+    app.cleanup_ctx.extend([counting, delivering, looking_up])
     return app
 
 
@@ -216,3 +223,18 @@ async def _report(ops: Ops, *parts: Connections | AuthFailures) -> None:
         for part in parts:
             part.report()
         ops.publish()
+
+
+async def _closed(closing: Coroutine[Any, Any, None], seconds: float) -> bool:
+    """Tell whether a part has closed within a time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await closing
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _both(*closing: Coroutine[Any, Any, None]) -> None:
+    for one in closing:
+        await one

@@ -1,18 +1,27 @@
-"""The embedded Valkey: a child process for those who have no Redis yet. Fsynced, never evicting, kept over restarts."""
+"""The embedded Valkey: a child process for those who have no Redis yet. Fsynced, never evicting, kept over restarts.
+
+Other users of the machine cannot use it. The service and its commands connect to a Unix socket in the data folder,
+which is private: nobody else can listen there in its place. The port is for consumers, and asks for a password, which
+a file in the data folder holds.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import secrets
+import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from receiver.errors import EmbeddedError
@@ -25,13 +34,20 @@ if TYPE_CHECKING:
     from receiver.log import Logger
 
 _HOST: Final = "127.0.0.1"
-#: Seconds for the child to load what it kept, and to stop.
+#: Seconds for the child to load what it kept.
 _START_TIMEOUT: Final = 120.0
-_STOP_TIMEOUT: Final = 30.0
+#: Seconds for it to stop. Killed after that, it loses nothing: what it has acknowledged is on the disk.
+STOP_TIMEOUT: Final = 2.0
+#: Seconds for a killed process to be gone: a system call that waits for a disk holds it.
+KILL_TIMEOUT: Final = 0.5
+#: Bytes of a socket's path that every system takes: Linux has room for 107, macOS for 103.
+_MAX_SOCKET_PATH: Final = 103
+_PASSWORD_FILE: Final = "password"  # noqa: S105 the name of the file
+_PID_FILE: Final = "valkey.pid"
 #: Seconds between starting it again and the next look: doubled up to the longest, until it has run for so long.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 #: Seconds for a port of this machine to answer.
-_PROBE_TIMEOUT: Final = 1.0
+PROBE_TIMEOUT: Final = 1.0
 
 
 class EmbeddedValkey:
@@ -42,34 +58,56 @@ class EmbeddedValkey:
 
         ``started``: what this process was before it became a supervisor has started it, and holds the folder.
         """
-        self._folder = folder.resolve()
-        self._port = port
+        self.folder = folder.resolve()
+        self.port = port
         self._logger = logger
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: TextIOWrapper | None = None
         #: Whether it is ours to stop: the port may be another's.
         self._ours = started
+        self._adopted = False
+        self._password = _read_password(self.folder) if started else None
         self._look_at, self._pause = 0.0, _FIRST_PAUSE
-        self.url = f"redis://{_HOST}:{port}/0"
+
+    @property
+    def url(self) -> str:
+        """The URL that the service uses. It holds the password."""
+        return _url(self.folder, self.port, self._password)
 
     def start(self, given_up: Callable[[], bool]) -> None:
-        """Start it, or take over the one that a killed service left behind. Blocks until it answers, or we give up.
+        """Start it, or adopt the one that a killed service left behind. Blocks until it answers, or we give up.
 
-        Raises EmbeddedError with the mend. ``stop`` has to follow, whatever happens.
+        Raises EmbeddedError with the fix. ``stop`` has to follow, whatever happens.
         """
         self._own_folder()
-        if self._answers_for_us():
-            self._ours = True
-            self._logger.info("embedded.adopted", url=self.url, folder=str(self._folder))
-            return
-        if not _refuses(self._port):
+        if self._is_there():
+            self._ours = self._adopted = True
+        elif self._socket_is_used():
+            # Not to be joined by a second one: both would write to the same files.
             raise EmbeddedError(
-                f"port {self._port}, on which the embedded Valkey listens, is taken by another program. Set "
-                "RECEIVER_EMBEDDED_PORT to a free port, or REDIS_URL to use a Redis of your own."
+                f"a Valkey that a killed service has left behind in {self.folder} does not answer, or knows another "
+                f"password. End it; its process id is {self._pid_of_file()}."
             )
-        self._spawn()
+        elif _refuses(self.port):
+            self._spawn()
+        else:
+            raise EmbeddedError(
+                f"port {self.port}, on which the embedded Valkey listens, is taken by another program, or by a Valkey "
+                "that an earlier version has left behind. End that, set RECEIVER_EMBEDDED_PORT to a free port, or set "
+                "REDIS_URL to use a Redis of your own."
+            )
         self._wait_until_ready(given_up)
-        self._logger.info("embedded.started", url=self.url, folder=str(self._folder))
+        self._logger.info(
+            "embedded.adopted" if self._adopted else "embedded.started",
+            url=consumer_url(self.folder, self.port),
+            hint="`receiver url` prints this URL with its password, for consumers",
+            folder=str(self.folder),
+        )
+
+    def release(self) -> None:
+        """Leave an adopted one running when the service cannot start: workers of the killed one may still use it."""
+        if self._adopted:
+            self._ours = False
 
     def look_after(self) -> None:
         """Start it again if it has ended. To be called every second; does not wait until it answers.
@@ -83,7 +121,7 @@ class EmbeddedValkey:
             if now > self._look_at + self._pause:
                 self._pause = _FIRST_PAUSE
             return
-        self._logger.error("embedded.ended", url=self.url, log=str(self._folder / "valkey.log"))
+        self._logger.error("embedded.ended", log=str(self.folder / "valkey.log"))
         try:
             self._spawn()
         except (OSError, EmbeddedError) as error:
@@ -91,80 +129,131 @@ class EmbeddedValkey:
         self._look_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    def stop(self) -> None:
-        """Stop it in peace, if it is ours: what it acknowledged is on the disk already."""
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Stop it within a time, if it is ours: what it acknowledged is on the disk already."""
         if not self._ours:
             return
+        end = time.monotonic() + timeout
         try:
-            with self._client(_STOP_TIMEOUT) as client:
-                if not _refuses(self._port):
+            with self._client(timeout) as client:
+                if not _refuses(self.port):
                     client.shutdown(nosave=True)
-                elif self._process is not None:  # it has ended, or is not so far yet as to listen
+                elif self._process is not None:  # it has ended, or does not listen yet
                     self._process.terminate()
         except RedisError as error:
             self._logger.warning("embedded.stop_failed", error=str(error))
-        if self._process is not None:
-            try:
-                self._process.wait(_STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if not self._ended(end):
+            self._kill()
+
+    def _kill(self) -> None:
+        pid = self._process.pid if self._process is not None else self._pid_of_file()
+        self._logger.warning("embedded.killed", pid=pid)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not self._ended(time.monotonic() + KILL_TIMEOUT):
+            self._logger.error("embedded.not_stopped", pid=pid, hint="the next start adopts it")
+
+    def _ended(self, end: float) -> bool:
+        """Tell whether it has ended, at the latest at a time."""
+        while True:
+            if _refuses(self.port) if self._process is None else self._process.poll() is not None:
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+
+    def _pid_of_file(self) -> int | None:
+        """Return the process id of one that is no child of this program."""
+        try:
+            return int((self.folder / _PID_FILE).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
 
     def _spawn(self) -> None:
-        command = [str(valkey_binary()), *self._arguments()]
-        self._ours = True
-        self._process = subprocess.Popen(  # noqa: S603 our own arguments
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us: it has to outlive the last publish
-        )
+        binary = valkey_binary()
+        reading, writing = os.pipe()
+        try:
+            # On stdin, since all users of a machine see arguments. It is far smaller than what a pipe holds.
+            with os.fdopen(writing, "wb") as config:
+                config.write(self._configuration())
+            self._ours = True
+            self._process = subprocess.Popen(  # noqa: S603 our own arguments
+                [str(binary), "-"],
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for us: it has to outlive the last publish
+                umask=0o077,
+            )
+        finally:
+            os.close(reading)
 
     def _runs(self) -> bool:
         """Tell whether it runs, whoever has started it. One that is busy or frozen does."""
-        return (self._process is not None and self._process.poll() is None) or not _refuses(self._port)
+        return (self._process is not None and self._process.poll() is None) or not _refuses(self.port)
 
     def _own_folder(self) -> None:
         """Hold a lock on the folder for as long as we live: two services would stop each other's Valkey."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._folder / "owner.lock").open("w")
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)
+            self._lock = (self.folder / "owner.lock").open("w")
             # A lock of the process, not of the open file: a supervisor that we become goes on to own it, and our
             # children, which may outlive us when we are killed, do not.
             os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 its name is the function's
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._password = _read_password(self.folder) or _new_password(self.folder)
         except BlockingIOError:
             raise EmbeddedError(
-                f"another receiver runs with its Valkey in {self._folder}. Give this one a RECEIVER_DATA_DIR and a "
+                f"another receiver runs with its Valkey in {self.folder}. Give this one a RECEIVER_DATA_DIR and a "
                 "RECEIVER_EMBEDDED_PORT of its own, or set REDIS_URL so that both share a Redis."
             ) from None
         except OSError as error:
-            raise EmbeddedError(f"cannot write to {self._folder}: {error.strerror}; set RECEIVER_DATA_DIR.") from None
+            raise EmbeddedError(f"cannot write to {self.folder}: {error.strerror}; set RECEIVER_DATA_DIR.") from None
 
-    def _arguments(self) -> list[str]:
+    def _configuration(self) -> bytes:
         options = {
-            "port": str(self._port),
+            "port": str(self.port),
             "bind": _HOST,
-            "dir": str(self._folder),
-            "logfile": str(self._folder / "valkey.log"),
+            "requirepass": self._password or _new_password(self.folder),
+            "dir": str(self.folder),
+            "logfile": str(self.folder / "valkey.log"),
+            "pidfile": str(self.folder / _PID_FILE),
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
             "maxmemory-policy": "noeviction",
         }
-        return [part for name, value in options.items() for part in (f"--{name}", value)]
+        if (path := _socket(self.folder)) is not None:
+            options |= {"unixsocket": str(path), "unixsocketperm": "700"}
+        lines = (f"{name} {_quoted(value)}\n" for name, value in options.items())
+        return "".join(lines).encode(errors="surrogateescape")
 
-    def _answers_for_us(self) -> bool:
+    def _is_there(self) -> bool:
+        """Tell whether a Valkey with our folder answers, or loads what it kept."""
         try:
             with self._client() as client:
-                return bool(client.config_get("dir").get("dir") == str(self._folder))
+                if client.config_get("dir").get("dir") != str(self.folder):
+                    return False
+                client.config_set("port", self.port)  # which the settings may have changed since
+                return True
+        except BusyLoadingError:  # it has checked the password
+            return True
         except (RedisError, OSError):
             return False
+
+    def _socket_is_used(self) -> bool:
+        path = _socket(self.folder)
+        if path is None:
+            return False
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(PROBE_TIMEOUT)
+            return probe.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
 
     def _client(self, timeout: float = 2.0) -> Redis:
         """Return a client that takes a no for an answer: redis-py would ask ten times over several seconds."""
         no_retry = Retry(NoBackoff(), 0)
-        return Redis(host=_HOST, port=self._port, socket_timeout=timeout, retry=no_retry, decode_responses=True)
+        return Redis.from_url(self.url, socket_timeout=timeout, retry=no_retry, decode_responses=True)
 
     def _wait_until_ready(self, given_up: Callable[[], bool]) -> None:
         end = time.monotonic() + _START_TIMEOUT
@@ -181,20 +270,87 @@ class EmbeddedValkey:
                 else:
                     return
         raise EmbeddedError(
-            f"the embedded Valkey did not answer within {_START_TIMEOUT:.0f} s; see {self._folder}/valkey.log"
+            f"the embedded Valkey did not answer within {_START_TIMEOUT:.0f} s; see {self.folder}/valkey.log"
         )
 
     def _last_words(self) -> str:
         try:
-            return (self._folder / "valkey.log").read_text(errors="replace").strip().splitlines()[-1]
+            return (self.folder / "valkey.log").read_text(errors="replace").strip().splitlines()[-1]
         except (OSError, IndexError):
             return "nothing"
+
+
+def embedded_url(folder: Path, port: int) -> str:
+    """Return the URL with which commands reach the Valkey of a folder, running or not. It holds the password.
+
+    Raises EmbeddedError when the password is not for us to read.
+    """
+    folder = folder.resolve()
+    return _url(folder, port, _read_password(folder))
+
+
+def consumer_url(folder: Path, port: int) -> str:
+    """Return the URL for consumers, which all of them take: that of the port. Raises as ``embedded_url``."""
+    return _tcp_url(port, _read_password(folder.resolve()))
+
+
+def _url(folder: Path, port: int, password: str | None) -> str:
+    path = _socket(folder)
+    if path is None:
+        return _tcp_url(port, password)
+    return f"unix://{_user(password)}{quote(str(path))}?db=0"
+
+
+def _tcp_url(port: int, password: str | None) -> str:
+    return f"redis://{_user(password)}{_HOST}:{port}/0"
+
+
+def _user(password: str | None) -> str:
+    # With the user, although it is the default one: redis-cli 7 sends an empty name for a URL without.
+    return f"default:{quote(password, safe='')}@" if password else ""
+
+
+def _socket(folder: Path) -> Path | None:
+    """Return the path of the socket; None when it is longer than a socket's may be, and the port is all there is."""
+    path = folder / "valkey.sock"
+    return path if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else None
+
+
+def _read_password(folder: Path) -> str | None:
+    """Return the password; None when there is none yet."""
+    path = folder / _PASSWORD_FILE
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise EmbeddedError(
+            f"cannot read {path}, the password of the embedded Valkey: {error.strerror}. "
+            "Run this as the user that runs `receiver serve`."
+        ) from None
+
+
+def _new_password(folder: Path) -> str:
+    """Make the password and keep it, for the service's user alone."""
+    password = secrets.token_urlsafe(32)
+    draft = folder / f"{_PASSWORD_FILE}.new"
+    draft.unlink(missing_ok=True)
+    draft.touch(0o600)
+    draft.write_text(f"{password}\n", encoding="ascii")
+    draft.replace(folder / _PASSWORD_FILE)
+    return password
+
+
+def _quoted(value: str) -> str:
+    """Write a value as Valkey's configuration file wants it, whatever is in it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def _refuses(port: int) -> bool:
     """Tell whether nobody listens on a port. A program that is too busy to accept has it all the same."""
     with socket.socket() as probe:
-        probe.settimeout(_PROBE_TIMEOUT)
+        probe.settimeout(PROBE_TIMEOUT)
         return probe.connect_ex((_HOST, port)) == errno.ECONNREFUSED
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
@@ -20,9 +19,8 @@ from redis import Redis
 from servers import RedisServer, eventually, free_port
 
 from receiver.embedded import valkey_binary
-from receiver.runtime.index_process import STOP_TIMEOUT
+from receiver.runtime.signals import longest_stop, longest_stop_of_all
 from receiver.settings import read_settings
-from receiver.web.server import DRAIN_GRACE
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -140,21 +138,16 @@ def test_compose_describes_a_receiver_a_redis_that_fsyncs_and_prometheus():
     assert services["redis"]["command"][-1] == "/etc/redis.conf"
 
 
-def _longest_stop(**settings):
-    """Return the seconds after which the service has ended by its own bounds."""
-    ours = dataclasses.replace(read_settings({}), **settings)
-    return ours.stop_delay + DRAIN_GRACE + ours.stop_timeout + STOP_TIMEOUT
-
-
 def test_whoever_stops_the_service_waits_longer_than_it_takes():
-    """Killed earlier, it would leave requests unanswered and its children behind."""
+    """Killed earlier, it would leave requests unanswered and its children behind; with workers it takes longest."""
+    longest = longest_stop_of_all(read_settings({}))
     service = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]
-    assert int(service["stop_grace_period"].removesuffix("s")) > _longest_stop()
+    assert int(service["stop_grace_period"].removesuffix("s")) > longest
     [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", text("receiver.service"), re.MULTILINE)
-    assert int(seconds) > _longest_stop()
+    assert int(seconds) > longest
 
 
-def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_longer():
+def test_the_supervisor_of_workers_waits_longer_than_they_take():
     """Gunicorn kills what has not ended after its graceful_timeout."""
     code = """
         from receiver.runtime.gunicorn_arbiter import Service
@@ -163,8 +156,21 @@ def test_the_supervisor_of_workers_waits_longer_too_and_whoever_stops_it_still_l
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True)
-    [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", text("receiver.service"), re.MULTILINE)
-    assert _longest_stop() < int(done.stdout) < int(seconds)
+    settings = read_settings({})
+    assert longest_stop(settings) < int(done.stdout) < longest_stop_of_all(settings)
+
+
+def test_the_readme_says_how_long_a_stop_may_take():
+    """Who sets the two settings higher has to set the time to wait higher, too."""
+    settings = read_settings({})
+    [more] = re.findall(r"and `RECEIVER_STOP_TIMEOUT` together and (\d+) s", (ROOT / "README.md").read_text())
+    assert int(more) >= longest_stop_of_all(settings) - settings.stop_delay - settings.stop_timeout
+
+
+def test_deployments_keep_the_data_folder_private():
+    """No other user of the machine reads phone numbers."""
+    assert {"StateDirectoryMode=0700", "UMask=0077"} <= set(text("receiver.service").splitlines())
+    assert "-m 0700 /data" in text("Dockerfile")
 
 
 def test_systemd_stops_the_service_and_leaves_its_children_to_it():
@@ -244,10 +250,11 @@ def test_the_kubernetes_manifest_has_a_good_configuration_and_asks_the_right_pat
     spec = documents["StatefulSet"]["spec"]["template"]["spec"]
     [container] = spec["containers"]
     environ = {one["name"]: one["value"] for one in container["env"]} | secrets | _image_environment()
-    assert read_settings(environ | {"RECEIVER_CONFIG": str(config)}).stop_delay == 5
+    settings = read_settings(environ | {"RECEIVER_CONFIG": str(config)})
+    assert settings.stop_delay == 5
     for probe in ("livenessProbe", "readinessProbe"):
         assert receiver.get(container[probe]["httpGet"]["path"])[0] == 200
-    assert spec["terminationGracePeriodSeconds"] > _longest_stop(stop_delay=5)
+    assert spec["terminationGracePeriodSeconds"] > longest_stop_of_all(settings)
     assert spec["enableServiceLinks"] is False  # the Service's name would make RECEIVER_PORT, which is no setting
     assert "/data" in [mount["mountPath"] for mount in container["volumeMounts"]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -25,6 +26,7 @@ def receiver() -> None:
 
 def main() -> None:
     """Run a command. Errors that we know are said in a sentence, without a traceback."""
+    os.umask(0o077)  # what commands and their children write holds phone numbers: no other user may read it
     try:
         receiver(prog_name="receiver")
     except ReceiverError as error:

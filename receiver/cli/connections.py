@@ -26,6 +26,7 @@ from redis.exceptions import (
 
 from receiver import log
 from receiver.delivery.publisher import connect
+from receiver.embedded import embedded_url
 from receiver.errors import ReceiverError, WriteFailedError
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
@@ -58,8 +59,11 @@ class RedisRefusedError(ReceiverError):
 
 
 def redis_url(settings: Settings) -> str:
-    """Return the URL of the service's Redis: the configured one, or that of its embedded Valkey."""
-    return settings.redis_url or f"redis://127.0.0.1:{settings.embedded_port}/0"
+    """Return the URL of the service's Redis: the configured one, or that of its embedded Valkey.
+
+    Raises EmbeddedError when the password of that one is not for us to read.
+    """
+    return settings.redis_url or embedded_url(settings.data_dir / "valkey", settings.embedded_port)
 
 
 def shown(url: str) -> str:
@@ -87,7 +91,9 @@ async def connected(settings: Settings) -> AsyncIterator[Redis]:
             await client.ping()
         yield client
     except (AuthenticationError, AuthorizationError) as error:
-        raise RedisRefusedError(f"{_who(settings)} refuses our credentials: {error}. Correct REDIS_URL.") from None
+        raise RedisRefusedError(
+            f"{_who(settings)} refuses our credentials: {error}. {_credentials(settings)}"
+        ) from None
     except (LostError, SlowError, BusyLoadingError, OSError) as error:
         raise RedisAwayError(f"{_who(settings)} cannot be reached: {describe(error)}. {_mend(settings)}") from None
     except InvalidResponse as error:
@@ -138,7 +144,19 @@ def _who(settings: Settings) -> str:
     return f"Redis at {shown(redis_url(settings))}"
 
 
+def _credentials(settings: Settings) -> str:
+    if settings.redis_url is None:
+        return (
+            f"REDIS_URL is not set, so this is an embedded Valkey, but not that of {settings.data_dir}: run this where "
+            "`receiver serve` runs, or set RECEIVER_DATA_DIR."
+        )
+    return "Correct REDIS_URL."
+
+
 def _mend(settings: Settings) -> str:
     if settings.redis_url is None:
-        return "REDIS_URL is not set, so this is the embedded Valkey: it is there while `receiver serve` runs."
+        return (
+            f"REDIS_URL is not set, so this is the embedded Valkey of {settings.data_dir}: it is there while "
+            "`receiver serve` runs there."
+        )
     return "Start it, or correct REDIS_URL."

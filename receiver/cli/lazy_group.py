@@ -21,7 +21,7 @@ class LazyGroup(click.Group):
     """Finds each command in the file of its name, and reads no other: nobody waits for what they did not ask for."""
 
     #: The names, in the order in which one meets them.
-    names = ("serve", "tail", "simulate", "check", "quarantine", "spool", "routes", "index", "prove")
+    names = ("serve", "tail", "url", "simulate", "check", "quarantine", "spool", "routes", "index", "prove")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's
         """Return the names."""

@@ -13,12 +13,14 @@ import uvloop
 from aiohttp import web
 
 from receiver import log
-from receiver.app import OPS, create_app, create_runner
+from receiver.app import DELIVERY, OPS, create_app, create_runner
 from receiver.descriptors import raise_limit, room_for
 from receiver.embedded import EmbeddedValkey
+from receiver.errors import ReceiverError
 from receiver.runtime.index_process import add_index
 from receiver.runtime.prefork import become_supervisor
-from receiver.runtime.signals import StopSignals
+from receiver.runtime.private import keep_private
+from receiver.runtime.signals import StopSignals, longest_stop
 from receiver.runtime.sockets import BACKLOG, authority, cannot_listen
 from receiver.runtime.valkey_watchdog import add_watch
 from receiver.settings import described, read_settings, unknown_names
@@ -44,17 +46,27 @@ def serve(workers: int | None) -> None:
     settings = read_settings(os.environ)
     if workers is not None:
         settings = dataclasses.replace(settings, workers=workers)
+    stopping.deadline.seconds = longest_stop(settings)
     logger = log.configure(settings.log_level)
     for sentence in unknown_names(os.environ):
         logger.warning("settings.unknown", problem=sentence)
     _raise_limit(settings, logger)
+    keep_private(settings.data_dir, logger)
     if settings.redis_url is not None:
         _run(_Service(settings, settings.redis_url, None, stopping, logger))
-        return
+    else:
+        _run_with_valkey(settings, stopping, logger)
+    stopping.deadline.leave()
+
+
+def _run_with_valkey(settings: Settings, stopping: StopSignals, logger: Logger) -> None:
     valkey = EmbeddedValkey(settings.data_dir / "valkey", settings.embedded_port, logger)
     try:
         valkey.start(lambda: stopping.asked)
         _run(_Service(settings, valkey.url, valkey, stopping, logger))
+    except ReceiverError:
+        valkey.release()
+        raise
     finally:
         stopping.remember()  # a second Ctrl-C would leave it behind
         valkey.stop()
@@ -98,6 +110,7 @@ async def _serve(service: _Service) -> None:
         if not stop.done():
             stop.set_result(reason)
 
+    stopping.deadline.unfinished = app[DELIVERY].unfinished
     stopping.hand_over(stop_for)
     runner = create_runner(app, settings)
     try:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -121,7 +121,16 @@ def export(*, output: Path) -> None:
 
 
 def _folder(settings: Settings) -> Path:
-    return settings.data_dir / "spool"
+    """Return the folder of the spool. Raises ReceiverError when it is another user's: it is not to look empty then."""
+    folder = settings.data_dir / "spool"
+    with suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            next(folder.iterdir(), None)
+        except PermissionError as error:
+            raise ReceiverError(
+                f"cannot read {folder}: {error.strerror}. Run this as the user that runs `receiver serve`."
+            ) from None
+    return folder
 
 
 def _all_files(folder: Path) -> list[Path]:

@@ -89,6 +89,18 @@ class Delivery:
         await self._tending.aclose()
         await self.spool.close()
 
+    def unfinished(self) -> dict[str, int]:
+        """Return, for the log of a stop, what is not done.
+
+        Events that were handed in and are not known to be safe: none of them is acknowledged. And files of the spool
+        that were removed while in use and are not copied: their events are.
+        """
+        return {
+            "redis_events": self._redis.events,
+            "spool_events": self._disk.events,
+            "files_not_copied": self.spool.not_copied,
+        }
+
     async def store(self, entries: list[Entry], size: int) -> None:
         """Return when every entry is safe: Redis has replied, or the disk has it. The ack follows from nothing else.
 

@@ -44,6 +44,7 @@ class GroupCommit:
         """Do nothing yet: ``start`` does."""
         self._write = write
         self._waiting: deque[_Waiter] = deque()
+        self._writing: list[_Waiter] = []
         self._idle = asyncio.Event()
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -53,6 +54,11 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._idle.set()
         self._pump = asyncio.create_task(self._run(), name="group commit")
+
+    @property
+    def events(self) -> int:
+        """The events that wait or are being written."""
+        return sum(len(waiter.entries) for waiter in (*self._writing, *self._waiting))
 
     async def close(self) -> None:
         """Finish the writes of all who wait, then stop."""
@@ -74,13 +80,14 @@ class GroupCommit:
 
     async def _run(self) -> None:
         while True:
+            self._writing = []
             if not self._waiting:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
             # One turn of the loop: those whose bodies have arrived with the first one's go with it.
             await asyncio.sleep(0)
-            group = self._take()
+            group = self._writing = self._take()
             if not group:
                 continue
             try:

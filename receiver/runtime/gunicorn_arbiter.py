@@ -1,12 +1,14 @@
 """A gunicorn that runs our workers, run as a module: ``receiver serve --workers N`` becomes it.
 
 It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one by workers
-that know the projects as the file has them then, SIGTERM stops them in peace. https://gunicorn.org/reference/settings/.
+that know the projects as the file has them then, SIGTERM stops them in peace, and waits for no reload.
+https://gunicorn.org/reference/settings/.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -20,24 +22,33 @@ from receiver.embedded import EmbeddedValkey
 from receiver.errors import SettingsError
 from receiver.peers import Peers, SharedRecords
 from receiver.runtime import gunicorn_worker
-from receiver.runtime.index_process import STOP_TIMEOUT
 from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
-from receiver.runtime.signals import keep_pending, let_through
+from receiver.runtime.signals import (
+    Deadline,
+    graceful_timeout,
+    keep_pending,
+    let_through,
+    longest_stop_of_all,
+)
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import FrameType
 
     from aiohttp import web
 
     from receiver.settings import Settings
 
-#: Seconds by which a worker's own bounds, the one for its report index included, are shorter than gunicorn's.
-_MARGIN: Final = 2
 #: Seconds until a worker that could not start is tried again.
 _AGAIN: Final = 1.0
 #: Where gunicorn has a file per worker, whose time tells that the worker lives: in memory, which no full disk affects.
 _MEMORY: Final = "/dev/shm"  # noqa: S108 gunicorn makes the files with mkstemp
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class _EndAskedError(Exception):
+    """The service has been asked to end while workers are replaced."""
 
 
 class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
@@ -48,11 +59,36 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(app)
         self.records = SharedRecords()
         self._start_again_at = 0.0
+        #: Workers see the end of the one when the supervisor, which holds the other, ends in whatever way.
+        self.life = os.pipe()
+        self._deadline = Deadline()
+        self._deadline.seconds = longest_stop_of_all(app.settings)
+        self._end_asked = self._reloading = False
         self.valkey: EmbeddedValkey | None = None
         if EMBEDDED_URL in os.environ:
             settings, logger = app.settings, log.configure(app.settings.log_level)
             folder = settings.data_dir / "valkey"
             self.valkey = EmbeddedValkey(folder, settings.embedded_port, logger, started=True)
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; one that ends the service is not to wait for its turn."""
+        if sig in _ENDS:
+            self._end_asked = True
+            self._deadline.begin()
+        super().signal(sig, frame)
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """Return the signals that came: the end alone if it is among them, and one reload for all that were asked."""
+        came: list[int] = super().wait_for_signals(timeout)
+        if ends := [number for number in came if number in _ENDS]:
+            return ends[:1]
+        return [number for place, number in enumerate(came) if number != signal.SIGHUP or number not in came[:place]]
+
+    def reap_workers(self) -> None:
+        """Take note of workers that have ended; a reload asks for it as long as it waits for them."""
+        super().reap_workers()
+        if self._reloading and self._end_asked:
+            raise _EndAskedError
 
     def spawn_worker(self) -> None:
         """Fork a worker; it takes signals once it has handlers of its own, and would lose those that come before."""
@@ -103,7 +139,13 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
                 logger.error("settings.refused", problem=problem)  # noqa: TRY400 the sentence is all there is to say
             return
         logger.info("settings.reloaded", projects=[project.id for project in self.app.settings.projects.values()])
-        super().handle_hup()
+        self._reloading = True
+        try:
+            super().handle_hup()
+        except _EndAskedError:
+            logger.info("settings.reload_ended", reason="the service is to end")
+        finally:
+            self._reloading = False
 
 
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -139,7 +181,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_class": gunicorn_worker.Worker,
         "logger_class": gunicorn_worker.ServiceLogger,
         "timeout": 60,  # a worker whose event loop stands still for so long is replaced
-        "graceful_timeout": int(settings.stop_delay + settings.stop_timeout + STOP_TIMEOUT) + _MARGIN,
+        "graceful_timeout": graceful_timeout(settings),
         "loglevel": settings.log_level,
         "proc_name": "receiver",
         "control_socket_disable": True,
@@ -161,11 +203,14 @@ def _pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no
 
 
 def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Tell a worker its number, and close the other workers' sockets.
+    """Tell a worker its number, and close what is not its own.
 
-    Held here, they would go on collecting connections when theirs end.
+    The other workers' sockets would go on collecting connections when theirs end, and the supervisor's end of its pipe
+    has to be the supervisor's alone.
     """
     server.app.peers = Peers(server.records, worker.number)
+    worker.supervisor_lives, writing = server.life
+    os.close(writing)
     for listener in server.LISTENERS:
         if listener not in worker.sockets:
             listener.close()

@@ -90,17 +90,24 @@ class Spool:
         if self._closed:
             return
         self._closed = True
-        if self.file is not None:
-            with contextlib.suppress(OSError, sqlite3.Error, TimeoutError):
-                async with asyncio.timeout(_LAST_COPY):
-                    await self.run(self._check_file)
-                    for moved in [*self._moved]:
-                        await self._copy_moved(*moved)
-        unfinished = [file for file, _ in self._moved]
-        for one in (*unfinished, *self._suspects.values(), self.file):
-            if one is not None:
-                await self.run(one.close)
-        self._thread.shutdown()
+        try:
+            if self.file is not None:
+                with contextlib.suppress(OSError, sqlite3.Error, TimeoutError):
+                    async with asyncio.timeout(_LAST_COPY):
+                        await self.run(self._check_file)
+                        for moved in [*self._moved]:
+                            await self._copy_moved(*moved)
+            unfinished = [file for file, _ in self._moved]
+            for one in (*unfinished, *self._suspects.values(), self.file):
+                if one is not None:
+                    await self.run(one.close)
+        finally:
+            self._thread.shutdown(wait=False)  # a disk that stalls does not hold up the stop
+
+    @property
+    def not_copied(self) -> int:
+        """How many files were moved and are not copied yet."""
+        return len(self._moved)
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 what the work takes
         """Do blocking work in the spool's thread."""

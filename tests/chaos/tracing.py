@@ -39,7 +39,10 @@ async def traced(
     try:
         yield trace
     finally:
-        await watcher.stop()
+        if sync_takes:
+            await watcher.kill()  # asked to end, it would sit the delays out
+        else:
+            await watcher.stop()
 
 
 def strace() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,6 @@ from receiver.embedded import valkey_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cli.conftest import Run
     from redis import Redis
@@ -119,3 +119,14 @@ def test_an_embedded_valkey_that_does_not_run_yet_is_no_error(run_here: Run) -> 
     code, found = _found(run_here, REDIS_URL="", RECEIVER_EMBEDDED_PORT=str(free_port()))
     assert code == 0
     assert any("will start its own Valkey" in note["what"] for note in found["note"])
+
+
+def test_a_data_folder_that_others_may_read_is_warned_of(run_here: Run, environ: dict[str, str]) -> None:
+    spool = Path(environ["RECEIVER_DATA_DIR"]) / "spool"
+    spool.mkdir(parents=True)
+    spool.chmod(0o755)
+    code, found = _found(run_here)
+    assert code == 0
+    assert any("Other users of this machine" in warning["what"] for warning in found["warning"])
+    spool.chmod(0o700)
+    assert _found(run_here)[1]["warning"] == []

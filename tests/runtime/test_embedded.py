@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import socket
+import tempfile
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from messages import OK, SUCCESS, body, report
@@ -19,7 +21,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from servers import Receiver, eventually, free_port
 
-from receiver.embedded import EmbeddedValkey
+from receiver.embedded import EmbeddedValkey, consumer_url
 from receiver.errors import EmbeddedError
 from receiver.log import configure
 
@@ -105,7 +107,7 @@ def test_one_that_a_killed_service_left_behind_is_taken_over(embedded):
     first.start(never)
     left = pid(first)
     first._lock.close()  # noqa: SLF001 as kill -9 does
-    second = embedded(port=int(first.url.split(":")[2].split("/")[0]))
+    second = embedded(port=first.port)
     second.start(never)
     assert pid(second) == left
     second.stop()
@@ -120,7 +122,7 @@ def test_a_port_that_another_program_has_is_told_with_the_mend(embedded):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        for port in (int(first.url.split(":")[2].split("/")[0]), other.getsockname()[1]):
+        for port in (first.port, other.getsockname()[1]):
             with pytest.raises(EmbeddedError, match="RECEIVER_EMBEDDED_PORT"):
                 embedded(f"other{port}", port).start(never)
 
@@ -141,6 +143,74 @@ def test_data_that_it_cannot_read_are_told_in_its_own_words(embedded, tmp_path):
     with pytest.raises(EmbeddedError, match="ended at once"):
         embedded().start(never)
     assert manifest.read_text() == "nonsense"
+
+
+def test_one_that_was_left_behind_follows_to_another_port(embedded, short):
+    """A second one would write to the same files."""
+    first = embedded(short / "valkey")
+    first.start(never)
+    left = pid(first)
+    first._lock.close()  # noqa: SLF001 as kill -9 does
+    second = embedded(short / "valkey", port=free_port())
+    second.start(never)
+    assert pid(second) == left
+    with Redis.from_url(consumer_url(second.folder, second.port), retry=NO_RETRY) as client:
+        assert client.info("server")["process_id"] == left
+
+
+def test_one_that_was_left_behind_and_does_not_answer_is_not_joined_by_a_second(embedded, short):
+    """On another port nothing else would keep the two apart."""
+    first = embedded(short / "valkey")
+    first.start(never)
+    left = pid(first)
+    first._lock.close()  # noqa: SLF001 as kill -9 does
+    os.kill(left, signal.SIGSTOP)
+    with pytest.raises(EmbeddedError, match=f"its process id is {left}"):
+        embedded(short / "valkey", port=free_port()).start(never)
+    os.kill(left, signal.SIGCONT)
+
+
+def test_one_that_is_frozen_is_killed_in_time(embedded):
+    """What it has acknowledged is on the disk."""
+    valkey = embedded()
+    valkey.start(never)
+    os.kill(pid(valkey), signal.SIGSTOP)
+    valkey.stop(0.5)
+    assert valkey._process.returncode == -signal.SIGKILL  # noqa: SLF001 it is our child
+    valkey._lock.close()  # noqa: SLF001 as the end of the process does
+    again = embedded()
+    again.start(never)
+    assert answers(again)
+
+
+def test_one_that_was_adopted_and_is_frozen_is_killed_in_time(embedded):
+    """It is no child of the service that stops it."""
+    first = embedded()
+    first.start(never)
+    first._lock.close()  # noqa: SLF001 as kill -9 does
+    second = embedded(port=first.port)
+    second.start(never)
+    os.kill(pid(second), signal.SIGSTOP)
+    second.stop(0.5)
+    assert first._process.wait(5) == -signal.SIGKILL  # noqa: SLF001 it is our child
+
+
+@pytest.mark.parametrize("name", ['a b "c" \\d', "é ☃", "l" * 120], ids=["quotes", "letters", "too long for a socket"])
+def test_a_folder_may_have_any_name(embedded, short, name):
+    """Its path goes through a file of configuration and a URL."""
+    valkey = embedded(short / name / "valkey")
+    valkey.start(never)
+    with Redis.from_url(valkey.url, retry=NO_RETRY, decode_responses=True) as client:
+        assert client.config_get("dir") == {"dir": str(valkey.folder)}
+    valkey.stop()
+    assert not answers(valkey)
+
+
+@pytest.fixture
+def short():
+    """Return a folder whose path leaves room for a socket; those of pytest are too long."""
+    with tempfile.TemporaryDirectory(prefix="receiver") as name:
+        yield Path(name)
 
 
 @pytest.fixture
@@ -170,14 +240,22 @@ def holders(folder):
     return found - {os.getpid()}
 
 
+def url_of(process):
+    """Return the URL that the service says its Valkey has, with the password that `receiver url` adds."""
+    lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
+    said = next(line["url"] for line in reversed(lines) if line["event"] in ("embedded.started", "embedded.adopted"))
+    url = consumer_url(process.log.parent / "data" / "valkey", int(said.rpartition(":")[2].removesuffix("/0")))
+    assert said == url.replace(urlsplit(url).password, "[redacted]")
+    return url
+
+
 @pytest.mark.parametrize("index", ["0", "1"], ids=["without the index", "with the index"])
 def test_the_service_starts_its_own_says_where_and_keeps_its_events(alone, index):
     """Over a stop, and over a kill of the service alone."""
     for number, end in enumerate((Receiver.stop, Receiver.kill, Receiver.stop)):
         process = alone(RECEIVER_INDEX=index)
         assert process.post(body([report(f"5000:{number}")])) == (200, OK)
-        lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
-        url = next(line["url"] for line in reversed(lines) if line["event"].startswith("embedded."))
+        url = url_of(process)
         with Redis.from_url(url, retry=NO_RETRY) as client:
             assert client.xlen(SUCCESS) == number + 1
         end(process)
@@ -195,12 +273,6 @@ def test_two_services_do_not_share_a_folder(alone):
         assert "RECEIVER_DATA_DIR" in second.output
         assert "Traceback" not in second.output
     assert first.post(body([report()])) == (200, OK)
-
-
-def url_of(process):
-    """Return the URL that the service says its Valkey has."""
-    lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
-    return next(line["url"] for line in reversed(lines) if line["event"].startswith("embedded."))
 
 
 def entries(url):
@@ -280,7 +352,7 @@ def test_the_valkey_of_another_is_not_stopped(embedded):
     """Not by a service that could not have its port."""
     first = embedded()
     first.start(never)
-    second = embedded("other", int(first.url.split(":")[2].split("/")[0]))
+    second = embedded("other", first.port)
     with pytest.raises(EmbeddedError):
         second.start(never)
     second.stop()

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from messages import body, report
+from messages import SUCCESS, body, report
+from redis import Redis
 from servers import Receiver, eventually, free_port
+
+from receiver.embedded import embedded_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,7 +189,7 @@ def test_a_data_folder_that_is_a_file_is_one_sentence(
     blocked.touch()
     service = serve(wait=False, RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(tmp_path / "data"))
     assert service.process.wait(20) == 2
-    [sentence] = service.output.splitlines()
+    [sentence] = [line for line in service.output.splitlines() if "data.made_private" not in line]
     assert "set RECEIVER_DATA_DIR" in sentence
 
 
@@ -210,6 +213,18 @@ def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver)
         replaced.set()
         posting.join()
     assert set(statuses) == {200}
+
+
+def test_a_reload_loses_no_counts(two_workers: Receiver) -> None:
+    """Workers hand over what they have counted since the last second before they end."""
+    counted = acknowledged(two_workers)
+    before = set(children(two_workers.pid))
+    for number in range(40):
+        assert two_workers.post(one(sid=f"counted-{number}"))[0] == 200
+    two_workers.signal(signal.SIGHUP)
+    eventually(lambda: not before & set(children(two_workers.pid)), "the workers are new ones", timeout=20)
+    eventually(two_workers.ready, "they serve")
+    assert acknowledged(two_workers) == counted + 40
 
 
 def keys(config: Path, *keys: str) -> None:
@@ -271,3 +286,107 @@ def test_a_worker_that_has_just_been_forked_hears_that_it_is_to_stop(serve: Call
     began = time.monotonic()
     assert service.stop() == 0
     assert time.monotonic() - began < 10
+
+
+class Kept:
+    """A service with an embedded Valkey that is started again and again: its port, its data, what it acknowledged."""
+
+    def __init__(self, serve: Callable[..., Receiver], folder: Path) -> None:
+        self._serve = serve
+        self._port, self._valkey_port = str(free_port()), str(free_port())
+        self._folder = folder
+        self.acknowledged: list[str] = []
+        self.service = self.start()
+        self.quiet = threading.Event()
+        self._posting = threading.Thread(target=self._post)
+        self._posting.start()
+
+    def start(self, *, wait: bool = True) -> Receiver:
+        """Start it; it is the service from now on."""
+        self.service = self._serve(
+            wait=wait, PORT=self._port, RECEIVER_WORKERS="2", REDIS_URL="", RECEIVER_EMBEDDED_PORT=self._valkey_port,
+            RECEIVER_DATA_DIR=str(self._folder),
+        )  # fmt: skip
+        return self.service
+
+    def valkey(self) -> int:
+        """Return the process id of its Valkey, which answers."""
+        with Redis.from_url(embedded_url(self._folder / "valkey", int(self._valkey_port))) as client:
+            return int(client.info("server")["process_id"])
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers; the Valkey is a child as well."""
+        return [child for child in children(self.service.pid) if child != self.valkey()]
+
+    def stored(self) -> list[str]:
+        """Return the ids of the messages in the stream."""
+        with Redis.from_url(embedded_url(self._folder / "valkey", int(self._valkey_port))) as client:
+            return [json.loads(fields[b"data"])["data"]["message_id"] for _, fields in client.xrange(SUCCESS)]
+
+    def end_traffic(self) -> None:
+        """Post no more."""
+        self.quiet.set()
+        self._posting.join()
+
+    def _post(self) -> None:
+        number = 0
+        while not self.quiet.is_set():
+            number += 1
+            try:
+                if self.service.post(one(sid=f"k-{number}"))[0] == 200:
+                    self.acknowledged.append(f"k-{number}")
+            except OSError:  # it was killed, or is not there yet
+                continue
+
+
+@pytest.fixture
+def kept(serve: Callable[..., Receiver], tmp_path: Path) -> Iterator[Kept]:
+    """Return such a service, with traffic."""
+    found = Kept(serve, tmp_path / "kept")
+    yield found
+    found.end_traffic()
+
+
+def test_a_supervisor_that_is_killed_is_succeeded_at_once(kept: Kept) -> None:
+    """Its workers leave the port to the next service, its Valkey goes on, and nothing acknowledged is lost."""
+    valkey = kept.valkey()
+    eventually(lambda: len(kept.acknowledged) > 20, "it serves")
+    workers = kept.workers()
+    kept.service.kill()
+    kept.start()
+    eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "the old ones end")
+    assert kept.valkey() == valkey
+    before = len(kept.acknowledged)
+    eventually(lambda: len(kept.acknowledged) > before + 20, "it serves again")
+    kept.end_traffic()
+    eventually(lambda: sorted(kept.stored()) == sorted(set(kept.acknowledged) | set(kept.stored())), "all is there")
+    assert len(kept.stored()) == len(set(kept.stored()))
+    assert kept.service.stop() == 0
+
+
+def test_workers_that_outlive_their_supervisor_keep_their_valkey(kept: Kept) -> None:
+    """They hold the port, so the next service cannot start; it leaves all as it was."""
+    valkey = kept.valkey()
+    eventually(lambda: len(kept.acknowledged) > 20, "it serves")
+    workers = kept.workers()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    kept.service.kill()
+    kept.start(wait=False)
+    assert kept.service.process.wait(20) == 2
+    assert "cannot listen" in kept.service.output
+    assert kept.valkey() == valkey
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "they end")
+    kept.start()
+    assert kept.valkey() == valkey
+
+
+def test_a_worker_ends_with_its_supervisor(serve: Callable[..., Receiver]) -> None:
+    """It is told, and does not find out at its next look: a second is long for who waits for the port."""
+    service = serve(RECEIVER_WORKERS="2")
+    workers = children(service.pid)
+    service.kill()
+    eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "they end")
+    assert service.output.count("The supervisor has ended") == 2

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.errors import SettingsError
+from receiver.runtime.private import exposed
 from receiver.runtime.sockets import authority
 from receiver.settings import Settings, read_settings, unknown_names
 from receiver.spool.errors import is_disk_fault
@@ -95,6 +97,12 @@ def disk(settings: Settings) -> Iterator[Finding]:
             mend = "Set RECEIVER_DATA_DIR to a folder of the service's own user."
         yield error("spool", f"{there} cannot be written to: {problem.strerror}; {consequence}.", mend)
         return
+    if exposed(settings.data_dir):
+        yield warning(
+            "spool",
+            f"Other users of this machine have rights to {settings.data_dir}, which holds phone numbers.",
+            "Start the service: it takes them away.",
+        )
     yield ok("spool", f"{folder} {'can be written to' if there == folder else 'can be created'}.")
     if free < settings.spool_max_bytes:
         yield warning(
@@ -111,6 +119,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
 def _nearest(folder: Path) -> Path:
     """Return the folder, or the nearest above it that is there: a check creates nothing."""
     path = folder.absolute()
-    while not path.is_dir() and path != path.parent:
-        path = path.parent
+    with suppress(PermissionError):  # it is there, for another user
+        while not path.is_dir() and path != path.parent:
+            path = path.parent
     return path if path != folder.absolute() else folder
