@@ -84,12 +84,6 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             return ends[:1]
         return [number for place, number in enumerate(came) if number != signal.SIGHUP or number not in came[:place]]
 
-    def reap_workers(self) -> None:
-        """Take note of workers that have ended; a reload asks for it as long as it waits for them."""
-        super().reap_workers()
-        if self._reloading and self._end_asked:
-            raise _EndAskedError
-
     def spawn_worker(self) -> None:
         """Fork a worker; it takes signals once it has handlers of its own, and would lose those that come before."""
         keep_pending()
@@ -101,7 +95,8 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     def reap_workers(self) -> None:
         """Take note of workers that have ended. A start that fails ends the service only if none ever succeeded.
 
-        Later on, the machine is at fault and other workers may still serve, so the start is tried again.
+        Later on, the machine is at fault and other workers may still serve, so the start is tried again. A reload calls
+        this while it waits for workers: it is given up when the service is to end.
         """
         while True:
             try:
@@ -113,7 +108,9 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
                 logger = log.configure(self.app.settings.log_level)
                 logger.error("worker.not_started", error=failure.reason)  # noqa: TRY400 the worker has logged the rest
             else:
-                return
+                break
+        if self._reloading and self._end_asked:
+            raise _EndAskedError
 
     def _has_served(self) -> bool:
         """Tell whether a worker has ever started: its first report has counters, at 0."""

@@ -14,7 +14,7 @@ import structlog
 
 from receiver.app import CLOSE_TIMEOUT
 from receiver.embedded import KILL_TIMEOUT, PROBE_TIMEOUT, STOP_TIMEOUT
-from receiver.runtime import beside
+from receiver.runtime import index_process
 from receiver.web.server import DRAIN_GRACE
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _THREAD_TIMEOUT: Final = 0.2
 def longest_stop(settings: Settings) -> float:
     """Return the seconds after which a process has ended: each part has its own bound, and this is their sum."""
     requests = settings.stop_delay + DRAIN_GRACE + settings.stop_timeout
-    return requests + beside.STOP_TIMEOUT + CLOSE_TIMEOUT + STOP_TIMEOUT + KILL_TIMEOUT
+    return requests + index_process.STOP_TIMEOUT + CLOSE_TIMEOUT + STOP_TIMEOUT + KILL_TIMEOUT
 
 
 def graceful_timeout(settings: Settings) -> int:
