@@ -109,8 +109,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         [
             web.post("/sms/callback", callbacks.receive),
             web.post("/sms/callback/{project_id}", callbacks.receive),
-            # Each provider has methods of its own.
-            web.route("*", "/callbacks/{provider}/{project_id}", callbacks.receive),
+            web.post("/callbacks/{provider}/{project_id}", callbacks.receive),
+            web.get("/callbacks/{provider}/{project_id}", callbacks.receive, allow_head=False),
             *_lookup_routes(settings, redis, routing, store, credentials, bodies, wanted),
             web.get("/livez", ops.livez),
             web.get("/readyz", ops.readyz),
@@ -137,15 +137,18 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         if not await _closed(_both(store.close(), redis.aclose()), _LOOKUPS_CLOSE):
             logger.warning("lookups.not_closed")
 
-    async def counting(_app: web.Application) -> AsyncIterator[None]:
+    async def publishing(_app: web.Application) -> AsyncIterator[None]:
         ops.publish()
-        publishing = asyncio.create_task(_report(ops, connections, failures))
+        reporting = asyncio.create_task(_report(ops, connections, failures))
         yield
-        publishing.cancel()
+        reporting.cancel()
+
+    async def counting(_app: web.Application) -> AsyncIterator[None]:
+        yield
         ops.publish()
 
     # The first to open closes last: what is counted until then counts.
-    app.cleanup_ctx.extend([counting, delivering, looking_up])
+    app.cleanup_ctx.extend([counting, delivering, looking_up, publishing])
     return app
 
 

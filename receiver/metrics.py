@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from receiver.providers.base import ParsedCallback
 
 #: Our metrics, which add up over the workers. The default registry has those of Python and of the process.
-_OURS: Final = CollectorRegistry()
-Counter: Final = partial(_Counter, registry=_OURS)
-Gauge: Final = partial(_Gauge, registry=_OURS)
-Histogram: Final = partial(_Histogram, registry=_OURS)
+OURS: Final = CollectorRegistry()
+Counter: Final = partial(_Counter, registry=OURS)
+Gauge: Final = partial(_Gauge, registry=OURS)
+Histogram: Final = partial(_Histogram, registry=OURS)
 # Else each counter has a gauge with the time of its first sample: twice the series, and their sum means nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -227,7 +227,7 @@ def samples() -> tuple[list[Sample], list[Sample]]:
     """Return the values of this process that add up over the workers: counters and histograms, and gauges."""
     counters: list[Sample] = []
     gauges: list[Sample] = []
-    for family in _OURS.collect():
+    for family in OURS.collect():
         found = gauges if family.type == "gauge" else counters
         found += (Sample(family.name, one.name, tuple(one.labels.items()), one.value) for one in family.samples)
     return counters, gauges
@@ -250,7 +250,7 @@ class _Sums(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
-        for family in _OURS.collect():
+        for family in OURS.collect():
             families[family.name] = Metric(family.name, family.documentation, family.type)
         for sample in total(one for report in self._reports for one in (*report.counters, *report.gauges)):
             families[sample.metric].add_sample(sample.name, dict(sample.labels), sample.value)

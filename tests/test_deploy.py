@@ -150,9 +150,9 @@ def test_whoever_stops_the_service_waits_longer_than_it_takes():
 def test_the_supervisor_of_workers_waits_longer_than_they_take():
     """Gunicorn kills what has not ended after its graceful_timeout."""
     code = """
-        from receiver.runtime.gunicorn_arbiter import Service
+        from receiver.runtime.gunicorn_arbiter import GunicornApplication
         from receiver.settings import read_settings
-        print(Service(read_settings({})).cfg.graceful_timeout)
+        print(GunicornApplication(read_settings({})).cfg.graceful_timeout)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True)

@@ -7,12 +7,12 @@ import contextlib
 import signal
 
 import pytest
-from prometheus_client.registry import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from receiver.delivery.publisher import CALL_EVENTS, Publisher, _calls, connect
 from receiver.errors import WriteFailedError
 from receiver.events import Entry
+from receiver.metrics import OURS
 
 ONE, OTHER = "urn:smn:local:p:one", "urn:smn:local:p:other"
 LAST = 2**64 - 1
@@ -179,8 +179,8 @@ async def test_what_became_of_a_batch_is_counted(redis, publish):
     failures = "receiver_publish_failures_total"
 
     def figures(reason="OutOfMemory"):
-        counts = [REGISTRY.get_sample_value(name) for name in names]
-        return [*counts, REGISTRY.get_sample_value(failures, {"reason": reason}) or 0]
+        counts = [OURS.get_sample_value(name) for name in names]
+        return [*counts, OURS.get_sample_value(failures, {"reason": reason}) or 0]
 
     before = figures()
     await publish(entries(1, 2, 3))

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
-from prometheus_client.registry import REGISTRY
 
 from receiver.errors import OverloadedError
+from receiver.metrics import OURS
 from receiver.web.admission import AdmissionControl
 
 
@@ -21,7 +21,7 @@ def admission():
 def figures(admission):
     """Return the gauges."""
     admission.report()
-    return [REGISTRY.get_sample_value(f"receiver_in_flight_{what}") for what in ("bytes", "events")]
+    return [OURS.get_sample_value(f"receiver_in_flight_{what}") for what in ("bytes", "events")]
 
 
 def test_what_a_callback_holds_is_shown_and_given_back_whatever_becomes_of_it(admission):
