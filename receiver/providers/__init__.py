@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from receiver.providers.amazon_sns import AmazonSns
+from receiver.providers.huawei_smn import HuaweiSmn
 from receiver.providers.infobip import Infobip
 from receiver.providers.sinch import Sinch
 from receiver.providers.telnyx import Telnyx
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
-    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage, AmazonSns)
+    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage, AmazonSns, HuaweiSmn)
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent
