@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from calendar import timegm
+from datetime import datetime
 from hashlib import sha256
 from itertools import product
-from time import strptime
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -87,7 +86,7 @@ def _fresh(date: str, now: float, max_skew: float) -> bool:
     if not re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", date):
         return False
     try:
-        seconds = timegm(strptime(date, "%Y%m%dT%H%M%SZ"))
+        seconds = datetime.fromisoformat(date).timestamp()
     except ValueError:
         return False
     return abs(now - seconds) <= max_skew

@@ -101,7 +101,7 @@ class MessageEvent(ItemSchema):
     isInternationalSend = any_json()
     totalMessagePrice = any_json()
     totalCarrierFee = any_json()
-    eventVersion = any_json()
+    eventVersion = fields.String(allow_none=True)
 
 
 class MessageEventItem(Protocol):
