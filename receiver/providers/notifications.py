@@ -248,7 +248,7 @@ class NotificationProvider(ItemProvider):
 
     def _require_host(self, member: str, url: str, path: str) -> None:
         if not any(_pattern(host, path).fullmatch(url) for host in self.hosts):
-            raise BadSignatureError(f"{self._spelling[member]} is none of {self.title}: nothing is fetched from there")
+            raise BadSignatureError(f"{self._spelling[member]} is no URL of {self.title}; nothing is fetched")
 
     def _signed_text(self, envelope: Envelope) -> bytes:
         names = _OF_NOTIFICATION if envelope.type == NOTIFICATION else _OF_SUBSCRIPTION
