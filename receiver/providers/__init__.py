@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from receiver.providers.amazon_sns import AmazonSns
+from receiver.providers.huawei_msgsms import HuaweiMsgsms
+from receiver.providers.huawei_smn import HuaweiSmn
 from receiver.providers.infobip import Infobip
 from receiver.providers.sinch import Sinch
 from receiver.providers.telnyx import Telnyx
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
-    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage)
+    provider.name: provider
+    for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage, AmazonSns, HuaweiSmn, HuaweiMsgsms)
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent

@@ -119,22 +119,22 @@ def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  #
     return dataclasses.field(default=default, repr=False, metadata={"field": field, "help": help_})
 
 
-def inconclusive_option() -> Any:  # noqa: ANN401 as above
+def inconclusive_option(default: str = "ignore") -> Any:  # noqa: ANN401 as above
     """Declare what a final state that tells neither delivery nor failure counts as."""
     return option(
         fields.String(validate=validate.OneOf([*INCONCLUSIVE])),
         "what a final state that tells nothing counts as: ignore (as not final), fail or success",
-        "ignore",
+        default,
     )
 
 
-def tolerance_option() -> Any:  # noqa: ANN401 as above
-    """Declare how far from our clock the time of a signature may be, in seconds."""
-    return option(
-        Seconds(validate=validate.Range(1, _LONGEST_TOLERANCE, error="must be from 1s to 7d.")),
-        "how far from our clock the time of a signature may be: 5m; more if retries are not signed again",
-        300.0,
-    )
+def tolerance_option(
+    default: float | None = 300.0,
+    help_: str = "how far from our clock the time of a signature may be: 5m; more if retries are not signed again",
+) -> Any:  # noqa: ANN401 as above
+    """Declare how far from our clock the time of a signature may be, in seconds; None: any time."""
+    field = Seconds(validate=validate.Range(1, _LONGEST_TOLERANCE, error="must be from 1s to 7d."))
+    return option(field, help_, default)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

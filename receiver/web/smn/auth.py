@@ -13,8 +13,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import GatewayError, GatewayRateLimitedError
+from receiver.huawei_signing import ALGORITHM, SignedRequest, parse_authorization, verify
 from receiver.web.smn.error_codes import FORBIDDEN
-from receiver.web.smn.signing import ALGORITHM, SignedRequest, parse_authorization, verify
 from receiver.web.smn.tokens import Tokens
 
 if TYPE_CHECKING:
