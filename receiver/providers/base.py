@@ -119,21 +119,21 @@ def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  #
     return dataclasses.field(default=default, repr=False, metadata={"field": field, "help": help_})
 
 
-def inconclusive_option() -> Any:  # noqa: ANN401 as above
+def inconclusive_option(default: str = "ignore") -> Any:  # noqa: ANN401 as above
     """Declare what a final state that tells neither delivery nor failure counts as."""
     return option(
         fields.String(validate=validate.OneOf([*INCONCLUSIVE])),
         "what a final state that tells nothing counts as: ignore (as not final), fail or success",
-        "ignore",
+        default,
     )
 
 
-def tolerance_option() -> Any:  # noqa: ANN401 as above
+def tolerance_option(default: float = 300.0) -> Any:  # noqa: ANN401 as above
     """Declare how far from our clock the time of a signature may be, in seconds."""
     return option(
         Seconds(validate=validate.Range(1, _LONGEST_TOLERANCE, error="must be from 1s to 7d.")),
         "how far from our clock the time of a signature may be: 5m; more if retries are not signed again",
-        300.0,
+        default,
     )
 
 
@@ -195,6 +195,11 @@ class Provider:
     def signed(self) -> bool:
         """Whether ``verify`` authenticates the sender, so that the URL needs no key."""
         return False
+
+    @property
+    def verifies(self) -> bool:
+        """Whether ``verify`` is to be called: also where it authenticates some callbacks, and the others need a key."""
+        return self.signed
 
     def certificate_url(self, request: CallbackRequest) -> str | None:  # noqa: ARG002 for those that need one
         """Return the URL of the certificate that ``verify`` needs, or None.
