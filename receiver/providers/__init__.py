@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from receiver.providers.aliyun import Aliyun
 from receiver.providers.infobip import Infobip
 from receiver.providers.sinch import Sinch
 from receiver.providers.telnyx import Telnyx
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
 
 #: By the name in ``/callbacks/{provider}/{project_id}``.
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
-    provider.name: provider for provider in (Tencent, Twilio, Sinch, Telnyx, Infobip, Vonage)
+    provider.name: provider
+    for provider in (
+        Tencent,
+        Twilio,
+        Sinch,
+        Telnyx,
+        Infobip,
+        Vonage,
+        Aliyun,
+    )
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
 DEFAULT: Final[type[Provider]] = Tencent
