@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.providers.aliyun import Aliyun
 from receiver.providers.infobip import Infobip
+from receiver.providers.plivo import Plivo
 from receiver.providers.sinch import Sinch
 from receiver.providers.telnyx import Telnyx
 from receiver.providers.tencent import Tencent
@@ -28,6 +29,7 @@ PROVIDERS: Final[Mapping[str, type[Provider]]] = {
         Infobip,
         Vonage,
         Aliyun,
+        Plivo,
     )
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
