@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.providers.aliyun import Aliyun
 from receiver.providers.infobip import Infobip
+from receiver.providers.messagebird import MessageBird
 from receiver.providers.plivo import Plivo
 from receiver.providers.sinch import Sinch
 from receiver.providers.telnyx import Telnyx
@@ -30,6 +31,7 @@ PROVIDERS: Final[Mapping[str, type[Provider]]] = {
         Vonage,
         Aliyun,
         Plivo,
+        MessageBird,
     )
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
