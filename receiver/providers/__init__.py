@@ -13,6 +13,7 @@ from receiver.providers.telnyx import Telnyx
 from receiver.providers.tencent import Tencent
 from receiver.providers.twilio import Twilio
 from receiver.providers.vonage import Vonage
+from receiver.providers.yunpian import Yunpian
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ PROVIDERS: Final[Mapping[str, type[Provider]]] = {
         Aliyun,
         Plivo,
         MessageBird,
+        Yunpian,
     )
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
