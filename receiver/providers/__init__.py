@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.providers.aliyun import Aliyun
 from receiver.providers.infobip import Infobip
+from receiver.providers.kannel import Kannel
 from receiver.providers.messagebird import MessageBird
 from receiver.providers.plivo import Plivo
 from receiver.providers.sinch import Sinch
@@ -34,6 +35,7 @@ PROVIDERS: Final[Mapping[str, type[Provider]]] = {
         Plivo,
         MessageBird,
         Yunpian,
+        Kannel,
     )
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
