@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from receiver.providers.africastalking import AfricasTalking
 from receiver.providers.aliyun import Aliyun
 from receiver.providers.infobip import Infobip
 from receiver.providers.kannel import Kannel
@@ -36,6 +37,7 @@ PROVIDERS: Final[Mapping[str, type[Provider]]] = {
         MessageBird,
         Yunpian,
         Kannel,
+        AfricasTalking,
     )
 }
 #: The provider of ``/sms/callback``, and of requests of which no provider can be told.
