@@ -1,7 +1,7 @@
 """Africa's Talking SMS: delivery reports and incoming messages, one a request, as a form.
 
-https://developers.africastalking.com/docs/sms/notifications (both),
-https://developers.africastalking.com/docs/sms/notifications/delivery_reports (states and reasons).
+http://docs.africastalking.com/sms/notifications (both),
+http://docs.africastalking.com/sms/deliveryreports (states and reasons).
 
 Nothing is signed, and delivery reports have no time. Notifications of opt-outs and subscriptions have addresses of
 their own; those that come here are acknowledged, and have no event.

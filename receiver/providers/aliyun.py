@@ -1,8 +1,7 @@
 """Alibaba Cloud (Aliyun) SMS: status reports and replies, each in arrays, as JSON.
 
-https://help.aliyun.com/zh/sms/developer-reference/smsreport-2 (reports),
-https://help.aliyun.com/zh/sms/developer-reference/smsup-http (replies),
-https://www.alibabacloud.com/help/en/sms/developer-reference/smsreport-http-intl (international reports).
+https://help.aliyun.com/document_detail/101867.html (SmsReport), https://help.aliyun.com/document_detail/60127.html
+(SmsUp), https://www.alibabacloud.com/help/doc-detail/409034.htm (international SmsReport).
 
 Reports inside and outside of mainland China have forms of their own, and may share the URL with replies. ``biz_id`` is
 that of the request to send: with the number it is the key of a message. Times without a zone are at UTC+8. All states

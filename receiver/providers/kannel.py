@@ -1,6 +1,6 @@
 """Kannel, and gateways like it: delivery reports and messages by GET, as the sender's own URLs have them.
 
-https://www.kannel.org/download/1.4.5/userguide-1.4.5/userguide.html (delivery reports, sms-service, escape codes).
+https://www.kannel.org/ (user guide: delivery reports, sms-service and its escape codes).
 
 Kannel fills in a URL, so this file says what the URL is. ``dlr-url`` of what is sent::
 

@@ -1,7 +1,6 @@
 """MessageBird's SMS API: status reports by GET, and incoming messages as a form, one a request.
 
-https://support.messagebird.com/hc/en-us/articles/115002697989 (status reports),
-https://developers.messagebird.com/api/sms-messaging/#handle-a-status-report (fields),
+https://support.messagebird.com/hc/en-us/articles/360001869258-I-am-missing-my-delivery-reports (status reports),
 https://developers.messagebird.com/docs/verify-http-requests and
 https://github.com/messagebird/python-rest-api/blob/master/messagebird/request_validator.py (signature).
 

@@ -1,8 +1,7 @@
 """Plivo: message status callbacks and incoming messages, one a request, as a form or a query.
 
 https://www.plivo.com/docs/messaging/api/message/message-status-callbacks (status),
-https://www.plivo.com/docs/messaging/xml/request (incoming message),
-https://www.plivo.com/docs/messaging/concepts/signature-validation (signature V2),
+https://www.plivo.com/docs/messaging/ (incoming messages, signature V2),
 https://github.com/plivo/plivo-python/blob/master/plivo/utils/signature_v3.py (signature V3).
 
 A body in answer to an incoming message can reach the person's phone as an SMS, so every answer is empty. Signature V2
