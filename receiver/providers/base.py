@@ -196,6 +196,11 @@ class Provider:
         """Whether ``verify`` authenticates the sender, so that the URL needs no key."""
         return False
 
+    @property
+    def verifies(self) -> bool:
+        """Whether ``verify`` is to be called: also where it authenticates some callbacks, and the others need a key."""
+        return self.signed
+
     def certificate_url(self, request: CallbackRequest) -> str | None:  # noqa: ARG002 for those that need one
         """Return the URL of the certificate that ``verify`` needs, or None.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from receiver.events import utc
@@ -22,6 +22,8 @@ BEIJING: Final = timezone(timedelta(hours=8))
 #: 9999-12-31T23:59:59Z, the last moment whose year has four digits.
 LAST_SECOND: Final = 253402300799
 _LONGEST_CODE: Final = 3
+#: More segments than any message has.
+_MOST_SEGMENTS: Final = 10_000
 #: The part of a number that is left when the country code is cut off has at least so many digits.
 _SHORTEST_NUMBER: Final = 4
 
@@ -62,6 +64,11 @@ class Label(fields.Field[str]):
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValidationError("Not a text or a whole number.")
         return str(value)
+
+
+def segments() -> fields.Integer:
+    """Return a field for the number of a message's segments, which some write as a text."""
+    return fields.Integer(allow_none=True, validate=validate.Range(0, _MOST_SEGMENTS))
 
 
 def any_json(**kwargs: Any) -> fields.Raw:  # noqa: ANN401 marshmallow's

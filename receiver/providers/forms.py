@@ -13,7 +13,7 @@ from receiver.providers.base import FAST, SLOW, ParsedCallback, Reason, Rejectio
 from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, reasons_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from receiver.providers.base import CallbackRequest
 
@@ -82,12 +82,16 @@ def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
     """
     pairs: list[tuple[str, str]] | None = request.decoded
     if pairs is None:
-        text = request.body.decode() if request.body else request.query
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        pairs = parse_qsl(text_of(request), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
         if not request.body:
             pairs = [pair for pair in pairs if pair[0] != KEY]
         request.decoded = pairs
     return pairs
+
+
+def text_of(request: CallbackRequest) -> str:
+    """Return the form, or the query when there is no body. Raises UnicodeDecodeError: the query is bytes as well."""
+    return (request.body or request.query.encode(errors="surrogateescape")).decode()
 
 
 def signed_parameters(request: CallbackRequest) -> list[tuple[str, str]]:
@@ -102,7 +106,8 @@ def raw_of(request: CallbackRequest) -> bytes:
     """Return the text of the parameters as received, for the quarantine; without the key of the URL."""
     if request.body:
         return request.body
-    return "&".join(part for part in request.query.split("&") if not part.startswith(f"{KEY}=")).encode()
+    query = "&".join(part for part in request.query.split("&") if not part.startswith(f"{KEY}="))
+    return query.encode(errors="surrogateescape")
 
 
 def merged(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -116,6 +121,11 @@ def merged(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
         else:
             item[name] = [item[name], value]
     return item
+
+
+def filled(item: Mapping[str, Any], texts: Container[str]) -> dict[str, Any]:
+    """Return the parameters that have a value. Those that ``texts`` names may be empty: a person's message is."""
+    return {name: value for name, value in item.items() if value != "" or name in texts}
 
 
 def invalid_parameters(request: CallbackRequest, text: str) -> Rejection:

@@ -134,6 +134,8 @@ class ItemProvider(Provider):
     #: The member of an object that holds the items, a list or one; what is beside it is left out. None: there is no
     #: object around them. An item without the object is parsed as well: so it comes back from the quarantine.
     items_in: ClassVar[str | None] = None
+    #: How many of the types come in arrays of their own, the first ones.
+    types_in_arrays: ClassVar[int] = 1
     #: How an array and an object may be decoded, in the order of likelihood.
     _of_array: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
     _of_object: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
@@ -141,7 +143,7 @@ class ItemProvider(Provider):
     def __init_subclass__(cls) -> None:
         """Choose the decoders."""
         item_types = [item_type for item_type in getattr(cls, "item_types", ()) if item_type.fast]
-        cls._of_array = tuple((item_type, item_type.many) for item_type in item_types[:1])
+        cls._of_array = tuple((item_type, item_type.many) for item_type in item_types[: cls.types_in_arrays])
         if cls.items_in is None:
             cls._of_object = tuple((item_type, item_type.one) for item_type in reversed(item_types))
         else:

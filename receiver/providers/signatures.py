@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from receiver.errors import BadSignatureError, UnverifiableError
@@ -35,8 +36,13 @@ def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str
 
 def require_match(given: str, expected: Iterable[str]) -> None:
     """Raise BadSignatureError unless the given signature is one of those expected; compares in constant time."""
-    wanted = given.encode()
-    if not any([hmac.compare_digest(wanted, one.encode()) for one in expected]):  # noqa: C419 each is compared
+    require_match_of_any([given], expected)
+
+
+def require_match_of_any(given: Iterable[str], expected: Iterable[str]) -> None:
+    """Raise BadSignatureError unless one of the given signatures is one of those expected."""
+    pairs = product((one.encode() for one in given), (one.encode() for one in expected))
+    if not any([hmac.compare_digest(*pair) for pair in pairs]):  # noqa: C419 each is compared
         raise BadSignatureError("the signature is wrong; check the secret, and the public URL if that is signed")
 
 

@@ -185,14 +185,12 @@ class Twilio(FormProvider):
         """Check ``X-Twilio-Signature``: HMAC-SHA1 of the URL and the parameters of the form."""
         given = header(request, "X-Twilio-Signature")
         suffix = _signed_parameters(request)
-        require_match(
-            given,
-            (
-                b64encode(hmac.digest(token.encode(), (url + suffix).encode(), hashlib.sha1)).decode()
-                for token in self.options.auth_tokens
-                for url in _spellings(f"{self.public_url}{request.target}")
-            ),
+        spellings = _spellings(f"{self.public_url}{request.target}")
+        signed = [(url + suffix).encode(errors="surrogateescape") for url in spellings]
+        digests = (
+            hmac.digest(token.encode(), one, hashlib.sha1) for token in self.options.auth_tokens for one in signed
         )
+        require_match(given, (b64encode(digest).decode() for digest in digests))
 
     def refuse(self, status: int, _message: str) -> Answer:
         """Return the status alone: a text could be sent to the person."""

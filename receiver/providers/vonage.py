@@ -40,7 +40,7 @@ from receiver.providers.base import (
     tolerance_option,
 )
 from receiver.providers.fields import Label, UtcTime, any_json, iso_form, nation_code, text_form
-from receiver.providers.forms import FormProvider, merged, parameters
+from receiver.providers.forms import FormProvider, filled, merged, parameters
 from receiver.providers.item_types import UNFIT, IgnoredItem, ItemSchema, ItemType, kept
 from receiver.providers.json_items import decode_item
 from receiver.providers.signatures import header, require_match, require_recent, seconds_of
@@ -463,8 +463,7 @@ class Vonage(FormProvider):
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
         """Return what a form, a query or a JSON object holds; an empty value is none, unless it is a text."""
-        item = merged(_parameters(request))
-        return {name: value for name, value in item.items() if value != "" or name == "text"}
+        return filled(merged(_parameters(request)), ("text",))
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
         """Tell both APIs apart, and ignore channels of the Messages API other than SMS."""

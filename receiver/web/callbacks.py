@@ -57,7 +57,7 @@ _NO_SLOT: Final = nullcontext()
 class Endpoint:
     """One project at one provider: all that is the same for each of its callbacks."""
 
-    __slots__ = ("_builder", "_routes", "acks", "counters", "open", "project", "provider")
+    __slots__ = ("_builder", "_routes", "acks", "counters", "open", "project", "provider", "verifies")
 
     def __init__(
         self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.BatchedCounters
@@ -68,6 +68,7 @@ class Endpoint:
         self.counters = counters
         #: Whether anybody may post: there is neither a key nor a signature.
         self.open = not (project.callback_keys or provider.signed)
+        self.verifies = provider.verifies
         self.acks = Acks(provider.ack)
         self._builder = EnvelopeBuilder(provider.name, project.id)
         self._routes = routes
@@ -126,7 +127,7 @@ class Callbacks:
         with self._admission.admit() as reservation:
             body = await self._bodies.read(request, reservation)
             callback = CallbackRequest(request.method, request.raw_path, request.headers, body)
-            if endpoint.provider.signed:
+            if endpoint.verifies:
                 await self._verify(request, callback, endpoint.provider)
             async with self._slot(body):
                 parsed, entries = await self._parse(callback, endpoint)

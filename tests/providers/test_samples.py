@@ -1,7 +1,8 @@
 """Requests as providers send them, signatures included: ``payloads/<provider>/samples.json``.
 
 A sample has the request, the project's ``options`` and ``public_url`` as in the TOML file, the clock (``now``), what
-fetches would return (``certificates``), and what is expected.
+fetches would return (``certificates``), and what is expected. The signature of one that is
+``sender_only`` covers no parameters.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from receiver.providers.base import request_of as parsed_alone
 from receiver.providers.options import load_options
 
 #: Options with secrets of signatures.
-SIGNERS = {"auth_tokens", "webhook_secrets", "public_keys", "signature_secrets", "allowed_topics", "access_keys"}
+SIGNERS = {
+    "auth_tokens",
+    "webhook_secrets",
+    "public_keys",
+    "signature_secrets",
+    "allowed_topics",
+    "access_keys",
+    "signing_keys",
+}
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 SAMPLES = [
     pytest.param(name, sample, id=f"{name}: {sample['name']}")
@@ -57,7 +66,7 @@ def handled(name, sample, request):
     provider = provider_of(name, sample)
     now = datetime.fromisoformat(sample["now"]).timestamp() if "now" in sample else 1772330406.0
     try:
-        if provider.signed:
+        if provider.verifies:
             url = provider.certificate_url(request)
             provider.verify(request, now, None if url is None else fetched(sample, url))
     except ReceiverError as error:
@@ -144,6 +153,7 @@ SIGNED = [
     (name, sample)
     for name, sample in (case.values for case in SAMPLES)
     if sample["expect"]["status"] == 200 and sample["expect"]["events"] and set(sample.get("options", {})) & SIGNERS
+    if not sample.get("sender_only")
 ]
 
 
@@ -170,6 +180,20 @@ def test_a_request_that_cannot_be_read_is_not_signed(name, body):
         provider_of(name, sample).verify(
             CallbackRequest("POST", "/", CIMultiDict(sample["headers"]), body), 1772330406.0
         )
+
+
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if "GET" in PROVIDERS[name].methods])
+def test_a_query_that_is_not_utf8_is_kept_and_not_signed(name):
+    """The HTTP library hands such bytes over as surrogates."""
+    target = f"/callbacks/{name}/default?status=\udcff&key=k"
+    provider = PROVIDERS[name](public_url="https://sms.example.com")
+    parsed = provider.parse(CallbackRequest("GET", target, CIMultiDict(), b""))
+    assert [json.loads(each.event.data)["item_base64"] for each in parsed.rejections] == ["c3RhdHVzPf8="]
+    for other, sample in SIGNED:
+        if other == name:
+            request = CallbackRequest("GET", target, CIMultiDict(sample["headers"]), b"")
+            with pytest.raises(BadSignatureError):
+                provider_of(name, sample).verify(request, 1772330406.0)
 
 
 @given(st.sampled_from([case.values for case in SAMPLES]), st.data())

@@ -1,0 +1,206 @@
+"""Kannel, and gateways like it: delivery reports and messages by GET, as the sender's own URLs have them.
+
+https://www.kannel.org/ (user guide: delivery reports, sms-service and its escape codes).
+
+Kannel fills in a URL, so this file says what the URL is. ``dlr-url`` of what is sent::
+
+    https://…/callbacks/kannel/{project}?key=…&id=order-17&status=%d&from=%p&to=%P&ts=%T&smsc=%i&answer=%A
+
+``id`` is the sender's own name for the message; parameters of other names become the event's ``session_context``. In
+reports some versions exchange ``%p`` and ``%P``: try it once. ``get-url`` of an sms-service::
+
+    https://…/callbacks/kannel/{project}?key=…&mo=1&from=%p&to=%P&text=%b&ts=%T&id=%I&smsc=%i&charset=%C
+
+A text in answer to a message is sent to the person, so every answer is empty; set ``max-messages = 0`` besides. Kannel
+repeats nothing by default: set ``http-request-retry`` and ``http-queue-delay``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+from marshmallow import ValidationError, fields, validate
+
+from receiver.events import Event, EventType, ReplyData, ReportData, encode
+from receiver.providers.base import (
+    DELIVERED,
+    FAILED,
+    INCONCLUSIVE,
+    PENDING,
+    Answer,
+    Outcome,
+    ProviderOptions,
+    inconclusive_option,
+)
+from receiver.providers.fields import UtcTime, nation_code, unix_form
+from receiver.providers.forms import KEY, MAX_PARAMETERS, FormProvider, filled, merged, text_of
+from receiver.providers.item_types import ItemSchema, ItemType, kept
+
+if TYPE_CHECKING:
+    from receiver.providers.base import CallbackRequest
+
+#: The bits of a status: a final one first, then those on the way. 32 and 64 say more of 2.
+_OUTCOMES: Final[dict[int, Outcome]] = {1: DELIVERED, 2: FAILED, 16: FAILED, 4: PENDING, 8: PENDING}
+_UNKNOWN: Final = 64
+_LARGEST: Final = 127
+#: A receipt ends with the text of the message.
+_TEXT: Final = re.compile(r"(?:^|\s)text:", re.IGNORECASE)
+_STATE: Final = re.compile(r"\bstat:(\w+)", re.IGNORECASE)
+_ERROR: Final = re.compile(r"\berr:(\w+)", re.IGNORECASE)
+_TIME: Final = (unix_form(), "1772330403, in seconds since 1970")
+#: Charsets of texts. Python knows more, some of which take long, or give what is not Unicode.
+_CHARSET: Final = re.compile(
+    r"utf-?(?:8|16(?:be|le)?)|iso-8859-\d{1,2}|windows-125\d|us-ascii|gb(?:2312|k|18030)|big5", re.IGNORECASE
+)
+_UTF_8: Final = "utf-8"
+#: The parameters of our URLs.
+_OF_REPORT: Final = frozenset({"id", "status", "from", "to", "ts", "smsc", "answer"})
+
+
+class Report(ItemSchema):
+    """A delivery report."""
+
+    id = fields.String(required=True, validate=validate.Length(1, 128))
+    status = fields.Integer(required=True, validate=validate.Range(1, _LARGEST))
+    to = fields.String(validate=validate.Length(1, 64))
+    sender = fields.String(data_key="from")
+    ts = UtcTime(*_TIME)
+    smsc = fields.String()
+    answer = fields.String()
+    session_context = fields.Raw(allow_none=True)
+
+
+class ReportItem(Protocol):
+    """A delivery report, as it is loaded from the schema."""
+
+    id: str
+    status: int
+    to: str | msgspec.UnsetType
+    sender: str | msgspec.UnsetType
+    ts: str | msgspec.UnsetType
+    smsc: str | msgspec.UnsetType
+    answer: str | msgspec.UnsetType
+    session_context: Any
+
+
+class Message(ItemSchema):
+    """A message that a person sent."""
+
+    sender = fields.String(data_key="from", required=True, validate=validate.Length(1, 64))
+    text = fields.String(required=True)
+    to = fields.String()
+    ts = UtcTime(*_TIME)
+    id = fields.String()
+    smsc = fields.String()
+    mo = fields.Raw(allow_none=True)
+    charset = fields.Raw(allow_none=True)
+
+
+class MessageItem(Protocol):
+    """A message, as it is loaded from the schema."""
+
+    sender: str
+    text: str
+    to: str | msgspec.UnsetType
+    ts: str | msgspec.UnsetType
+    id: str | msgspec.UnsetType
+    smsc: str | msgspec.UnsetType
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KannelOptions(ProviderOptions):
+    """What a project configures at Kannel."""
+
+    inconclusive: str = inconclusive_option("fail")
+
+
+def _report(provider: Kannel, item: ReportItem, extra: dict[str, Any] | None) -> Event:
+    event_type, status = _outcome(item.status, provider.options.inconclusive)
+    answer = _TEXT.split(item.answer or "", maxsplit=1)[0]
+    state, error = _STATE.search(answer), _ERROR.search(answer)
+    data = ReportData(
+        event_type=event_type,
+        message_id=item.id,
+        status=status,
+        status_desc=state[1] if state else str(item.status),
+        description=answer if answer and not state else msgspec.UNSET,
+        nation_code=nation_code(item.to or "") or msgspec.UNSET,
+        mobile=item.to,
+        deliver_time=msgspec.UNSET if event_type is EventType.SENT else item.ts,
+        session_context=item.session_context or msgspec.UNSET,
+        sender=item.sender,
+        extra=kept({"smsc": item.smsc, "err": error[1] if error else None}, extra),
+    )
+    return Event(event_type, item.ts or None, encode(data))
+
+
+def _outcome(bits: int, inconclusive: str) -> Outcome:
+    if bits & _UNKNOWN:
+        return INCONCLUSIVE[inconclusive]
+    for bit, outcome in _OUTCOMES.items():
+        if bits & bit:
+            return outcome
+    raise ValidationError("Not a status: none of 1, 2, 4, 8 and 16 is in it.", "status")
+
+
+def _message(provider: Kannel, item: MessageItem, extra: dict[str, Any] | None) -> Event:
+    data = ReplyData(
+        event_type=EventType.REPLY,
+        reply=item.text,
+        sign_id=provider.sign_id or msgspec.UNSET,
+        extend_code=item.to,
+        nation_code=nation_code(item.sender) or msgspec.UNSET,
+        mobile=item.sender,
+        deliver_time=item.ts,
+        extra=kept({"id": item.id, "smsc": item.smsc}, extra),
+    )
+    return Event(EventType.REPLY, item.ts or None, encode(data))
+
+
+class Kannel(FormProvider):
+    """The provider ``kannel``."""
+
+    name = "kannel"
+    title = "Kannel"
+    methods = frozenset({"GET"})
+    options_type = KannelOptions
+    options: KannelOptions
+    has_pending = True
+    item_types = (
+        ItemType(Report, ("status", "answer"), _report),
+        ItemType(Message, ("mo", "text"), _message),
+    )
+    unlike = "neither a delivery report (it would have status) nor a message (text)"
+
+    def item_of(self, request: CallbackRequest) -> dict[str, Any]:
+        """Return the parameters that have a value, decoded as ``charset`` says; the sender's own in one object."""
+        query = text_of(request)
+        # Latin-1 keeps the bytes of each value, which are in the charset that another parameter names.
+        pairs = parse_qsl(query, keep_blank_values=True, encoding="latin-1", max_num_fields=MAX_PARAMETERS)
+        charset = dict(pairs).get("charset", "")
+        charset = charset if _CHARSET.fullmatch(charset) else _UTF_8
+        decoded = ((_decoded(name), _decoded(value, charset if name == "text" else _UTF_8)) for name, value in pairs)
+        item = filled(merged(pair for pair in decoded if pair[0] != KEY), ("text",))
+        if "mo" not in item and "status" in item:
+            own = {name: item.pop(name) for name in item.keys() - _OF_REPORT}
+            item.update({"session_context": own} if own else {})
+        return item
+
+    def refuse(self, status: int, _message: str) -> Answer:
+        """Return the status alone: a text would be sent to the person."""
+        return Answer(status)
+
+
+def _decoded(value: str, charset: str = _UTF_8) -> str:
+    """Decode the bytes that Latin-1 stands for: by the charset, else as UTF-8, else as they are."""
+    raw = value.encode("latin-1")
+    for encoding in (charset, _UTF_8):
+        try:
+            return raw.decode(encoding)
+        except (LookupError, ValueError):
+            continue
+    return value
