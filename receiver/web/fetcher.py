@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 3.0
 #: Bytes of an answer. A certificate with its chain has 2 to 8 KiB.
 MAX_ANSWER: Final = 64 << 10
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
 #: Certificates that are kept. A provider has one, and a second one while it changes.
 MAX_CERTIFICATES: Final = 64
 #: Seconds in which a URL that failed is not fetched again: a stranger can make us fetch it.
@@ -83,6 +84,8 @@ class Fetcher:
             self._under_way[url] = task
             task.add_done_callback(lambda _: self._under_way.pop(url, None))
         certificate = await asyncio.shield(task)
+        if _PEM not in certificate:  # an error page, for example: it must not be kept
+            raise self._failed(url, f"{urlsplit(url).hostname} answered something that is no certificate")
         self._certificates[url] = certificate
         if len(self._certificates) > MAX_CERTIFICATES:
             self._certificates.popitem(last=False)

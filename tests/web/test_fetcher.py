@@ -11,6 +11,7 @@ from https_proxy import HttpsProxy
 from receiver.errors import UnverifiableError
 from receiver.web.fetcher import MAX_ANSWER, MAX_CERTIFICATES, Fetcher, PublicResolver
 
+PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 URL = "https://sns.us-east-1.amazonaws.com/certificate.pem"
 
 
@@ -31,28 +32,28 @@ async def fetcher(proxy):
 
 
 async def test_a_certificate_is_fetched_once(proxy, fetcher):
-    proxy.pages[URL] = (200, b"PEM", 0)
-    assert [await fetcher.certificate(URL) for _ in range(3)] == [b"PEM"] * 3
+    proxy.pages[URL] = (200, PEM, 0)
+    assert [await fetcher.certificate(URL) for _ in range(3)] == [PEM] * 3
     assert proxy.requested == [URL]
 
 
 async def test_requests_that_wait_for_the_same_certificate_share_a_fetch(proxy, fetcher):
-    proxy.pages[URL] = (200, b"PEM", 0.1)
-    assert await asyncio.gather(*(fetcher.certificate(URL) for _ in range(20))) == [b"PEM"] * 20
+    proxy.pages[URL] = (200, PEM, 0.1)
+    assert await asyncio.gather(*(fetcher.certificate(URL) for _ in range(20))) == [PEM] * 20
     assert proxy.requested == [URL]
 
 
 async def test_a_request_that_goes_away_does_not_take_the_fetch_from_the_others(proxy, fetcher):
-    proxy.pages[URL] = (200, b"PEM", 0.2)
+    proxy.pages[URL] = (200, PEM, 0.2)
     first, second = (asyncio.create_task(fetcher.certificate(URL)) for _ in range(2))
     await asyncio.sleep(0.05)
     first.cancel()
-    assert await second == b"PEM"
+    assert await second == PEM
 
 
 async def test_old_certificates_make_room_for_new_ones(proxy, fetcher):
     urls = [f"https://host.example/{number}.pem" for number in range(MAX_CERTIFICATES + 1)]
-    proxy.pages |= dict.fromkeys(urls, (200, b"PEM", 0))
+    proxy.pages |= dict.fromkeys(urls, (200, PEM, 0))
     for url in (*urls, urls[0]):
         await fetcher.certificate(url)
     assert proxy.requested.count(urls[0]) == 2
@@ -86,9 +87,15 @@ async def test_an_answer_that_is_too_long_is_refused(proxy, fetcher):
         await fetcher.certificate(URL)
 
 
+async def test_what_is_no_certificate_is_not_kept(proxy, fetcher):
+    proxy.pages[URL] = (200, b"<html>try later</html>", 0)
+    with pytest.raises(UnverifiableError, match="no certificate"):
+        await fetcher.certificate(URL)
+
+
 async def test_a_host_that_answers_slowly_is_given_up(proxy):
     fetcher = Fetcher(proxy.url, structlog.stdlib.get_logger(), timeout=0.1)
-    proxy.pages[URL] = (200, b"PEM", 1)
+    proxy.pages[URL] = (200, PEM, 1)
     with pytest.raises(UnverifiableError, match="did not answer"):
         await fetcher.certificate(URL)
     await fetcher.close()
@@ -97,7 +104,7 @@ async def test_a_host_that_answers_slowly_is_given_up(proxy):
 async def test_a_certificate_of_an_unknown_authority_is_refused(proxy, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(HttpsProxy(tmp_path / "other").certificates))
-    proxy.pages[URL] = (200, b"PEM", 0)
+    proxy.pages[URL] = (200, PEM, 0)
     fetcher = Fetcher(proxy.url, structlog.stdlib.get_logger())
     with pytest.raises(UnverifiableError):
         await fetcher.certificate(URL)
