@@ -15,7 +15,8 @@ import dataclasses
 import hashlib
 import hmac
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from functools import lru_cache
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -37,9 +38,6 @@ from receiver.providers.forms import FormProvider, signed_parameters
 from receiver.providers.item_types import ItemType
 from receiver.providers.signatures import header, require_match
 from receiver.setting_fields import secrets
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _OUTCOMES: Final[dict[str, Outcome]] = {
     "accepted": PENDING,
@@ -186,9 +184,9 @@ class Twilio(FormProvider):
         given = header(request, "X-Twilio-Signature")
         suffix = _signed_parameters(request)
         spellings = _spellings(f"{self.public_url}{request.target}")
-        signed = [(url + suffix).encode(errors="surrogateescape") for url in spellings]
+        signed = ((url + suffix).encode(errors="surrogateescape") for url in spellings)
         digests = (
-            hmac.digest(token.encode(), one, hashlib.sha1) for token in self.options.auth_tokens for one in signed
+            hmac.digest(token.encode(), one, hashlib.sha1) for one in signed for token in self.options.auth_tokens
         )
         require_match(given, (b64encode(digest).decode() for digest in digests))
 
@@ -204,14 +202,12 @@ def _signed_parameters(request: CallbackRequest) -> str:
     return "".join(name + value for name, value in sorted(set(signed_parameters(request))))
 
 
-def _spellings(url: str) -> Iterator[str]:
+@lru_cache(maxsize=256)
+def _spellings(url: str) -> tuple[str, str]:
     """Return the URL without and with its port: Twilio signs either."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")
     if parts.port is None:
-        yield url
-        yield parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}").geturl()
-    else:
-        bare = "".join(host[:2]) + host[2].rpartition(":")[0]
-        yield parts._replace(netloc=bare).geturl()
-        yield url
+        return url, parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}").geturl()
+    bare = "".join(host[:2]) + host[2].rpartition(":")[0]
+    return parts._replace(netloc=bare).geturl(), url
