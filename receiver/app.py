@@ -64,6 +64,8 @@ _LOOKUP_TURN: Final = 4.0
 _SWITCH_INTERVAL: Final = 1e-3
 #: Seconds between two looks at what the indexers have done.
 _SHOW_INDEX_EVERY: Final = 2.0
+#: Seconds that Redis may take for one.
+_SHOW_INDEX_TIMEOUT: Final = 2.0
 #: Seconds between reports to the other workers.
 _PUBLISH_EVERY: Final = 1.0
 #: Seconds for the lookups, and for delivery, to close.
@@ -213,7 +215,9 @@ async def _show_index(counts: IndexCounts, logger: log.Logger) -> None:
     """Show what the indexers have done. While Redis is away the last known counts stay."""
     while True:
         try:
-            for outcome, count in (await counts.all()).items():
+            async with asyncio.timeout(_SHOW_INDEX_TIMEOUT):
+                found = await counts.all()
+            for outcome, count in found.items():
                 metrics.INDEX_ENTRIES.labels(outcome).set(count)
         except (RedisError, OSError, ValueError) as error:  # the last: somebody else has written there
             logger.debug("index.counts_unknown", error=str(error))

@@ -31,34 +31,34 @@ async def swap_roles(harness: Harness, primary: Valkey, replica: Valkey) -> None
     await harness.until(lambda: (role(primary), role(replica)) == ("slave", "master"))
 
 
-def changes(harness: Harness) -> int:
-    """Count how often the service has gone away from Redis and come back."""
-    said = harness.service.log.read_text()
-    return said.count('"redis.away"') + said.count('"redis.back"')
+def refusals(harness: Harness) -> int:
+    """Count how often the service has gone away from Redis because of a read-only replica."""
+    return sum('"redis.away"' in line and '"ReadOnly"' in line for line in harness.service.log.read_text().splitlines())
 
 
 async def test_the_service_follows_a_name_that_moves(survives: Survives, tmp_path: Path) -> None:
-    """It goes away from Redis once and comes back once, although all its connections lead to a read-only replica."""
+    """It goes away from Redis once, although all its connections lead to a read-only replica, and comes back for good.
+
+    On a busy machine a batch may be under way with every publisher when the roles change.
+    """
     replica = Valkey(tmp_path / "replica")
     try:
-        async with survives() as harness:
+        async with survives(rate=1000, settings={"RECEIVER_PUBLISH_TIMEOUT": "1.2s"}) as harness:
             primary = harness.valkey
             await replica.start("--replicaof", f"{HOST} {primary.port}")
             await harness.until(lambda: role(replica) == "slave")
             # Every drainer has a connection to the old primary: it has just emptied the spool.
             harness.proxy.refuse()
-            await harness.until(lambda: harness.spooled() > 5000)
+            await harness.until(lambda: harness.spooled() > 4000)
             harness.proxy.behave()
             assert await harness.settled()
-            before = changes(harness)
-
             await swap_roles(harness, primary, replica)
-            await harness.until(lambda: harness.spooled() > 1000)
+            await harness.until(lambda: harness.spooled() > 500)
             harness.proxy.lead_to(replica.port)
             harness.valkey = replica
             assert await harness.settled()
-            await asyncio.sleep(1)  # for changes that should not come
-            assert changes(harness) - before <= 3
+            await asyncio.sleep(1)  # for refusals that should not come
+            assert 1 <= refusals(harness) <= 2
         assert refused(harness) == {}
     finally:
         await primary.kill()
