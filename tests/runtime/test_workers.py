@@ -215,16 +215,16 @@ def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver)
     assert set(statuses) == {200}
 
 
-def test_a_reload_loses_no_counts(two_workers: Receiver) -> None:
+def test_a_reload_loses_no_counts(serve: Callable[..., Receiver]) -> None:
     """Workers hand over what they have counted since the last second before they end."""
-    counted = acknowledged(two_workers)
-    before = set(children(two_workers.pid))
+    service = serve(RECEIVER_WORKERS="2")
+    before = set(children(service.pid))
     for number in range(40):
-        assert two_workers.post(one(sid=f"counted-{number}"))[0] == 200
-    two_workers.signal(signal.SIGHUP)
-    eventually(lambda: not before & set(children(two_workers.pid)), "the workers are new ones", timeout=20)
-    eventually(two_workers.ready, "they serve")
-    assert acknowledged(two_workers) == counted + 40
+        assert service.post(one(sid=f"counted-{number}"))[0] == 200
+    service.signal(signal.SIGHUP)
+    eventually(lambda: not before & set(children(service.pid)), "the workers are new ones", timeout=20)
+    eventually(service.ready, "they serve")
+    assert acknowledged(service) == 40
 
 
 def keys(config: Path, *keys: str) -> None:
