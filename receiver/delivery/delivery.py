@@ -11,13 +11,11 @@ from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.publisher import Publisher, connect
 from receiver.errors import UnavailableError, WriteFailedError
 from receiver.spool.spool import Spool
-from receiver.streams.retention import Retention
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from receiver.events import Entry
     from receiver.log import Logger
-    from receiver.routing import Routing
     from receiver.settings import Settings
 
 #: Seconds that a disk may take.
@@ -33,13 +31,12 @@ _PROBE_DISK: Final = 10.0
 class Delivery:
     """Takes entries and returns when they are safe."""
 
-    def __init__(self, settings: Settings, redis_url: str, routing: Routing, logger: Logger) -> None:
+    def __init__(self, settings: Settings, redis_url: str, logger: Logger) -> None:
         """Wire the parts; ``open`` does the first I/O."""
-        groups = {project.id: project.consumer_groups for project in settings.projects.values()}
         self._client = connect(redis_url)
         self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
-        patience = max(_DRAIN_TIMEOUT, settings.publish_timeout)
-        self._drainers = [Publisher(self._client, patience, settings.dedupe_window) for _ in range(_DRAINERS)]
+        drain_timeout = max(_DRAIN_TIMEOUT, settings.publish_timeout)
+        self._drainers = [Publisher(self._client, drain_timeout, settings.dedupe_window) for _ in range(_DRAINERS)]
         self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
         self._publishers = (self._publisher, *self._drainers, self._prober)
         self._redis = GroupCommit(self._publisher.write)
@@ -47,17 +44,6 @@ class Delivery:
         self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
         self._disk = GroupCommit(self.spool.write)
         self._drain = Drain(self.spool, self._drainers, self.breaker, logger)
-        # Connections of its own: one that only read may lead to a Redis of before, and a publisher must not get it.
-        self._tending = connect(redis_url)
-        self._retention = Retention(
-            self._tending,
-            lambda: routing.topics(groups),
-            settings.retention,
-            settings.max_entries,
-            logger,
-            routed=routing.routed_topics,
-        )
-        self.gauges = self._retention.gauges
         self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -71,7 +57,6 @@ class Delivery:
             self.breaker.trip(error)
         self.breaker.start(lambda: self._publisher.taken_at)
         self._drain.start()
-        self._retention.start()
         self._healing = asyncio.create_task(self.spool.look_after(self._changed), name="heal spool")
         self._changed()
 
@@ -80,13 +65,11 @@ class Delivery:
         await self._redis.close()
         await self._disk.close()
         await cancel_and_wait(self._healing)
-        await self._retention.close()
         await self._drain.close()
         await self.breaker.close()
         for publisher in self._publishers:
             await publisher.close()
         await self._client.aclose()
-        await self._tending.aclose()
         await self.spool.close()
 
     def unfinished(self) -> dict[str, int]:
