@@ -1,4 +1,4 @@
-"""Where events become safe: in Redis, else on disk, else not at all. The ack is decided here, in ``keep``."""
+"""Makes events safe: in Redis, else on disk. ``store`` decides the ack."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from receiver.log import Logger
     from receiver.settings import Settings
 
-#: Seconds that a disk may take.
+#: Seconds that a write to the spool may take.
 _SPOOL_TIMEOUT: Final = 0.7
-#: Seconds that Redis may take for a batch from the spool: nobody waits for it.
+#: Seconds that Redis may take for a batch from the spool: no callback waits for it.
 _DRAIN_TIMEOUT: Final = 5.0
 #: Connections that drain the spool.
 _DRAINERS: Final = 4
-#: Seconds between probes of a disk that nothing is written to, since Redis takes all: it may have filled up.
-_PROBE_DISK: Final = 10.0
 
 
 class Delivery:
@@ -47,7 +45,7 @@ class Delivery:
         self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open the spool, look whether Redis is there, begin to drain. A Redis that is away is no reason not to."""
+        """Open the spool, probe Redis, start to drain. The start succeeds without Redis; raises SettingsError."""
         await self.spool.open()
         self._redis.start()
         self._disk.start()
@@ -57,11 +55,11 @@ class Delivery:
             self.breaker.trip(error)
         self.breaker.start(lambda: self._publisher.taken_at)
         self._drain.start()
-        self._healing = asyncio.create_task(self.spool.look_after(self._changed), name="heal spool")
+        self._healing = asyncio.create_task(self.spool.keep_healthy(self._changed), name="heal spool")
         self._changed()
 
     async def close(self) -> None:
-        """Let what was handed in become safe, then let go of Redis and the disk."""
+        """Make handed-in events safe, then close Redis and the spool."""
         await self._redis.close()
         await self._disk.close()
         await cancel_and_wait(self._healing)
@@ -73,10 +71,10 @@ class Delivery:
         await self.spool.close()
 
     def unfinished(self) -> dict[str, int]:
-        """Return, for the log of a stop, what is not done.
+        """Return the unfinished work, for the log of a stop.
 
-        Events that were handed in and are not known to be safe: none of them is acknowledged. And files of the spool
-        that were removed while in use and are not copied: their events are.
+        The events were handed in and are not known to be safe. None of them is acknowledged.
+        The files of the spool were removed while in use and are not copied yet. Their events are acknowledged.
         """
         return {
             "redis_events": self._redis.events,
@@ -85,12 +83,10 @@ class Delivery:
         }
 
     async def store(self, entries: list[Entry], size: int) -> None:
-        """Return when every entry is safe: Redis has replied, or the disk has it. The ack follows from nothing else.
+        """Return when every entry is safe: Redis has replied, or the disk has synced. The ack depends on nothing else.
 
-        They come from a callback of so many bytes.
-
-        Raises UnavailableError when neither takes them. What Redis may have stored all the same (a time-out says
-        nothing) is recognised when it comes again, from the spool or from the provider.
+        ``size``: the bytes of the callback. Raises UnavailableError when neither takes the entries. Redis may have
+        stored them after a timeout; they are recognised as duplicates when the spool or the provider sends them again.
         """
         if self.breaker.closed:
             try:
@@ -108,7 +104,7 @@ class Delivery:
 
     @property
     def route(self) -> str:
-        """Where events go now: ``redis``, ``spool`` or ``refuse``."""
+        """The destination of events now: ``redis``, ``spool`` or ``refuse``."""
         if self.breaker.closed:
             return "redis"
         return "spool" if self.spool.writable else "refuse"
