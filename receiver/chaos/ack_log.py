@@ -59,7 +59,7 @@ class AckLog:
         return found
 
     def draw(self, count: int) -> range:
-        """Number new events, and return the numbers."""
+        """Return the numbers of so many new events."""
         first = len(self._acked)
         self._acked.extend(bytes(count))
         self._segment_of.extend([self.segments.index(self.segment)] * count)

@@ -100,7 +100,7 @@ async def reply_lost(harness: Harness, seconds: float) -> None:
 
 
 async def connection_cut(harness: Harness, seconds: float) -> None:
-    """The connections to Redis are reset ten times."""
+    """Reset the connections to Redis ten times."""
     for _ in range(10):
         harness.proxy.cut()
         await asyncio.sleep(seconds / 10)
@@ -114,7 +114,7 @@ async def connection_refused(harness: Harness, seconds: float) -> None:
 
 
 async def half_open(harness: Harness, seconds: float) -> None:
-    """The network drops all bytes: connections are accepted, and no reply arrives."""
+    """Drop all bytes in the network: connections are accepted, and no reply arrives."""
     harness.proxy.half_open()
     await asyncio.sleep(seconds)
     harness.proxy.behave()

@@ -180,7 +180,7 @@ class ReceiverProcess(Child):
     """The receiver as a process: ``receiver serve``."""
 
     def __init__(self, log: Path, data_dir: Path, redis_port: int, settings: Mapping[str, str]) -> None:
-        """``settings`` are further environment variables."""
+        """Prepare the environment; ``settings`` are further variables."""
         super().__init__(log)
         self.data_dir = data_dir
         self.port = free_port()

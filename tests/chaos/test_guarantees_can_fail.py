@@ -116,6 +116,7 @@ def test_a_slow_answer_and_one_that_never_came_fail_the_report() -> None:
     slow.refuse(503, 2.1, slow.segment)
     silent.segment.unanswered += 1
     for ack_log in (slow, silent):
-        outcome = RunOutcome(ack_log, Comparison(missing=[], doubled=[], strange=0, entries=0), settled=True, seconds=1.0)
+        nothing_wrong = Comparison(missing=[], doubled=[], strange=0, entries=0)
+        outcome = RunOutcome(ack_log, nothing_wrong, settled=True, seconds=1.0)
         assert RunSummary(outcome, seed=0).slow
         assert not RunSummary(outcome, seed=0).lost_or_doubled
