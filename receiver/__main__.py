@@ -6,7 +6,7 @@ from receiver.startup_imports import startup_imports
 def main() -> None:
     """Run a command."""
     with startup_imports():
-        from receiver.cli import main as run  # noqa: PLC0415 it is what takes the time
+        from receiver.cli import main as run  # noqa: PLC0415 imported within startup_imports
     run()
 
 

@@ -1,25 +1,41 @@
-"""The only wiring: every part is made here and handed to those who need it. Opens in order, closes in reverse."""
+"""The only wiring: makes each part, hands it to the parts that use it, starts them in order, stops them in reverse.
+
+| started from top to bottom             | start                             | stop, from bottom to top; its bound    |
+|----------------------------------------|-----------------------------------|----------------------------------------|
+| embedded Valkey (cli/serve)            | answers a ping                    | 2.5 s                                  |
+| counters (web/ops)                     |                                   | publishes the final counts             |
+| delivery, retention, fetcher           | opens the spool, probes Redis     | 4 s, for handed-in events first of all |
+| route overrides, lookups, index counts | reads the overrides               | 1 s                                    |
+| reports of this worker                 | publishes one, then one a second  | at once                                |
+| report index (runtime/index_process)   | starts the child process          | 3 s, then the child is killed          |
+| valkey_watchdog (runtime)              | checks every second               | at once                                |
+| port and connections (web/server)      | listens                           | RECEIVER_STOP_TIMEOUT and 0.25 s       |
+
+``runtime/signals.py`` adds up the bounds, and ends a process that exceeds the sum.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
 
-from receiver import log, metrics
+from receiver import log
 from receiver.delivery.delivery import Delivery
 from receiver.delivery.publisher import connect
-from receiver.descriptors import room_for
-from receiver.lookups import Messages, Reports
+from receiver.descriptors import connections_within_limit
+from receiver.lookups.connection_pool import pooled
 from receiver.lookups.counts import IndexCounts
+from receiver.lookups.messages import Messages
+from receiver.lookups.reports import Reports
 from receiver.peers import Peers
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
+from receiver.streams.retention import Retention
 from receiver.tasks import cancel_and_wait
 from receiver.web.admission import AdmissionControl
 from receiver.web.auth_failures import AuthFailures
@@ -44,68 +60,70 @@ from receiver.web.smn.parsing import SmnParser
 from receiver.web.smn.request_schemas import BATCH_BODY, PUT_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+
+    from redis.asyncio import Redis
 
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
 DELIVERY: Final = web.AppKey("delivery", Delivery)
-#: Set when somebody looks reports up: the report index is of use.
+#: Set by the first lookup: from then on the service needs the report index.
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 FAST_PATH: Final = web.AppKey("fast_path", FastPath)
-#: Seconds that an idle connection is kept. It bounds a sender that does not end its later headers, too.
+#: Seconds that an idle connection stays open. They also bound a client that never ends the head of a later request.
 KEEPALIVE: Final = 75.0
-#: Connections to Redis that all lookups share, and seconds that one may wait for its turn: less than a lookup may take.
-_LOOKUP_CONNECTIONS: Final = 50
-_LOOKUP_TURN: Final = 4.0
-#: Seconds for which a thread may compute while the event loop waits, which it may have to do some five times a request.
-#: While a thread read a batch, Python's own 5 ms made 80 ms of /livez, and 1 ms made 30. It costs nothing otherwise.
+#: Seconds for which a thread may compute while the event loop waits, some five times a request. While a thread parsed a
+#: batch, /livez took 80 ms with Python's default of 5 ms and 30 ms with 1 ms. It costs nothing otherwise.
 _SWITCH_INTERVAL: Final = 1e-3
-#: Seconds between two looks at what the indexers have done.
-_SHOW_INDEX_EVERY: Final = 2.0
-#: Seconds that Redis may take for one.
-_SHOW_INDEX_TIMEOUT: Final = 2.0
-#: Seconds between reports to the other workers.
-_PUBLISH_EVERY: Final = 1.0
-#: Seconds for the lookups, and for delivery, to close.
+#: Seconds between two reports of this worker.
+_REPORT_EVERY: Final = 1.0
+#: Seconds for the lookups, and for delivery and retention, to close.
 _LOOKUPS_CLOSE, _DELIVERY_CLOSE = 1.0, 4.0
 CLOSE_TIMEOUT: Final = _LOOKUPS_CLOSE + _DELIVERY_CLOSE
 
 
 def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -> web.Application:
-    """Wire the service for a Redis. Nothing is opened before the application starts.
+    """Wire the service for a Redis. No I/O happens before the application starts.
 
     ``peers`` are the other workers, if there are any.
     """
     logger = log.configure(settings.log_level)
     routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
-    delivery = Delivery(settings, redis_url, routing, logger)
+    peers = peers or Peers()
+
+    # Callbacks: authenticate, admit, store.
     addresses = ClientAddresses(settings.trusted_proxies)
     failures = AuthFailures(logger)
     browsers = BrowserGuard(any_host=settings.allow_open)
     auth = CallbackAuth(settings.projects, addresses, failures, browsers)
-    fetcher = Fetcher(settings.fetch_proxy, logger)
     admission = AdmissionControl(settings.max_inflight_bytes, settings.max_inflight_events)
+    fetcher = Fetcher(settings.fetch_proxy, logger)
+    delivery = Delivery(settings, redis_url, logger)
     callbacks = Callbacks(settings, auth, admission, fetcher, routing, delivery)
-    peers = peers or Peers()
-    ops = Ops(delivery, admission, peers, logger)
 
-    redis = _sharing(connect(redis_url))  # lookups never wait for, nor hold up, the connections of callbacks
-    store = RouteOverrides(redis, routing, logger)
+    # A client of its own: a connection that only reads may lead to a former Redis, and no publisher may get that one.
+    streams = connect(redis_url)
+    retention = _retention(settings, streams, routing, logger)
+
+    # Lookups neither wait for the connections of callbacks nor use them up.
+    redis = pooled(connect(redis_url))
+    overrides = RouteOverrides(redis, routing, logger)
     credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
-    wanted = asyncio.Event()
     bodies = LimitedBodies(admission, settings.read_timeout)
 
-    # The figures name the projects and their topics; health and the documents are the same for everybody.
-    figures = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
+    ops = Ops(delivery, retention.gauges, admission, peers, logger)
+    # The metrics name projects and topics: pages of other sites may not read them. Health and documents name none.
+    show_metrics = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
     documents = Documents()
     errors = ErrorResponses(logger)
+
     app = web.Application(middlewares=[errors])
     app[OPS] = ops
     app[DELIVERY] = delivery
-    app[INDEX_WANTED] = wanted
-    connections = app[CONNECTIONS] = Connections(room_for(settings.max_connections), logger)
+    wanted = app[INDEX_WANTED] = asyncio.Event()
+    connections = app[CONNECTIONS] = Connections(connections_within_limit(settings.max_connections), logger)
     app[FAST_PATH] = FastPath(auth, callbacks, errors)
     app.add_routes(
         [
@@ -113,80 +131,30 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
             web.post("/sms/callback/{project_id}", callbacks.receive),
             web.post("/callbacks/{provider}/{project_id}", callbacks.receive),
             web.get("/callbacks/{provider}/{project_id}", callbacks.receive, allow_head=False),
-            *_lookup_routes(settings, redis, routing, store, credentials, bodies, wanted),
+            *_lookup_routes(settings, redis, routing, overrides, credentials, bodies, wanted),
             web.get("/livez", ops.livez),
             web.get("/readyz", ops.readyz),
-            web.get("/metrics", figures),
+            web.get("/metrics", show_metrics),
             web.get("/openapi.json", documents.openapi),
             web.get("/asyncapi.json", documents.asyncapi),
             web.get("/docs", documents.docs),
         ]
     )
-
-    async def delivering(_app: web.Application) -> AsyncIterator[None]:
-        await delivery.open()
-        yield
-        await fetcher.close()
-        if not await _closed(delivery.close(), _DELIVERY_CLOSE):
-            logger.error("delivery.not_closed", **delivery.unfinished())
-
-    async def looking_up(_app: web.Application) -> AsyncIterator[None]:
-        await store.open()
-        # Counted for all replicas together, so one worker shows it.
-        showing = asyncio.create_task(_show_index(IndexCounts(redis), logger)) if peers.number == 1 else None
-        yield
-        await cancel_and_wait(showing)
-        if not await _closed(_both(store.close(), redis.aclose()), _LOOKUPS_CLOSE):
-            logger.warning("lookups.not_closed")
-
-    async def publishing(_app: web.Application) -> AsyncIterator[None]:
-        ops.publish()
-        reporting = asyncio.create_task(_report(ops, connections, failures))
-        yield
-        reporting.cancel()
-
-    async def counting(_app: web.Application) -> AsyncIterator[None]:
-        yield
-        ops.publish()
-
-    # The first to open closes last: what is counted until then counts.
-    app.cleanup_ctx.extend([counting, delivering, looking_up, publishing])
+    # Indexers count for all replicas together, so one worker shows their counts.
+    counts = IndexCounts(redis) if peers.number == 1 else None
+    app.cleanup_ctx.extend(  # the table above; ``runtime`` appends the report index and the watchdog
+        [
+            partial(_final_counts, ops),
+            partial(_delivering, delivery, retention, streams, fetcher, logger),
+            partial(_looking_up, overrides, redis, counts, logger),
+            partial(_reporting, ops, (connections, failures)),
+        ]
+    )
     return app
 
 
-def _lookup_routes(  # noqa: PLR0913, PLR0917 what the lookups are made of
-    settings: Settings,
-    redis: Redis,
-    routing: Routing,
-    store: RouteOverrides,
-    credentials: Credentials,
-    bodies: LimitedBodies,
-    wanted: asyncio.Event,
-) -> list[web.RouteDef]:
-    """Wire the lookups. ``wanted`` is set by the first one that needs the report index."""
-    parser = SmnParser(read_body)
-    up_to = bodies.up_to
-    iam = Iam(settings.projects, credentials, parser)
-    events = SmsEvents(credentials, parser, routing, store)
-    messages = SmsMessages(credentials, parser, Messages(redis), wanted)
-    kept = timedelta(seconds=settings.report_retention)
-    reports = SmsReports(credentials, parser, Reports(redis, kept), settings.report_retention, wanted)
-    return [
-        # A signature covers the body of a GET too, should there be one.
-        web.get(f"{SMS}/callback", up_to(PUT_BODY, events.list)),
-        web.put(f"{SMS}/callback", up_to(PUT_BODY, events.update)),
-        web.get(f"{SMS}/report", up_to(PUT_BODY, reports.list)),
-        web.post(f"{SMS}/message", up_to(BATCH_BODY, messages.register_all)),
-        # An id may have braces, which aiohttp's own pattern leaves out.
-        web.get(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.get)),
-        web.put(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.register)),
-        web.post("/v3/auth/tokens", up_to(TOKEN_BODY, iam.issue)),
-        web.get("/v3/projects", up_to(TOKEN_BODY, iam.projects)),
-    ]
-
-
 def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
-    """Return what serves the application, with the short way for callbacks. Threads let the event loop go first."""
+    """Return the runner that serves the application, fast path included. It sets the switch interval of threads."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
     return Runner(
         app,
@@ -198,42 +166,66 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     )
 
 
-def _sharing(client: Redis) -> Redis:
-    """Return a client whose commands wait for a connection when all are in use: redis-py's own refuses the 101st."""
-    pool = client.connection_pool
-    return Redis.from_pool(
-        BlockingConnectionPool(
-            max_connections=_LOOKUP_CONNECTIONS,
-            timeout=_LOOKUP_TURN,
-            connection_class=pool.connection_class,
-            **pool.connection_kwargs,
-        )
-    )
+async def _final_counts(ops: Ops, _app: web.Application) -> AsyncIterator[None]:
+    """Publish once more after every other part has stopped: what was counted until then counts."""
+    yield
+    ops.publish()
 
 
-async def _show_index(counts: IndexCounts, logger: log.Logger) -> None:
-    """Show what the indexers have done. While Redis is away the last known counts stay."""
-    while True:
-        try:
-            async with asyncio.timeout(_SHOW_INDEX_TIMEOUT):
-                found = await counts.all()
-            for outcome, count in found.items():
-                metrics.INDEX_ENTRIES.labels(outcome).set(count)
-        except (RedisError, OSError, ValueError) as error:  # the last: somebody else has written there
-            logger.debug("index.counts_unknown", error=str(error))
-        await asyncio.sleep(_SHOW_INDEX_EVERY)
+async def _delivering(
+    delivery: Delivery,
+    retention: Retention,
+    streams: Redis,
+    fetcher: Fetcher,
+    logger: log.Logger,
+    _app: web.Application,
+) -> AsyncIterator[None]:
+    """Open delivery, then trim. At the stop delivery closes first: handed-in events have the whole time to be safe."""
+    await delivery.open()
+    retention.start()
+    yield
+    await fetcher.close()
+    if not await _within(_DELIVERY_CLOSE, _close_all(delivery.close, retention.close, streams.aclose)):
+        logger.error("delivery.not_closed", **delivery.unfinished())
 
 
-async def _report(ops: Ops, *parts: Connections | AuthFailures) -> None:
-    while True:
-        await asyncio.sleep(_PUBLISH_EVERY)
-        for part in parts:
-            part.report()
-        ops.publish()
+async def _looking_up(
+    overrides: RouteOverrides, redis: Redis, counts: IndexCounts | None, logger: log.Logger, _app: web.Application
+) -> AsyncIterator[None]:
+    """Follow the route overrides, and show the counts of the indexers."""
+    await overrides.open()
+    showing = None if counts is None else asyncio.create_task(counts.show(logger), name="index counts")
+    yield
+    await cancel_and_wait(showing)
+    if not await _within(_LOOKUPS_CLOSE, _close_all(overrides.close, redis.aclose)):
+        logger.warning("lookups.not_closed")
 
 
-async def _closed(closing: Coroutine[Any, Any, None], seconds: float) -> bool:
-    """Tell whether a part has closed within a time."""
+async def _reporting(
+    ops: Ops, parts: tuple[Connections | AuthFailures, ...], _app: web.Application
+) -> AsyncIterator[None]:
+    """Publish a report of this worker every second, and log what the parts have to report."""
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            for part in parts:
+                part.report()
+            ops.publish()
+
+    ops.publish()
+    reporting = asyncio.create_task(report(), name="reports")
+    yield
+    reporting.cancel()
+
+
+async def _close_all(*close: Callable[[], Awaitable[None]]) -> None:
+    for one in close:
+        await one()
+
+
+async def _within(seconds: float, closing: Coroutine[Any, Any, None]) -> bool:
+    """Tell whether parts have closed within a time."""
     try:
         async with asyncio.timeout(seconds):
             await closing
@@ -242,6 +234,44 @@ async def _closed(closing: Coroutine[Any, Any, None], seconds: float) -> bool:
     return True
 
 
-async def _both(*closing: Coroutine[Any, Any, None]) -> None:
-    for one in closing:
-        await one
+def _retention(settings: Settings, client: Redis, routing: Routing, logger: log.Logger) -> Retention:
+    groups = {project.id: project.consumer_groups for project in settings.projects.values()}
+    return Retention(
+        client,
+        partial(routing.topics, groups),
+        settings.retention,
+        settings.max_entries,
+        logger,
+        routed=routing.routed_topics,
+    )
+
+
+def _lookup_routes(  # noqa: PLR0913, PLR0917 the parts of the lookups
+    settings: Settings,
+    redis: Redis,
+    routing: Routing,
+    overrides: RouteOverrides,
+    credentials: Credentials,
+    bodies: LimitedBodies,
+    wanted: asyncio.Event,
+) -> list[web.RouteDef]:
+    """Wire the lookups. The first one that needs the report index sets ``wanted``."""
+    parser = SmnParser(read_body)
+    up_to = bodies.up_to
+    iam = Iam(settings.projects, credentials, parser)
+    events = SmsEvents(credentials, parser, routing, overrides)
+    messages = SmsMessages(credentials, parser, Messages(redis), wanted)
+    index = Reports(redis, timedelta(seconds=settings.report_retention))
+    reports = SmsReports(credentials, parser, index, settings.report_retention, wanted)
+    return [
+        # A GET may have a body, and the signature covers it.
+        web.get(f"{SMS}/callback", up_to(PUT_BODY, events.list)),
+        web.put(f"{SMS}/callback", up_to(PUT_BODY, events.update)),
+        web.get(f"{SMS}/report", up_to(PUT_BODY, reports.list)),
+        web.post(f"{SMS}/message", up_to(BATCH_BODY, messages.register_all)),
+        # An id may contain braces, which aiohttp's default pattern excludes.
+        web.get(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.get)),
+        web.put(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.register)),
+        web.post("/v3/auth/tokens", up_to(TOKEN_BODY, iam.issue)),
+        web.get("/v3/projects", up_to(TOKEN_BODY, iam.projects)),
+    ]

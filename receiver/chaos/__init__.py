@@ -1,5 +1,5 @@
-"""The proof: a real service, a real Valkey, a faulty network and a provider, broken on purpose while all is counted.
+"""The proof: faults in a real service, a real Valkey and the network between them, while every event is counted.
 
-``harness`` sets the scene, ``faults`` breaks it, ``provider`` posts and remembers what was acknowledged, ``checker``
-compares that with what is in the streams. The chaos tests and ``receiver prove`` use the same parts.
+``harness`` starts the processes, ``faults`` breaks them, ``simulator.load`` posts and records the acks in ``ack_log``,
+and ``comparison`` compares these with the streams. The chaos tests and ``receiver prove`` use the same parts.
 """

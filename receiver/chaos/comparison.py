@@ -1,4 +1,4 @@
-"""Compares what was promised with what is in the streams: each acknowledged event once, and nothing at all twice."""
+"""Compares the acks with the streams: each acknowledged event is there once, and no event twice."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from receiver.chaos.ack_log import AckLog
 
-#: Entries read at a time: bounds the memory and how long Redis is held up.
+#: Entries read at a time. Bounds the memory, and the time for which Redis is blocked.
 _PAGE: Final = 2000
 
 
 class Comparison(NamedTuple):
-    """The numbers of the events that break a guarantee, and how many entries there were."""
+    """The numbers of the events that break a guarantee, and the number of entries."""
 
     missing: list[int]
     doubled: list[int]
@@ -31,12 +31,12 @@ class Comparison(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether every guarantee holds."""
         return not (self.missing or self.doubled or self.strange)
 
 
 def check(client: Redis, ack_log: AckLog) -> Comparison:
-    """Read every stream, and compare. What was refused may be there, once."""
+    """Read every stream, and compare. An event without an ack may be there once."""
     times = bytearray(len(ack_log))
     strange = entries = 0
     for data in _entries(client):
@@ -44,7 +44,7 @@ def check(client: Redis, ack_log: AckLog) -> Comparison:
         number = _number(data)
         if number is None or number >= len(times):
             strange += 1
-        elif times[number] < 2:  # noqa: PLR2004 twice is enough to be wrong
+        elif times[number] < 2:  # noqa: PLR2004 twice already breaks a guarantee
             times[number] += 1
     return Comparison(
         missing=[number for number, found in enumerate(times) if not found and ack_log.is_acknowledged(number)],
@@ -55,7 +55,7 @@ def check(client: Redis, ack_log: AckLog) -> Comparison:
 
 
 def spooled(data_dir: Path) -> int:
-    """Count the events in all spool files of a folder, those of dead processes included; a suspect file is one more."""
+    """Count the events in all spool files of a folder, even of dead processes. A suspect file counts as one more."""
     folder = data_dir / "spool"
     waiting = suspect_files(folder)
     return sum(status(path).events for path in (*spool_files(folder), *waiting)) + len(waiting)
@@ -71,12 +71,12 @@ def _entries(client: Redis) -> Iterator[bytes]:
 
 
 def _page(client: Redis, key: bytes, after: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    page: Any = client.xrange(key, after, "+", _PAGE)  # the stub says what an asyncio client and text would give, too
+    page: Any = client.xrange(key, after, "+", _PAGE)  # its type covers asyncio and decoded clients as well
     return page or []
 
 
 def _number(wire: bytes) -> int | None:
-    """Return the number that the provider gave to an event: in its sid, its text, or the item as it was received."""
+    """Return the number that the sender gave to an event: in its sid, its text, or its item as received."""
     data: dict[str, Any] = msgspec.json.decode(wire)["data"]
     if "item" in data:
         data = msgspec.json.decode(data["item"])

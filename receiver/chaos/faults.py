@@ -1,4 +1,4 @@
-"""What is broken, each in a few lines: a table of faults. Every one breaks, waits, and mends."""
+"""The table of faults. Each one breaks a part, waits, and restores it."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ async def redis_killed(harness: Harness, seconds: float) -> None:
 
 
 async def redis_stopped(harness: Harness, seconds: float) -> None:
-    """Redis is stopped in peace, and is away for three times as long."""
+    """Redis is stopped with SIGTERM, and is away for three times as long."""
     await harness.valkey.stop()
     await asyncio.sleep(3 * seconds)
     await harness.valkey.start()
 
 
 async def redis_frozen(harness: Harness, seconds: float) -> None:
-    """Redis stands still with all its sockets open (SIGSTOP), then goes on with what it had been sent."""
+    """Redis is frozen with all its sockets open (SIGSTOP), then processes what it was sent meanwhile."""
     harness.valkey.freeze()
     await asyncio.sleep(seconds)
     harness.valkey.thaw()
 
 
 async def redis_loading(harness: Harness, seconds: float) -> None:
-    """Redis comes back but is busy loading what it kept, and says LOADING to all who ask."""
+    """Redis restarts but is busy loading its data, and answers LOADING to every command."""
     await harness.valkey.kill()
     await asyncio.sleep(seconds / 2)
-    # A pause of so many microseconds after each command that is loaded: about two an event.
+    # Microseconds to pause after each loaded command: about two commands an event.
     pause = max(1, int(seconds * 1e6 / (1 + 2 * harness.ack_log.acknowledged)))
     await harness.valkey.start("--key-load-delay", str(pause), "--loading-process-events-interval-bytes", "1024")
     await harness.valkey.loaded()
@@ -61,7 +61,7 @@ async def out_of_memory(harness: Harness, seconds: float) -> None:
 
 
 async def read_only(harness: Harness, seconds: float) -> None:
-    """Redis becomes a read-only replica of a master that is not there, then a master again."""
+    """Redis becomes a read-only replica of a master that does not exist, then a master again."""
     with harness.valkey.client() as client:
         client.replicaof("127.0.0.1", "1")
         await asyncio.sleep(seconds)
@@ -69,7 +69,7 @@ async def read_only(harness: Harness, seconds: float) -> None:
 
 
 async def scripts_flushed(harness: Harness, seconds: float) -> None:
-    """Redis forgets its scripts, ten times (NOSCRIPT)."""
+    """Redis' scripts are flushed ten times (NOSCRIPT)."""
     with harness.valkey.client() as client:
         for _ in range(10):
             client.script_flush()
@@ -77,7 +77,7 @@ async def scripts_flushed(harness: Harness, seconds: float) -> None:
 
 
 async def snapshot_failed(harness: Harness, seconds: float) -> None:
-    """Redis cannot write its snapshot, and refuses writes therefore (MISCONF)."""
+    """Redis fails to write its snapshot, and refuses writes because of it (MISCONF)."""
     obstacle = harness.valkey.folder / "dump.rdb"
     obstacle.unlink(missing_ok=True)
     obstacle.mkdir(exist_ok=True)
@@ -91,16 +91,16 @@ async def snapshot_failed(harness: Harness, seconds: float) -> None:
 
 
 async def reply_lost(harness: Harness, seconds: float) -> None:
-    """Redis has stored a batch, and its reply is lost with the connection; five times, exactly one reply each."""
+    """Redis stores a batch, and its reply is lost with the connection; five times, one reply each."""
     for _ in range(5):
         harness.proxy.drop_reply()
         await asyncio.sleep(seconds / 5)
-    with contextlib.suppress(TimeoutError):  # a service on its way back from the spool calls no script for a moment
+    with contextlib.suppress(TimeoutError):  # a service that returns from the spool calls no script for a moment
         await harness.until(lambda: not harness.proxy.dropping)
 
 
 async def connection_cut(harness: Harness, seconds: float) -> None:
-    """Reset the connections to Redis again and again."""
+    """Reset the connections to Redis ten times."""
     for _ in range(10):
         harness.proxy.cut()
         await asyncio.sleep(seconds / 10)
@@ -114,21 +114,21 @@ async def connection_refused(harness: Harness, seconds: float) -> None:
 
 
 async def half_open(harness: Harness, seconds: float) -> None:
-    """Let the network swallow all bytes: connections are accepted and nothing ever comes back."""
+    """Drop all bytes in the network: connections are accepted, and no reply arrives."""
     harness.proxy.half_open()
     await asyncio.sleep(seconds)
     harness.proxy.behave()
 
 
 async def slow_network(harness: Harness, seconds: float) -> None:
-    """Everything to and from Redis is late by nearly the publish time-out, in sum more than it."""
+    """All bytes to and from Redis are delayed by nearly the publish timeout, in sum by more."""
     harness.proxy.delay(harness.random.uniform(0.15, 0.35))
     await asyncio.sleep(seconds)
     harness.proxy.behave()
 
 
 async def trickle(harness: Harness, seconds: float) -> None:
-    """Redis' replies come a byte at a time."""
+    """Redis' replies arrive a byte at a time."""
     harness.proxy.trickle()
     await asyncio.sleep(seconds)
     harness.proxy.behave()
@@ -156,7 +156,7 @@ async def all_killed(harness: Harness, seconds: float) -> None:
 
 
 async def service_stopped(harness: Harness, seconds: float) -> None:
-    """Send a service SIGTERM under load; it has to end with exit code 0, and is started again."""
+    """One service gets SIGTERM under load, has to end with exit code 0, and is started again."""
     service = harness.random.choice(harness.services)
     code = await service.stop()
     if code != 0:
@@ -166,7 +166,7 @@ async def service_stopped(harness: Harness, seconds: float) -> None:
 
 
 async def disk_refuses(harness: Harness, seconds: float) -> None:
-    """Redis is away and no write to the disk succeeds (RLIMIT_FSIZE): the services have to refuse, not to lie."""
+    """Redis is away and every write to the disk fails (RLIMIT_FSIZE): the services have to refuse callbacks."""
     segment = harness.ack_log.segment
     before = len(segment.refusals.get(_REFUSED, ()))
     await harness.valkey.kill()
@@ -182,17 +182,17 @@ async def disk_refuses(harness: Harness, seconds: float) -> None:
 
 
 class Fault(NamedTuple):
-    """A way to break things, by a name for the command line."""
+    """A fault, with its name on the command line."""
 
     name: str
     run: Callable[[Harness, float], Awaitable[None]]
-    #: Longest time, in seconds, that makes sense in the long form.
+    #: The longest time in seconds that is useful in a long run.
     longest: float = 6.0
     linux_only: bool = False
 
     @property
     def what(self) -> str:
-        """What happens, in a sentence."""
+        """The description of the fault: one sentence."""
         return (self.run.__doc__ or "").strip()
 
 
@@ -223,7 +223,7 @@ FAULTS: Final = {
 
 
 def available() -> list[str]:
-    """Return the names of the faults that this platform can produce."""
+    """Return the names of the faults that this platform supports."""
     return [fault.name for fault in FAULTS.values() if sys.platform == "linux" or not fault.linux_only]
 
 
@@ -236,12 +236,12 @@ async def _restart(harness: Harness, service: ReceiverProcess, seconds: float) -
 
 
 async def _snapshot(harness: Harness) -> None:
-    """Write a snapshot that succeeds, so that Redis takes writes again."""
+    """Wait for a successful snapshot, after which Redis takes writes again."""
     async with asyncio.timeout(_REDIS_TIMEOUT):
         while True:
             with harness.valkey.client() as client:
                 if client.info("persistence")["rdb_last_bgsave_status"] == "ok":
                     return
-                with contextlib.suppress(RedisError):  # one is under way
+                with contextlib.suppress(RedisError):  # a snapshot is in progress
                     client.bgsave()
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The scene: services, Valkey, the proxy between them, and the provider. Everything on free ports of the loopback."""
+"""The processes under test: services, Valkey, the proxy between them, and the sender, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _POLL: Final = 0.05
 
 
 class Harness:
-    """Everything that can be broken, and what watches it. Services share one data folder unless told otherwise."""
+    """Starts all parts, and compares the results. Services share one data folder by default."""
 
-    def __init__(  # noqa: PLR0913 the knobs of a scene
+    def __init__(  # noqa: PLR0913 the parameters of a run
         self,
         folder: Path,
         *,
@@ -43,8 +43,8 @@ class Harness:
         settings: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
     ) -> None:
-        """Make the parts; nothing runs yet."""
-        self.random = random.Random(seed)  # noqa: S311 the order of faults, no secret
+        """Create the parts. ``__aenter__`` starts them."""
+        self.random = random.Random(seed)  # noqa: S311 the order of faults needs no secrecy
         self.ack_log = AckLog()
         self.valkey = Valkey(folder / "valkey")
         self.proxy = FaultProxy(free_port(), self.valkey.port)
@@ -74,7 +74,7 @@ class Harness:
         return self.services[0]
 
     async def __aenter__(self) -> Self:
-        """Start all but the traffic."""
+        """Start everything except the traffic."""
         try:
             await self.valkey.start()
             await self.proxy.__aenter__()
@@ -87,56 +87,56 @@ class Harness:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End everything that was started."""
+        """Stop all parts."""
         await self.quiet()
         await self._end()
 
     async def traffic(self) -> None:
-        """Let the provider post."""
+        """Start posting callbacks."""
         self._traffic = AsyncExitStack()
         await self._traffic.enter_async_context(self.provider)
 
     async def quiet(self) -> None:
-        """Let the provider finish what it began, and post no more."""
+        """Finish the callbacks in flight, and stop posting."""
         if self._traffic is not None:
             await self._traffic.aclose()
             self._traffic = None
 
     async def settled(self, within: float = 30.0) -> bool:
-        """Wait until every service publishes to Redis and no event is left on disk; return whether it came to that."""
+        """Wait until every service publishes to Redis and the spools are empty. Return whether that happened."""
         async with aiohttp.ClientSession() as session:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
-                    while not (await self._all_on_redis(session) and await asyncio.to_thread(self.spooled) == 0):  # noqa: ASYNC110 nor tells this
+                    while not (await self._all_on_redis(session) and await asyncio.to_thread(self.spooled) == 0):  # noqa: ASYNC110 there is no event to await
                         await asyncio.sleep(_POLL)
                     return True
         return False
 
     async def until(self, holds: Callable[[], bool], within: float = 20.0) -> None:
-        """Wait until something holds. Raises TimeoutError."""
+        """Wait until a condition holds. Raises TimeoutError."""
         async with asyncio.timeout(within):
-            while not holds():  # noqa: ASYNC110 nobody tells
+            while not holds():  # noqa: ASYNC110 there is no event to await
                 await asyncio.sleep(_POLL)
 
     async def route(self, service: ReceiverProcess) -> str:
-        """Return where a service sends events now, by its own word; empty when it does not answer."""
+        """Return the route that /readyz of a service reports; empty if it does not answer."""
         async with aiohttp.ClientSession() as session:
             return await _route(session, service)
 
     async def ready(self, service: ReceiverProcess) -> dict[str, Any]:
-        """Return what a service says about the state of its parts; nothing when it does not answer."""
+        """Return the answer of /readyz; empty if the service does not answer."""
         async with aiohttp.ClientSession() as session:
             return await _ready(session, service)
 
     def spooled(self) -> int:
-        """Count the events that wait on disk."""
+        """Count the events on disk; -1 while a file cannot be read."""
         try:
             return sum(spooled(folder) for folder in {service.data_dir for service in self.services})
-        except sqlite3.Error:  # being drained, shrunk or created at this very moment
+        except sqlite3.Error:  # a file is being drained or created
             return -1
 
     async def comparison(self) -> Comparison:
-        """Compare what was promised with what is in Redis now."""
+        """Compare the acks with the streams."""
         await self.valkey.loaded()
         with self.valkey.client() as client:
             return await asyncio.to_thread(check, client, self.ack_log)

@@ -1,4 +1,4 @@
-"""Real child processes that can be started, stopped, killed, frozen, and denied their disk."""
+"""Child processes that can be started, stopped, killed, frozen, and denied their disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from redis import Redis
 from redis.exceptions import RedisError
 
-from receiver.embedded import valkey_binary
+from receiver.embedded import last_line, valkey_binary
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ _POLL: Final = 0.02
 
 
 class ChaosError(ReceiverError):
-    """The proof cannot be run. The message says the mend."""
+    """The proof cannot run. The message says how to fix it."""
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -43,15 +43,15 @@ def free_port() -> int:
 
 
 class Child:
-    """A process of ours. Its output goes to a file beside its data."""
+    """A child process whose output goes to a file."""
 
     def __init__(self, log: Path) -> None:
-        """Take the file for what it says."""
+        """``log`` is the file for its output."""
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
 
     def spawn(self, command: list[str], environ: Mapping[str, str] | None = None) -> None:
-        """Start it; returns at once."""
+        """Start it without waiting."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 our own command
@@ -65,58 +65,58 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs (a frozen one does)."""
+        """Whether it runs. A frozen process does."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process id. Only for one that was started."""
+        """The process id. Raises ChaosError before the start."""
         if self.process is None:
             raise ChaosError(f"{type(self).__name__} was not started")
         return self.process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it is there to get it."""
+        """Send a signal if it runs."""
         if self.alive:
             os.kill(self.pid, number)
 
     def freeze(self) -> None:
-        """Stop it in mid-air: its sockets stay open and take bytes."""
+        """Suspend it (SIGSTOP): its sockets stay open and take bytes."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen one go on."""
+        """Resume it (SIGCONT)."""
         self.signal(signal.SIGCONT)
 
     def deny_disk(self, *, deny: bool) -> None:
-        """Let its writes to files fail from now on, or succeed again: RLIMIT_FSIZE of a running process (Linux)."""
+        """Make its writes to files fail, or succeed again, with RLIMIT_FSIZE (Linux)."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0 if deny else hard, hard))
 
     async def kill(self) -> None:
-        """SIGKILL: it has no time to do anything."""
+        """End it with SIGKILL."""
         self.signal(signal.SIGKILL)
         await self._gone()
 
     async def stop(self) -> int:
-        """SIGTERM; return its exit code."""
+        """End it with SIGTERM, and return its exit code."""
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)
         return await self._gone()
 
     def rss_bytes(self) -> int:
-        """Return the memory that it holds (Linux)."""
+        """Return its resident memory (Linux)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it has used (Linux)."""
+        """Return its processor time (Linux)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def _gone(self) -> int:
         end = time.monotonic() + _STOP_TIMEOUT
-        while self.alive and time.monotonic() < end:  # noqa: ASYNC110 nobody tells when a process ends
+        while self.alive and time.monotonic() < end:  # noqa: ASYNC110 there is no event to await
             await asyncio.sleep(_POLL)
         if self.process is None:
             return 0
@@ -128,7 +128,7 @@ class Child:
         end = time.monotonic() + _READY_TIMEOUT
         while time.monotonic() < end:
             if not self.alive:
-                raise ChaosError(f"{type(self).__name__} ended at once; see {self.log}: {self._last_words()}")
+                raise ChaosError(f"{type(self).__name__} ended at once; see {self.log}: {last_line(self.log)}")
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(HOST, port)
                 writer.close()
@@ -136,23 +136,19 @@ class Child:
             await asyncio.sleep(_POLL)
         raise ChaosError(f"{type(self).__name__} did not listen within {_READY_TIMEOUT:.0f} s; see {self.log}")
 
-    def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "nothing"
-
 
 class Valkey(Child):
-    """A Valkey as the guarantees want it: every write fsynced before its reply, nothing evicted."""
+    """A Valkey as the guarantees require: it fsyncs every write before its reply, and never evicts."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder for its data. Raises EmbeddedError when no Valkey is installed."""
+        """``folder`` is for its data. Raises EmbeddedError if no Valkey is installed."""
         super().__init__(folder / "valkey.log")
         self.folder = folder
         self.port = free_port()
         self._binary = str(valkey_binary())
 
     async def start(self, *options: str) -> None:
-        """Start it with what it kept; return when it listens, which may be before it has loaded."""
+        """Start it; return when it listens, possibly before it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = (
             f"--port {self.port} --bind {HOST} --dir {self.folder} --appendonly yes --appendfsync always"
@@ -162,7 +158,7 @@ class Valkey(Child):
         await self._until_ready(self.port)
 
     async def loaded(self) -> None:
-        """Return when it takes commands."""
+        """Wait until it answers commands. Raises ChaosError."""
         end = time.monotonic() + _READY_TIMEOUT
         while time.monotonic() < end:
             with contextlib.suppress(RedisError, OSError):
@@ -176,15 +172,15 @@ class Valkey(Child):
             client.ping()
 
     def client(self) -> Redis:
-        """Return a client that goes to it directly, past every fault of the network."""
+        """Return a client that connects directly, without the proxy."""
         return Redis(host=HOST, port=self.port, socket_timeout=10)
 
 
 class ReceiverProcess(Child):
-    """The receiver, as ``receiver serve`` runs it."""
+    """The receiver as a process: ``receiver serve``."""
 
     def __init__(self, log: Path, data_dir: Path, redis_port: int, settings: Mapping[str, str]) -> None:
-        """Take the folder of its spool, where it finds Redis, and further settings of its environment."""
+        """Prepare the environment; ``settings`` are further variables."""
         super().__init__(log)
         self.data_dir = data_dir
         self.port = free_port()
@@ -200,7 +196,7 @@ class ReceiverProcess(Child):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL on which it listens."""
         return f"http://{HOST}:{self.port}"
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to the service's way to Redis what networks do."""
+"""A TCP proxy between the service and Redis that simulates the faults of a network."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _CHUNK: Final = 1 << 16
-#: Seconds between the bytes of a trickle: a reply of ten bytes takes as long as the publish time-out.
+#: Seconds between the bytes of a trickle: a reply of ten bytes takes as long as the publish timeout.
 _TRICKLE: Final = 0.05
 #: l_onoff, l_linger: closing sends RST instead of FIN.
 _RST: Final = struct.pack("ii", 1, 0)
 
 
 class Mode(Enum):
-    """What happens to connections and bytes."""
+    """What the proxy does to connections and bytes."""
 
     PASS = auto()
-    #: New connections are reset at once, and so were the old.
+    #: Open and new connections are reset at once.
     REFUSE = auto()
-    #: Connections are accepted and stay open; whatever is sent is swallowed and nothing comes back.
+    #: Connections are accepted and stay open; all bytes are dropped.
     HALF_OPEN = auto()
-    #: Bytes arrive late, in both directions.
+    #: Bytes are delayed in both directions.
     DELAY = auto()
-    #: Replies come a byte at a time.
+    #: Replies arrive a byte at a time.
     TRICKLE = auto()
 
 
 class FaultProxy:
-    """Stands between the service and Redis. Behaves until told otherwise."""
+    """Forwards bytes between the service and Redis, and injects the selected fault."""
 
     def __init__(self, port: int, target_port: int) -> None:
-        """Take the port to listen on and the port of Redis."""
+        """``target_port`` is that of Redis."""
         self.port = port
         self._target_port = target_port
         self._mode = Mode.PASS
@@ -49,53 +49,53 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to listen."""
+        """Start listening."""
         self._server = await asyncio.start_server(self._accept, HOST, self.port, limit=_CHUNK)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every connection, and listen no more."""
+        """Stop listening, and reset every connection."""
         if self._server is not None:
             self._server.close()
         self.cut()
 
     def behave(self) -> None:
-        """Pass everything from now on. Connections whose bytes were swallowed are lost: they are cut."""
+        """Forward everything from now on. Reset connections that have lost bytes."""
         damaged = self._mode is Mode.HALF_OPEN
         self._mode, self._delay = Mode.PASS, 0.0
         if damaged:
             self.cut()
 
     def refuse(self) -> None:
-        """Reset what is there and whatever comes."""
+        """Reset open and new connections."""
         self._mode = Mode.REFUSE
         self.cut()
 
     def half_open(self) -> None:
-        """Swallow all bytes and say nothing."""
+        """Drop all bytes."""
         self._mode = Mode.HALF_OPEN
 
     def delay(self, seconds: float) -> None:
-        """Let bytes arrive so late, in each direction."""
+        """Delay bytes in each direction."""
         self._mode, self._delay = Mode.DELAY, seconds
 
     def trickle(self) -> None:
-        """Let replies come a byte at a time."""
+        """Send replies a byte at a time."""
         self._mode = Mode.TRICKLE
 
     def cut(self) -> None:
-        """Reset the connections that are there; the next ones are served."""
+        """Reset the open connections. New ones are served."""
         for pipe in list(self._pipes):
             pipe.reset()
 
     def lead_to(self, port: int) -> None:
-        """Lead new connections to another Redis, as a name that moves does. The old ones stay where they are."""
+        """Connect new connections to another Redis, as a moved name does. Open connections stay."""
         self._target_port = port
 
     def drop_reply(self) -> None:
-        """Drop the reply to the next script call, exactly one, and with it the connection, as a network would."""
+        """Drop the reply to the next script call, and with it the connection, as a network would."""
         self._replies_to_drop += 1
 
     @property
@@ -140,7 +140,7 @@ class FaultProxy:
     async def _replies(self, pipe: _Pipe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
             if pipe.deaf:
-                return  # Redis has done it; the service is not told
+                return  # Redis has stored the batch; its reply is lost
             if self._mode is Mode.HALF_OPEN:
                 continue
             if self._mode is Mode.DELAY:

@@ -1,4 +1,4 @@
-"""The long form: random faults from a seed, one after the other, for as long as told."""
+"""A long run: random faults from a seed, one after the other, for the given time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from receiver.chaos.ack_log import AckLog
     from receiver.chaos.comparison import Comparison
 
-#: Seconds of peace before each fault, and the shortest fault.
+#: Seconds without a fault before each fault, and of the shortest fault.
 _CALM: Final = 2.0
 _SHORTEST: Final = 0.5
 #: Seconds for the spool to drain between faults and at the end.
@@ -26,7 +26,7 @@ REPLICAS: Final = 2
 
 
 class RunPlan(NamedTuple):
-    """What to run: names of faults, for how long, in the order of which seed, at how many events a second."""
+    """The names of faults, the minutes, the seed of their order, and the events a second."""
 
     faults: Sequence[str]
     minutes: float
@@ -35,7 +35,7 @@ class RunPlan(NamedTuple):
 
 
 class RunOutcome(NamedTuple):
-    """What a run_chaos found."""
+    """The results of a run."""
 
     ack_log: AckLog
     comparison: Comparison
@@ -43,27 +43,27 @@ class RunOutcome(NamedTuple):
     seconds: float
 
 
-async def run_chaos(folder: Path, plan: RunPlan, say: Callable[[str, float, int], None]) -> RunOutcome:
-    """Run two services that share a spool folder, and break things until the time is up; then compare.
+async def run_chaos(folder: Path, plan: RunPlan, on_progress: Callable[[str, float, int], None]) -> RunOutcome:
+    """Run two services that share a spool folder, and inject faults until the time is up; then compare.
 
-    ``say`` is told the fault of the moment, the seconds gone, and how many events were acknowledged.
+    ``on_progress`` gets the current fault, the seconds since the start, and the number of acknowledged events.
     """
     began = time.monotonic()
     end = began + 60 * plan.minutes
     async with Harness(folder, seed=plan.seed, replicas=REPLICAS, rate=plan.rate) as harness:
         await harness.traffic()
-        telling = asyncio.create_task(_tell(harness.ack_log, began, say))
+        reporting = asyncio.create_task(_report(harness.ack_log, began, on_progress))
         try:
-            await _break_things(harness, plan.faults, end)
+            await _inject(harness, plan.faults, end)
             await harness.quiet()
             settled = await harness.settled(_SETTLE)
         finally:
-            telling.cancel()
+            reporting.cancel()
         comparison = await harness.comparison()
     return RunOutcome(harness.ack_log, comparison, settled, time.monotonic() - began)
 
 
-async def _break_things(harness: Harness, faults: Sequence[str], end: float) -> None:
+async def _inject(harness: Harness, faults: Sequence[str], end: float) -> None:
     """Run every fault once, in random order, then again in another, until the time is up."""
     while True:
         for name in harness.random.sample(faults, len(faults)):
@@ -76,11 +76,11 @@ async def _break_things(harness: Harness, faults: Sequence[str], end: float) -> 
             longest = max(_SHORTEST, min(fault.longest, (end - time.monotonic()) / 4))
             await fault.run(harness, harness.random.uniform(_SHORTEST, longest))
             await harness.valkey.loaded()
-            if harness.random.random() < 0.5:  # noqa: PLR2004 half the time the next fault meets a spool that still drains
+            if harness.random.random() < 0.5:  # noqa: PLR2004 in half the cases the next fault begins while the spool still drains
                 await harness.settled(_SETTLE)
 
 
-async def _tell(ack_log: AckLog, began: float, say: Callable[[str, float, int], None]) -> None:
+async def _report(ack_log: AckLog, began: float, on_progress: Callable[[str, float, int], None]) -> None:
     while True:
-        say(ack_log.segment.fault, time.monotonic() - began, ack_log.acknowledged)
+        on_progress(ack_log.segment.fault, time.monotonic() - began, ack_log.acknowledged)
         await asyncio.sleep(0.2)

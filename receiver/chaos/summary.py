@@ -1,4 +1,4 @@
-"""The result of a run_chaos, as a table for people and as values for programs."""
+"""The result of a run, as a table and as JSON values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from receiver.chaos.ack_log import Segment
     from receiver.chaos.run import RunOutcome
 
-#: Seconds within which a service that lives has to answer.
+#: Seconds within which a running service has to answer.
 SLOWEST_ANSWER: Final = 2.0
 _SHOWN: Final = 100
 
 
 @dataclass(frozen=True)
 class Row:
-    """One fault's line. Times are in milliseconds and count the acks of callbacks sent while it was about."""
+    """The line of one fault. Times are in milliseconds, of callbacks sent during the fault."""
 
     fault: str
     injected: int
@@ -34,10 +34,9 @@ class Row:
 
 
 class RunSummary:
-    """What came out."""
+    """The outcome of a run, by the fault during which each event was sent."""
 
     def __init__(self, outcome: RunOutcome, seed: int) -> None:
-        """Sort what is wrong under the faults during which it was sent."""
         self.outcome = outcome
         self.seed = seed
         ack_log, comparison = outcome.ack_log, outcome.comparison
@@ -56,7 +55,7 @@ class RunSummary:
         return any(row.longest_ms > 1000 * SLOWEST_ANSWER or row.unanswered for row in self.rows)
 
     def values(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return the result as JSON values."""
         outcome = self.outcome
         return {
             "seed": self.seed,
@@ -109,17 +108,17 @@ class RunSummary:
 
     def _sentence(self) -> str:
         outcome = self.outcome
-        said = (
+        text = (
             f"{outcome.ack_log.acknowledged:,} events acknowledged in {outcome.seconds:.0f} s, "
             f"{outcome.comparison.entries:,} in the streams; seed {self.seed}."
         )
         if not outcome.settled:
-            said += " The spool did not drain."
+            text += " The spool did not drain."
         if outcome.comparison.strange:
-            said += f" {outcome.comparison.strange} entries that nobody sent."
+            text += f" {outcome.comparison.strange} entries that nobody sent."
         if self.slow:
-            said += f" Some answers took longer than {SLOWEST_ANSWER:g} s, or never came."
-        return said
+            text += f" Some answers took longer than {SLOWEST_ANSWER:g} s, or never came."
+        return text
 
 
 def _row(segment: Segment, missing: int, doubled: int) -> Row:

@@ -17,9 +17,10 @@ from receiver import log
 from receiver.cli.connections import configured_routing, connected, redis_url, run
 from receiver.cli.progress import bar
 from receiver.delivery.publisher import connect
-from receiver.lookups import Indexer, Reports
-from receiver.lookups import rebuild as rebuild_index
 from receiver.lookups.counts import IndexCounts
+from receiver.lookups.indexer import Indexer
+from receiver.lookups.rebuild import rebuild as rebuild_index
+from receiver.lookups.reports import Reports
 from receiver.route_overrides import RouteOverrides
 from receiver.settings import read_settings
 from receiver.tasks import cancel_and_wait

@@ -13,6 +13,7 @@ from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
 from receiver.providers.base import request_of
 from receiver.providers.json_items import TooManyItemsError
+from receiver.streams.paging import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,15 +92,8 @@ class Quarantine:
 
     async def pages(self) -> AsyncIterator[list[Item]]:
         """Yield all items that are there now, some at a time: what is added meanwhile is not met."""
-        ends = await self.newest(1)
-        after = "-"
-        while ends:
-            entries: Any = await self._client.xrange(self._topic, after, ends[0].id, count=PAGE)
-            if not entries:
-                return
-            items = [_item(*entry) for entry in entries]
-            yield items
-            after = f"({items[-1].id}"
+        async for entries in pages(self._client, self._topic, PAGE):
+            yield [_item(*entry) for entry in entries]
 
     async def chosen(self, ids: tuple[str, ...]) -> tuple[list[Item], list[str]]:
         """Return the items of these ids, and the ids of which there is none."""

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from receiver import log
 from receiver.app import DELIVERY, OPS, create_app, create_runner
-from receiver.descriptors import raise_limit, room_for
+from receiver.descriptors import connections_within_limit, raise_limit
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
 from receiver.runtime.index_process import add_index
@@ -75,7 +75,7 @@ def _run_with_valkey(settings: Settings, stopping: StopSignals, logger: Logger) 
 def _raise_limit(settings: Settings, logger: Logger) -> None:
     """Take as many descriptors as we may have; workers and the embedded Valkey inherit the limit."""
     limit = raise_limit(settings.max_connections)
-    connections = room_for(settings.max_connections)
+    connections = connections_within_limit(settings.max_connections)
     if connections < settings.max_connections:
         advice = "raise the hard limit (ulimit -Hn, systemd's LimitNOFILE, Docker's --ulimit nofile)"
         logger.warning("descriptors.limit_low", limit=limit, connections=connections, advice=advice)

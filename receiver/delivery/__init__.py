@@ -1,1 +1,1 @@
-"""Where events become safe: in Redis, else in the spool, else not at all. ``delivery`` decides the ack."""
+"""Makes events safe in Redis, else in the spool; ``delivery`` decides the ack."""

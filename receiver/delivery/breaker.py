@@ -1,7 +1,7 @@
-"""Whether Redis takes writes. The first failure opens the breaker; one probe at a time finds out when it is back.
+"""The circuit breaker: the first failed write opens it, and probes, one at a time, find out when Redis is back.
 
-Without traffic nothing fails. A Redis that has taken no write for a while is probed too, so that an idle service knows
-within seconds that Redis has ended, hangs, or is cut off.
+Without traffic no write fails. So an idle Redis is probed as well, and the service notices within seconds that Redis
+has ended, hangs or cannot be reached.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
     from receiver.log import Logger
 
-#: Seconds between probes: doubled from the first to the last, with jitter so that replicas do not probe in step.
+#: Seconds between probes, doubled up to the longest. Jitter keeps replicas from probing in step.
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
-#: Seconds without a write that Redis took, after which it is probed. A probe takes 1.2 s at most, so an idle service
-#: knows within 4 s.
+#: Seconds without a successful write after which Redis is probed. A probe takes 1.2 s at most, so an idle service
+#: notices within 4 s.
 IDLE: Final = 2.0
 
 
 class Breaker:
-    """Closed: Redis takes writes. Open: it does not, and callbacks do not try."""
+    """Closed: Redis takes writes. Open: it does not, and callbacks skip it."""
 
     def __init__(self, probe: Callable[[], Awaitable[None]], changed: Callable[[], None], logger: Logger) -> None:
-        """Take the write that probes, and what to call when the state has changed."""
+        """``probe`` writes to Redis. ``changed`` is called after each change of state."""
         self.closed = True
         self._probe = probe
         self._changed = changed
         self._logger = logger
-        self._turn = asyncio.Lock()  # the probe has one connection
+        self._lock = asyncio.Lock()  # the prober has one connection
         self._probing: asyncio.Task[None] | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
     def start(self, taken_at: Callable[[], float]) -> None:
-        """Begin to probe an idle Redis. ``taken_at`` returns when Redis took the last write, by the loop's clock."""
+        """Start probing an idle Redis. ``taken_at`` returns when the last write succeeded, on the loop's clock."""
         self._heartbeat = asyncio.create_task(self._beat(taken_at), name="heartbeat")
 
     def trip(self, error: WriteFailedError) -> None:
-        """Open, for this reason. The first call starts the probes; further ones change nothing."""
+        """Open, for this reason, and start probing. Calls while it is open change nothing."""
         if not self.closed:
             return
         self.closed = False
@@ -58,9 +58,9 @@ class Breaker:
 
     async def _beat(self, taken_at: Callable[[], float]) -> None:
         clock = asyncio.get_running_loop().time
-        looked_at = clock()
+        probed_at = clock()
         while True:
-            await asyncio.sleep(max(taken_at(), looked_at) + IDLE - clock())
+            await asyncio.sleep(max(taken_at(), probed_at) + IDLE - clock())
             if clock() - taken_at() < IDLE:
                 continue
             if self.closed:
@@ -68,10 +68,10 @@ class Breaker:
                     await self._probe_alone()
                 except WriteFailedError as error:
                     self.trip(error)
-            looked_at = clock()
+            probed_at = clock()
 
     async def _probe_alone(self) -> None:
-        async with self._turn:
+        async with self._lock:
             await self._probe()
 
     async def _probe_until_back(self) -> None:
@@ -79,7 +79,7 @@ class Breaker:
         away_since = loop.time()
         wait = FIRST_WAIT
         while not self.closed:
-            await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 jitter is no secret
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 jitter needs no secrecy
             wait = min(2 * wait, LONGEST_WAIT)
             try:
                 await self._probe_alone()

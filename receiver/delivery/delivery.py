@@ -1,4 +1,4 @@
-"""Where events become safe: in Redis, else on disk, else not at all. The ack is decided here, in ``keep``."""
+"""Makes events safe: in Redis, else on disk. ``store`` decides the ack."""
 
 from __future__ import annotations
 
@@ -11,35 +11,30 @@ from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.publisher import Publisher, connect
 from receiver.errors import UnavailableError, WriteFailedError
 from receiver.spool.spool import Spool
-from receiver.streams.retention import Retention
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from receiver.events import Entry
     from receiver.log import Logger
-    from receiver.routing import Routing
     from receiver.settings import Settings
 
-#: Seconds that a disk may take.
+#: Seconds that a write to the spool may take.
 _SPOOL_TIMEOUT: Final = 0.7
-#: Seconds that Redis may take for a batch from the spool: nobody waits for it.
+#: Seconds that Redis may take for a batch from the spool: no callback waits for it.
 _DRAIN_TIMEOUT: Final = 5.0
 #: Connections that drain the spool.
 _DRAINERS: Final = 4
-#: Seconds between probes of a disk that nothing is written to, since Redis takes all: it may have filled up.
-_PROBE_DISK: Final = 10.0
 
 
 class Delivery:
     """Takes entries and returns when they are safe."""
 
-    def __init__(self, settings: Settings, redis_url: str, routing: Routing, logger: Logger) -> None:
+    def __init__(self, settings: Settings, redis_url: str, logger: Logger) -> None:
         """Wire the parts; ``open`` does the first I/O."""
-        groups = {project.id: project.consumer_groups for project in settings.projects.values()}
         self._client = connect(redis_url)
         self._publisher = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
-        patience = max(_DRAIN_TIMEOUT, settings.publish_timeout)
-        self._drainers = [Publisher(self._client, patience, settings.dedupe_window) for _ in range(_DRAINERS)]
+        drain_timeout = max(_DRAIN_TIMEOUT, settings.publish_timeout)
+        self._drainers = [Publisher(self._client, drain_timeout, settings.dedupe_window) for _ in range(_DRAINERS)]
         self._prober = Publisher(self._client, settings.publish_timeout, settings.dedupe_window)
         self._publishers = (self._publisher, *self._drainers, self._prober)
         self._redis = GroupCommit(self._publisher.write)
@@ -47,21 +42,10 @@ class Delivery:
         self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
         self._disk = GroupCommit(self.spool.write)
         self._drain = Drain(self.spool, self._drainers, self.breaker, logger)
-        # Connections of its own: one that only read may lead to a Redis of before, and a publisher must not get it.
-        self._tending = connect(redis_url)
-        self._retention = Retention(
-            self._tending,
-            lambda: routing.topics(groups),
-            settings.retention,
-            settings.max_entries,
-            logger,
-            routed=routing.routed_topics,
-        )
-        self.gauges = self._retention.gauges
         self._healing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open the spool, look whether Redis is there, begin to drain. A Redis that is away is no reason not to."""
+        """Open the spool, probe Redis, start to drain. The start succeeds without Redis; raises SettingsError."""
         await self.spool.open()
         self._redis.start()
         self._disk.start()
@@ -71,29 +55,26 @@ class Delivery:
             self.breaker.trip(error)
         self.breaker.start(lambda: self._publisher.taken_at)
         self._drain.start()
-        self._retention.start()
-        self._healing = asyncio.create_task(self.spool.look_after(self._changed), name="heal spool")
+        self._healing = asyncio.create_task(self.spool.keep_healthy(self._changed), name="heal spool")
         self._changed()
 
     async def close(self) -> None:
-        """Let what was handed in become safe, then let go of Redis and the disk."""
+        """Make handed-in events safe, then close Redis and the spool."""
         await self._redis.close()
         await self._disk.close()
         await cancel_and_wait(self._healing)
-        await self._retention.close()
         await self._drain.close()
         await self.breaker.close()
         for publisher in self._publishers:
             await publisher.close()
         await self._client.aclose()
-        await self._tending.aclose()
         await self.spool.close()
 
     def unfinished(self) -> dict[str, int]:
-        """Return, for the log of a stop, what is not done.
+        """Return the unfinished work, for the log of a stop.
 
-        Events that were handed in and are not known to be safe: none of them is acknowledged. And files of the spool
-        that were removed while in use and are not copied: their events are.
+        The events were handed in and are not known to be safe. None of them is acknowledged.
+        The files of the spool were removed while in use and are not copied yet. Their events are acknowledged.
         """
         return {
             "redis_events": self._redis.events,
@@ -102,12 +83,10 @@ class Delivery:
         }
 
     async def store(self, entries: list[Entry], size: int) -> None:
-        """Return when every entry is safe: Redis has replied, or the disk has it. The ack follows from nothing else.
+        """Return when every entry is safe: Redis has replied, or the disk has synced. The ack depends on nothing else.
 
-        They come from a callback of so many bytes.
-
-        Raises UnavailableError when neither takes them. What Redis may have stored all the same (a time-out says
-        nothing) is recognised when it comes again, from the spool or from the provider.
+        ``size``: the bytes of the callback. Raises UnavailableError when neither takes the entries. Redis may have
+        stored them after a timeout; they are recognised as duplicates when the spool or the provider sends them again.
         """
         if self.breaker.closed:
             try:
@@ -125,7 +104,7 @@ class Delivery:
 
     @property
     def route(self) -> str:
-        """Where events go now: ``redis``, ``spool`` or ``refuse``."""
+        """The destination of events now: ``redis``, ``spool`` or ``refuse``."""
         if self.breaker.closed:
             return "redis"
         return "spool" if self.spool.writable else "refuse"

@@ -1,7 +1,7 @@
-"""When the spool goes back to Redis: whenever Redis takes writes, beside the live traffic.
+"""Publishes the spool whenever Redis takes writes, in parallel to live traffic.
 
-Files of processes that have ended are drained as well. Nothing leaves the disk before Redis has it; what is published
-twice is added once.
+Files of processes that have ended are drained as well. An event leaves the disk after Redis has it; an event that is
+published twice is added once.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from receiver.spool.rows import Spooled
     from receiver.spool.spool import Spool
 
-#: Events that one connection publishes at a time: ten script calls, between which live traffic gets its turn.
+#: Events that one connection publishes at a time: ten script calls, between which Redis serves live traffic.
 BATCH: Final = 1000
-#: Seconds between looks at the folder when there is nothing to do.
-_LOOK_AGAIN: Final = 1.0
-#: Seconds after which entries that their topic did not take are tried again.
+#: Seconds between scans of the folder when there is nothing to drain.
+_SCAN_EVERY: Final = 1.0
+#: Seconds after which entries that their topic refused are retried.
 _RETRY_PARKED: Final = 60.0
+#: Seconds between two log lines of a long drain.
 _REPORT_EVERY: Final = 5.0
 
 
@@ -47,11 +48,11 @@ class FileDrain:
         run: Callable[..., Awaitable[Any]],
         on_progress: Callable[[int], Awaitable[None]],
     ) -> None:
-        """Take the publishers, what runs blocking work in a thread, and what to tell how many events were published.
+        """``run`` does blocking work in a thread. ``on_progress`` gets the number of events of each published batch.
 
-        Several publishers, because Redis reads 16 kB of a connection at a time, and fsyncs in between what others
-        have written: beside live traffic one connection gets 20,000 events a second through, on a disk that takes
-        4 ms to sync.
+        There are several publishers because Redis reads 16 kB of a connection at a time and fsyncs in between what
+        other connections have written. With live traffic, and a disk that takes 4 ms to sync, one connection gets
+        20,000 events a second through.
         """
         self._publishers = publishers
         self._batch = BATCH * len(publishers)
@@ -59,10 +60,10 @@ class FileDrain:
         self._on_progress = on_progress
 
     async def drain(self, spool_file: SpoolFile, *, parked: bool) -> dict[str, WriteFailedError]:
-        """Publish a file's events; return the topics that did not take theirs, which are put aside.
+        """Publish a file's events. Park those that their topic refuses, and return these topics.
 
-        ``parked``: try those put aside earlier, too. They go first: they are the oldest. Raises WriteFailedError when
-        Redis takes nothing, and OSError or sqlite3.Error when the disk fails.
+        ``parked``: retry the events parked earlier, before the others: they are the oldest. Raises WriteFailedError
+        when Redis takes no write, and OSError or sqlite3.Error when the disk fails.
         """
         blocked: dict[str, WriteFailedError] = {}
         after = 0
@@ -79,7 +80,7 @@ class FileDrain:
         return blocked
 
     async def _publish(self, spool_file: SpoolFile, batch: list[Spooled], table: str) -> dict[str, WriteFailedError]:
-        """Publish side by side, then remove what is safe; return the topics that take nothing."""
+        """Publish over all connections, then remove what is safe. Return the topics that refuse."""
         parts = [[one.entry for one in batch[at : at + BATCH]] for at in range(0, len(batch), BATCH)]
         writes = (publisher.write(part) for publisher, part in zip(self._publishers, parts, strict=False))
         refusing: dict[str, WriteFailedError] = {}
@@ -89,7 +90,7 @@ class FileDrain:
             refusing |= result
         safe = [one for one in batch if one.entry.topic not in refusing]
         if safe:
-            await self._run(partial(spool_file.remove, safe, table, all_of_them=len(safe) == len(batch)))
+            await self._run(partial(spool_file.remove, safe, table, whole_batch=len(safe) == len(batch)))
         await self._on_progress(len(safe))
         return refusing
 
@@ -98,7 +99,7 @@ class Drain:
     """Empties the spool whenever Redis takes writes."""
 
     def __init__(self, spool: Spool, publishers: Sequence[Publisher], breaker: Breaker, logger: Logger) -> None:
-        """Take publishers of its own, so that live traffic does not queue behind old events."""
+        """Live traffic must not use these publishers: it would queue behind old events."""
         self._spool = spool
         self._files = FileDrain(publishers, spool.run, self._on_progress)
         self._breaker = breaker
@@ -110,15 +111,15 @@ class Drain:
         self._failure = ""
 
     def start(self) -> None:
-        """Begin to drain."""
+        """Start draining."""
         self._task = asyncio.create_task(self._run(), name="drain")
 
     def wake(self) -> None:
-        """Look at the spool now rather than within a second."""
+        """Scan the spool now rather than within a second."""
         self._wake.set()
 
     async def close(self) -> None:
-        """Stop at once. What was published and is not removed yet is published again, and recognised."""
+        """Stop at once. Events published and not yet removed are published again later, and recognised."""
         await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
@@ -131,14 +132,14 @@ class Drain:
                 self._failure = ""
             except WriteFailedError as error:
                 self._breaker.trip(error)
-            except OSError as error:  # no descriptor left, a folder that is gone: it goes on for more than a second
+            except OSError as error:  # out of descriptors, folder deleted: such a failure lasts, so log it once
                 if str(error) != self._failure:
                     self._failure = str(error)
                     self._logger.error("spool.drain_failed", error=str(error))  # noqa: TRY400 as below
-            except Exception:  # whatever it is: without this task acknowledged events stay on the disk for ever
+            except Exception:  # any: without this task acknowledged events would stay on the disk for ever
                 self._logger.exception("spool.drain_failed")
             try:
-                await asyncio.wait_for(self._wake.wait(), _LOOK_AGAIN)
+                await asyncio.wait_for(self._wake.wait(), _SCAN_EVERY)
             except TimeoutError:
                 continue
 
@@ -155,7 +156,7 @@ class Drain:
         self._progress.end()
 
     async def _attempt(self, path: Path, draining: Awaitable[None]) -> None:
-        """Drain one file. One that cannot be read does not hold up the others; that is logged once."""
+        """Drain one file. An unreadable file is logged once and does not hold up the others."""
         try:
             await draining
         except (OSError, sqlite3.Error) as error:
@@ -166,7 +167,7 @@ class Drain:
             self._failing.discard(path)
 
     async def _drain_own(self, *, parked: bool) -> None:
-        """Drain the file of this process. If it fails, the spool leaves it within a second."""
+        """Drain the file of this process. If the file fails, the spool changes to another one within a second."""
         own = self._spool.file
         if own is None:
             return
@@ -174,11 +175,11 @@ class Drain:
             await self._drain_file(own, parked=parked)
             await self._spool.run(self._spool.renew)
         except sqlite3.Error:
-            if own is self._spool.file:  # else it was left in the meantime, and closed
+            if own is self._spool.file:  # else the spool has changed files in the meantime, and closed this one
                 raise
 
     async def _drain_orphan(self, path: Path, *, parked: bool) -> None:
-        """Drain a file that no living process holds, and remove it; leave it to recovery if it is damaged."""
+        """Drain a file that no living process holds, and remove it. Mark it suspect if it is damaged."""
         run = self._spool.run
         orphan = await run(partial(lock_file, path, self._spool.max_bytes, to_drain=True))
         if orphan is None:
@@ -206,10 +207,10 @@ class Drain:
 
 
 class Progress:
-    """Reports how a long drain goes: at its end, and every few seconds before."""
+    """Logs the progress of a long drain: every few seconds, and at its end."""
 
     def __init__(self, logger: Logger, clock: Callable[[], float]) -> None:
-        """Take the clock, in seconds."""
+        """``clock`` returns seconds."""
         self._logger = logger
         self._clock = clock
         self._began = self._reported = clock()
@@ -223,7 +224,7 @@ class Progress:
             self._report("spool.draining")
 
     def end(self) -> None:
-        """Report, if there was anything."""
+        """Log the total, unless nothing was drained."""
         if self._events:
             self._report("spool.drained")
 

@@ -1,7 +1,7 @@
-"""Group commit: many callbacks wait, one write serves all of them.
+"""Group commit: one write serves all callbacks that wait.
 
-While a write is under way, callers queue up; the next write takes the whole queue. So the cost of a write (a round
-trip, an fsync) is shared by as many callbacks as came in during the one before, and nobody waits for a timer.
+While a write is in progress, callers queue up; the next write takes the whole queue. So all callbacks that arrived
+during one write share the cost of the next (a round trip, an fsync), and none waits for a timer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from receiver.events import Entry
 
-#: Events that go into one write. More would make one write hold up the next for long.
+#: Events in one write. More would hold up the next write for long.
 MAX_EVENTS: Final = 4000
-#: Bytes of callbacks that go into one write, unless a single one is larger: what a slow network or disk can do in time.
+#: Bytes of callbacks in one write, unless a single callback is larger: what a slow network or disk can do in time.
 MAX_BYTES: Final = 8 << 20
 
 
@@ -34,14 +34,14 @@ class _Waiter(msgspec.Struct, frozen=True):
 
 
 class GroupCommit:
-    """Collects entries of many callers into writes, one at a time.
+    """Collects the entries of many callers into writes, one at a time.
 
-    ``write`` takes the entries and the time (of the loop) when the first of them was handed in. It returns the
-    topics that failed although the rest is safe, and raises WriteFailedError when all failed.
+    ``write`` takes the entries and the loop's time at which the first of them was handed in. It returns the failed
+    topics while the rest is safe, and raises WriteFailedError when all failed.
     """
 
     def __init__(self, write: Callable[[list[Entry], float], Awaitable[Mapping[str, WriteFailedError]]]) -> None:
-        """Do nothing yet: ``start`` does."""
+        """Create no task yet: ``start`` does."""
         self._write = write
         self._waiting: deque[_Waiter] = deque()
         self._writing: list[_Waiter] = []
@@ -50,27 +50,28 @@ class GroupCommit:
         self._pump: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._loop = asyncio.get_running_loop()
         self._idle.set()
         self._pump = asyncio.create_task(self._run(), name="group commit")
 
     @property
     def events(self) -> int:
-        """The events that wait or are being written."""
+        """How many events wait or are being written."""
         return sum(len(waiter.entries) for waiter in (*self._writing, *self._waiting))
 
     async def close(self) -> None:
-        """Finish the writes of all who wait, then stop."""
+        """Write what waits, then stop."""
         if self._pump is None:
             return
         await self._idle.wait()
         await cancel_and_wait(self._pump)
 
     def commit(self, entries: list[Entry], size: int) -> asyncio.Future[None]:
-        """Queue the entries of a callback of so many bytes.
+        """Queue the entries of a callback; ``size`` is its bytes.
 
-        The future ends when all are safe; it raises WriteFailedError. Cancelling it gives up waiting.
+        The future completes when all entries are safe, or fails with WriteFailedError. A caller that stops waiting
+        cancels it.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(_Waiter(entries, size, self._loop.time(), done))
@@ -85,7 +86,7 @@ class GroupCommit:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
-            # One turn of the loop: those whose bodies have arrived with the first one's go with it.
+            # One iteration of the loop: callbacks whose bodies have arrived by now join this write.
             await asyncio.sleep(0)
             group = self._writing = self._take()
             if not group:
@@ -93,19 +94,19 @@ class GroupCommit:
             try:
                 failed = await self._write([entry for waiter in group for entry in waiter.entries], group[0].since)
             except WriteFailedError as error:
-                # Those still in the queue learn it now: nobody waits for a time-out that others have seen.
+                # Fail the queue as well: each of its callbacks would otherwise wait for the same timeout.
                 _fail([*group, *self._waiting], error)
                 self._waiting.clear()
             except asyncio.CancelledError:
                 _fail([*group, *self._waiting], WriteFailedError("stopped", "the service is stopping"))
                 raise
-            except Exception as error:  # noqa: BLE001 whatever it is, it must not end the writes of all who come later
+            except Exception as error:  # noqa: BLE001 no exception may end the task, and with it all later writes
                 _fail(group, WriteFailedError(type(error).__name__, repr(error)))
             else:
                 _finish(group, failed)
 
     def _take(self) -> list[_Waiter]:
-        """Take the longest waiting. Who gave up was refused, and would pile up behind a slow disk."""
+        """Take the oldest waiters. Skip those that timed out; they would otherwise pile up behind a slow disk."""
         group: list[_Waiter] = []
         events = size = 0
         while self._waiting:
@@ -123,7 +124,7 @@ class GroupCommit:
 def _fail(waiters: list[_Waiter], error: WriteFailedError) -> None:
     for waiter in waiters:
         if not waiter.done.done():
-            # An exception of its own: raised by many, one would collect the frames of all of them.
+            # A new exception for each waiter: a shared one would collect the frames of all of them.
             waiter.done.set_exception(WriteFailedError(error.reason, str(error), error.topic))
 
 

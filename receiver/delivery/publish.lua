@@ -4,10 +4,10 @@
 -- ARGV     the window in seconds, then for every event its id (16 bytes) and the value of the field "data"
 -- returns  how many entries were added
 --
--- The ids that were added are kept in one set per window; the current set and the one before it are asked, so an id
--- is known for one to two windows. Redis' own clock picks the set: clocks of receivers may differ. When that clock was
--- set back, or a replica with a slower one has taken over, there may be a set of the window to come: it is asked, too.
--- The sets' names hold the topic in braces, which puts them into the slot of the stream.
+-- One set per window holds the ids that were added. The current set and the one before it are checked, so an id is
+-- known for one to two windows. Redis' own clock picks the set: the clocks of receivers may differ. After that clock
+-- was set back, or a replica with a slower clock took over, a set of the coming window may exist: it is checked too.
+-- The names of the sets contain the topic in braces, which puts them into the slot of the stream.
 
 local call, try = redis.call, redis.pcall
 local topic, window = KEYS[1], tonumber(ARGV[1])
@@ -15,7 +15,7 @@ local bucket = math.floor(call('TIME')[1] / window)
 local sets = '{' .. topic .. '}:seen:'
 local current = sets .. bucket
 
--- Before anything is added: if marks cannot be made (an access list forbids it), a retry would add it all again.
+-- First of all: if ids cannot be recorded (an access list forbids it), a retry would add every event again.
 call('SADD', current, '')
 call('EXPIREAT', current, (bucket + 2) * window)
 
@@ -49,7 +49,7 @@ for i = 1, count do
   end
 end
 
--- Only what is in the stream is marked as seen, also when an XADD failed half-way: marked and not added is lost.
+-- Record only the ids that are in the stream, also after a failed XADD: a recorded event that was not added is lost.
 if #added > 0 then
   call('SADD', current, unpack(added))
 end

@@ -1,7 +1,14 @@
-"""Entries to Redis streams: one pipeline of script calls over one connection, and no retry that we do not see.
+"""Writes entries to Redis streams: one pipeline of script calls over one connection, without hidden retries.
 
-redis-py repeats commands by itself and would double entries whose reply was lost; here only the script, which
-knows what it has added, may be repeated. The arguments are packed by hiredis: four times faster than in Python.
+redis-py's own retries would double the entries whose reply was lost. Here only the script is repeated, which knows
+what it has added.
+
+Private or undocumented members, with a contract test for each in tests/test_dependencies.py:
+
+- ``hiredis.pack_command`` packs the arguments, four times as fast as redis-py in Python.
+- The connection's ``send_packed_command`` and ``read_response`` write many packed commands before reading a reply;
+  redis-py's pipeline packs again, and retries.
+- ``Connection._writer`` gives the transport. Only its ``abort`` frees what was not sent when Redis stopped reading.
 """
 
 from __future__ import annotations
@@ -30,17 +37,17 @@ if TYPE_CHECKING:
     from receiver.events import Entry
 
 SCRIPT: Final = files("receiver.delivery").joinpath("publish.lua").read_bytes()
-SHA: Final = sha1(SCRIPT).hexdigest().encode()  # noqa: S324 it is the script's name in Redis, not a protection
-#: Bounds of one script call: Redis does nothing else while a script runs. 100 events take 0.3 ms, and 500 at a time
-#: would cost Redis as much an event.
+SHA: Final = sha1(SCRIPT).hexdigest().encode()  # noqa: S324 the name of the script in Redis
+#: Bounds of one script call: Redis serves no other client while a script runs. 100 events take 0.3 ms; with 500 at a
+#: time an event would cost Redis the same.
 CALL_EVENTS: Final = 100
 CALL_BYTES: Final = 1 << 20
-#: Seconds after which a callback must know whether Redis has it, time in the queue included: with the time that the
-#: spool may take, an answer is given within 2 s. A write with less time left than the least is not begun.
+#: Seconds after which a callback knows whether Redis has it, time in the queue included. With the time that the spool
+#: may take, the callback is answered within 2 s. A write with less than the minimum left is not started.
 _DEADLINE: Final = 1.25
-_LEAST_TIME: Final = 0.05
-#: Errors that are about one key, as one that an access list forbids is: the second is Valkey's word for that inside a
-#: script, the third Redis'. The others mean that Redis as a whole cannot take writes.
+_MIN_TIME: Final = 0.05
+#: Errors about one key. The second is what Valkey answers inside a script for a key that an access list forbids, the
+#: third what Redis answers. All other errors mean that Redis as a whole takes no writes.
 _OF_A_TOPIC: Final = (
     "WRONGTYPE",
     "ACL failure in script",
@@ -51,7 +58,7 @@ _OF_A_TOPIC: Final = (
 
 
 def connect(url: str) -> Redis:
-    """Return a client that never repeats a command by itself. Nothing is sent yet."""
+    """Return a client that never retries a command by itself. No connection is opened yet."""
     return renew_refused(
         Redis.from_url(
             url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
@@ -64,40 +71,40 @@ def connect(url: str) -> Redis:
 
 
 class Publisher:
-    """Writes batches of entries. One batch at a time: it owns one connection."""
+    """Writes batches of entries, one at a time over its own connection."""
 
     def __init__(self, client: Redis, timeout: float, window: float) -> None:
-        """Take the time for one batch and the dedupe window, both in seconds."""
+        """``timeout`` is for one batch, ``window`` is the dedupe window; both in seconds."""
         self._client = client
         self._timeout = timeout
         self._window = str(int(window)).encode()
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
-        #: When Redis took the last write, by the event loop's clock.
+        #: The time of the last successful write, on the event loop's clock.
         self.taken_at = 0.0
 
     async def write(self, entries: list[Entry], since: float | None = None) -> Mapping[str, WriteFailedError]:
-        """Add entries to their streams; return the topics that cannot be written to.
+        """Add entries to their streams. Return the topics that cannot be written to.
 
-        ``since`` is when the oldest entry was handed in, if a callback waits for its ack. Raises WriteFailedError when
-        Redis did not take them, or did not say so in time: then it is unknown what is stored, and the script may be
-        given the same entries again.
+        ``since`` is the time at which the oldest entry was handed in, if a callback waits for its ack. Raises
+        WriteFailedError when Redis did not take the entries or did not reply in time. It is then unknown what is
+        stored; passing the same entries again is safe.
         """
         loop = asyncio.get_running_loop()
         start = loop.time()
         waited = 0.0 if since is None else start - since
         limit = self._timeout if since is None else min(self._timeout, _DEADLINE - waited)
-        if limit < _LEAST_TIME:  # many writes were in front, each within its time: Redis is slower than the traffic
+        if limit < _MIN_TIME:  # the writes in front of it took all the time: Redis is slower than the traffic
             metrics.PUBLISH_FAILURES.labels("timeout").inc()
-            raise WriteFailedError("timeout", f"no turn within {waited * 1000:.0f} ms")
+            raise WriteFailedError("timeout", f"still queued after {waited * 1000:.0f} ms")
         calls = list(_calls(entries))
         try:
             async with asyncio.timeout(limit):
                 replies = await self._send(calls)
         except TimeoutError:
             raise await self._write_failed("timeout", f"no reply within {limit * 1000:.0f} ms") from None
-        except Exception as error:  # also uvloop's RuntimeError for a connection that was reset between two writes
-            # Whatever it is: on a connection with replies still to come the next write would take them for its own.
+        except Exception as error:  # even uvloop's RuntimeError, after a reset of the connection between two writes
+            # Drop the connection after any error: the next write would take replies still to come for its own.
             raise await self._write_failed(_reason(error), str(error)) from error
         self.taken_at = loop.time()
         metrics.PUBLISH.observe(self.taken_at - start)
@@ -105,21 +112,21 @@ class Publisher:
         return _outcome(calls, replies)
 
     async def probe(self) -> None:
-        """Make a write that proves nothing but that writes work. Raises WriteFailedError."""
+        """Make a write without effect, to find out whether writes succeed. Raises WriteFailedError."""
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
                 await connection.send_packed_command(_pack(b"SET", b"receiver:probe", b"1", b"PX", b"1"))
                 await connection.read_response()
         except NoPermissionError:
-            return  # a user who may write to topics alone: Redis is there, the next callback finds out the rest
+            return  # the user may write to topics only: Redis answers, and the next callback finds out the rest
         except TimeoutError:
-            raise await self._write_failed("timeout", "no reply in time") from None
+            raise await self._write_failed("timeout", f"no reply within {self._timeout * 1000:.0f} ms") from None
         except Exception as error:  # as in write
             raise await self._write_failed(_reason(error), str(error)) from error
 
     def renew(self) -> None:
-        """Connect anew for the next batch: where Redis was away, its name may lead to another one by now."""
+        """Reconnect before the next batch: after an outage the name of Redis may lead to another one."""
         if self._connection is not None:
             self._connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
 
@@ -130,7 +137,9 @@ class Publisher:
     async def _send(self, calls: list[_Call]) -> list[Any]:
         connection = await self._connected()
         replies = await self._exchange(connection, calls)
-        if any(isinstance(reply, NoScriptError) for reply in replies):  # Redis was restarted, or its scripts flushed
+        if any(
+            isinstance(reply, NoScriptError) for reply in replies
+        ):  # Redis was restarted, or its scripts were flushed
             await connection.send_packed_command(_pack(b"SCRIPT", b"LOAD", SCRIPT))
             await connection.read_response()
             replies = await self._exchange(connection, calls)
@@ -152,7 +161,7 @@ class Publisher:
             await self._drop()
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-            writer = self._connection._writer  # noqa: SLF001 redis-py has no other way
+            writer = self._connection._writer  # noqa: SLF001 see the docstring of this module
             self._transport = None if writer is None else writer.transport
         return self._connection
 
@@ -160,10 +169,10 @@ class Publisher:
         connection, self._connection = self._connection, None
         if connection is not None:
             if self._transport is not None:
-                # Redis-py has closed it when the write was cancelled. Closed, what is not sent yet would stay in memory
-                # until Redis reads it, which may be never.
+                # redis-py closed the transport when the write was cancelled. A closed transport keeps unsent bytes in
+                # memory until Redis reads them, which may be never.
                 self._transport.abort()
-            with contextlib.suppress(Exception):  # it is of no use any more, whatever it says to that
+            with contextlib.suppress(Exception):  # the connection is dropped in any case
                 await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
 
@@ -174,7 +183,7 @@ class Publisher:
 
 
 def _pack(*arguments: bytes) -> bytes:
-    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]  # its stub says: tuple of one
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]  # its stub says: a tuple of one
     return packed
 
 
@@ -185,17 +194,17 @@ def _calls(entries: list[Entry]) -> list[_Call]:
     """Group entries by topic into bounded script calls: (topic, [id, data, id, data …])."""
     calls: list[_Call] = []
     open_: dict[str, list[bytes]] = {}
-    room: dict[str, int] = {}
+    bytes_left: dict[str, int] = {}
     for entry in entries:
         topic = entry.topic
-        left = room.get(topic, 0) - len(entry.data)
+        left = bytes_left.get(topic, 0) - len(entry.data)
         if left < 0 or len(open_[topic]) >= 2 * CALL_EVENTS:
             open_[topic] = args = [entry.id, entry.data]
             calls.append((topic.encode(), args))
             left = max(0, CALL_BYTES - len(entry.data))
         else:
             open_[topic] += (entry.id, entry.data)
-        room[topic] = left
+        bytes_left[topic] = left
     return calls
 
 
@@ -216,5 +225,5 @@ def _outcome(calls: list[_Call], replies: list[Any]) -> dict[str, WriteFailedErr
 
 
 def _reason(error: BaseException) -> str:
-    """Return a short name for a failure: the class of redis-py's error, such as OutOfMemory or ReadOnly."""
+    """Return a short name of a failure: the class of redis-py's error, such as OutOfMemory or ReadOnly."""
     return type(error).__name__.removesuffix("Error")

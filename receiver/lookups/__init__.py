@@ -1,8 +1,8 @@
-"""What was sent and what became of it: SMN's GetSmsMessage and ListSmsMsgReport.
+"""Sent messages and their status reports: SMN's GetSmsMessage and ListSmsMsgReport.
 
-``Messages`` takes what the sending side registers, ``Indexer`` what the event streams bring (``rebuild``
-does it from their start), ``Reports`` answers. All that is said of a message is one record, so nothing
-depends on which came first. In Redis, for each project, each key beginning with ``{lookups:<project_id>}``:
+``messages`` registers messages for the sender. ``indexer`` applies the events of the streams, ``rebuild`` applies them
+again from the first one. ``reports`` answers. Each message has one record, so the order of arrival does not matter.
+The keys in Redis, for each project; each begins with ``{lookups:<project_id>}``:
 
 | key            | type   | what                                                                         |
 |----------------|--------|------------------------------------------------------------------------------|
@@ -14,16 +14,9 @@ depends on which came first. In Redis, for each project, each key beginning with
 |                |        | reports of one number, newest last                                           |
 | :m:<bucket>    | zset   | the same by spelling, without the country: reports that earlier versions     |
 |                |        | indexed, until they expire or change                                         |
-| :signs         | hash   | sign_id to number and back; 0 stands for the project's default, whatever it  |
-|                |        | is at the time of a query. At most 10,000; one without reports is dropped    |
+| :signs         | hash   | sign_id to number and back; 0 stands for the project's default at the time   |
+|                |        | of a query. At most 10,000; a signature without reports is dropped           |
 | :t:<id>        | string | the text, expires 24 hours after submit_time                                 |
 
-A page with an offset is found by rank, never by walking: its cost grows with the logarithm of the offset.
+An offset is found by rank, not by walking: the cost of a page grows with the logarithm of its offset.
 """
-
-from receiver.lookups.indexer import Indexer
-from receiver.lookups.messages import Messages
-from receiver.lookups.rebuild import rebuild
-from receiver.lookups.reports import Reports
-
-__all__ = ["Indexer", "Messages", "Reports", "rebuild"]

@@ -1,8 +1,8 @@
 -- Applies status reports. ARGV[1]: msgpack array of {id, status, deliver, desc, sign_id, fee, extend, submit,
--- nation, mobile}, times in ms, the number canonical. Returns how many changed something. Any order of arrival, any repetition,
--- ends in the same state: the later deliver_time wins, and of equal ones the greater of (weight, desc).
+-- nation, mobile}, times in ms, the number canonical. Returns how many changed a record. Any order of arrival and any
+-- repetition end in the same state: the later deliver_time wins, of equal ones the greater (weight, desc).
 
--- At the same instant "delivered" beats "failed": the handset has confirmed it.
+-- At the same time "delivered" beats "failed": the handset has confirmed it.
 local WEIGHT = {[0] = 0, [1] = 2, [2] = 1}
 
 local function compare(report, record)
@@ -23,7 +23,7 @@ local function text_of(field, value)
     return value
 end
 
--- Of two reports that say the same of the status, each other field keeps the greater value.
+-- Of two reports with the same status, each other field keeps the greater value.
 local function exceeds(field, new, old)
     if new == nil or old == nil or type(new) ~= type(old) then
         return new ~= nil and old == nil
@@ -43,7 +43,7 @@ local function number_exceeds(report, record)
     return difference > 0 or difference == 0 and order(report[NATION] or '', record[NATION] or '') > 0
 end
 
--- Of two reports' numbers of the same rank, the greater stays, whichever report is later.
+-- Of two numbers of the same rank, the greater wins, independent of the times of their reports.
 local function take_number(record, report)
     local difference = number_rank(report[NATION], report[MOBILE], false) - rank_of(record)
     if difference > 0 or difference == 0 and report[MOBILE] and number_exceeds(report, record) then
@@ -71,7 +71,7 @@ end
 
 local changed = 0
 for _, report in ipairs(cmsgpack.unpack(ARGV[1])) do
-    -- A signature too many: the report is worth more than its signature, and goes to the project's default.
+    -- At the limit of signatures, keep the report under the project's default signature.
     report[SIGN] = report[SIGN] and number_of(report[SIGN]) or 0
     if alter(report[1], merge(report)) then
         changed = changed + 1

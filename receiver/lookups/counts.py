@@ -1,28 +1,39 @@
-"""What the indexers have done, counted in Redis: they run in processes of their own, which nobody scrapes.
+"""What the indexers have done, counted in Redis: nothing scrapes the processes in which they run.
 
-``lookups:counts`` is a hash, name to count: the sum over all indexers that have ever run on this Redis.
+The hash ``lookups:counts`` has a count for each name: the sum over all indexers that have ever run on this Redis.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import RedisError
+
+from receiver import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from redis.asyncio import Redis
 
+    from receiver.log import Logger
+
 _KEY: Final = "lookups:counts"
-#: ``applied`` to the index, ``skipped`` (about no message, or trimmed before they were read), ``undecodable``, and
-#: ``claimed``: also one of the three, after having been taken over from an indexer that died.
+#: ``applied`` to the index, ``skipped`` (about no message, or trimmed before they were read), ``undecodable``.
+#: ``claimed`` entries also count as one of the three: they were taken over from an indexer that died.
 COUNTED: Final = ("applied", "skipped", "undecodable", "claimed")
+#: Seconds between two updates of the metrics.
+_SHOW_EVERY: Final = 2.0
+#: Seconds that Redis may take to answer.
+_REDIS_TIMEOUT: Final = 2.0
 
 
 class IndexCounts:
-    """The counts of one process, added to those of all. Errors are those of redis-py."""
+    """The counts of one process, added to those of all. Raises the errors of redis-py."""
 
     def __init__(self, redis: Redis) -> None:
-        """Keep the client; ``decode_responses`` must be off."""
+        """``decode_responses`` of the client must be off."""
         self._redis = redis
         self._added: dict[str, int] = {}
 
@@ -41,3 +52,15 @@ class IndexCounts:
         """Return the counts of all indexers."""
         stored = await self._redis.hmget(_KEY, COUNTED)
         return {name: int(count or 0) for name, count in zip(COUNTED, stored, strict=True)}
+
+    async def show(self, logger: Logger) -> None:
+        """Keep the metrics up to date until cancelled. While Redis is away they keep their last values."""
+        while True:
+            try:
+                async with asyncio.timeout(_REDIS_TIMEOUT):
+                    counts = await self.all()
+                for outcome, count in counts.items():
+                    metrics.INDEX_ENTRIES.labels(outcome).set(count)
+            except (RedisError, OSError, ValueError) as error:  # ValueError: another program has written to the hash
+                logger.debug("index.counts_unknown", error=str(error))
+            await asyncio.sleep(_SHOW_EVERY)

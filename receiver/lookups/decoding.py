@@ -1,4 +1,4 @@
-"""Stream entries to status events: bytes in, values out."""
+"""Decodes stream entries to status events: bytes in, values out."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=128)]
-Mobile = Annotated[str, Meta(max_length=64)]  # its length is one byte in the index
-Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # no text is that long; what 64 bits do not hold, no record holds
+Mobile = Annotated[str, Meta(max_length=64)]  # the index stores its length in one byte
+Fee = Annotated[int, Meta(ge=0, le=1_000_000)]  # more than any text costs, and far less than 64 bits hold
 Instant = Annotated[datetime, Meta(tz=True)]
-#: How far ahead of its entry a status may have come: a day covers every mistaken zone and most wrong clocks.
+#: How far ahead of its entry the time of a status may be: a day covers every mistaken zone and most wrong clocks.
 _MAX_AHEAD_MS: Final = timedelta(days=1) // timedelta(milliseconds=1)
 #: A value that msgspec quotes.
 _VALUE: Final = re.compile(r"'.*'", re.DOTALL)
 
 
 class _Data(Struct):
-    """What lookups use of ``data``. Everything but the id may be untold."""
+    """The fields of ``data`` that lookups use. All but the id may be missing."""
 
     message_id: Identifier
     status_desc: str | None = None
@@ -52,38 +52,38 @@ class _Fail(Struct, tag_field="type", tag=EventType.FAIL.value):
 
 
 class _Reply(Struct, tag_field="type", tag=EventType.REPLY.value):
-    """Is about no message: SMN's replies have no message_id."""
+    """SMN's replies have no message_id, so the index skips them."""
 
 
 class _Rejected(Struct, tag_field="type", tag=EventType.REJECTED.value):
-    """Is about no message that is known."""
+    """An item that failed validation: the index skips it."""
 
 
 _decoder = msgspec.json.Decoder(_Success | _Fail | _Reply | _Rejected)
 
 
 class UndecodableError(Exception):
-    """An entry that is none of our events, or lacks what an index needs. Trying again does not help.
+    """The entry is not one of our events, or lacks what the index needs. A retry does not help.
 
-    The message is for the log: it names the place and the rule, and nothing of what the entry holds.
+    The message is for the log: it names the field and the rule, and quotes nothing from the entry.
     """
 
 
 def status_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Status] | None:
-    """Return project and status event of a stream entry, None if it is a reply or a rejected event.
+    """Return the project and the status event of a stream entry, or None for a reply or a rejected event.
 
-    Raises ``UndecodableError`` for anything else.
+    Raises UndecodableError for anything else.
     """
     try:
         event = _decoder.decode(fields[b"data"])
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # Text that is no UTF-8 and what is nested too deeply are no errors of msgspec's own.
+        # msgspec has no errors of its own for invalid UTF-8 and for values that are nested too deeply.
         raise UndecodableError(_reason(error)) from error
     if isinstance(event, _Reply | _Rejected):
         return None
     _, _, project_id = event.source.rpartition("/")
     if not project_id:
-        raise UndecodableError("no project in its source")
+        raise UndecodableError("the source names no project")
     return project_id, _status(event, int(entry_id.partition(b"-")[0]))
 
 
@@ -112,14 +112,15 @@ def _status(event: _Success | _Fail, added_ms: int) -> Status:
 
 
 def _when(event: _Success | _Fail, added_ms: int) -> int:
-    """Return when the status came. One from the future would never expire, and win over every true one.
+    """Return the time of the status, or that of the entry if the first is more than a day ahead.
 
-    What is the future, the id of the entry tells: it was made by Redis' clock, ``receivedtime`` by that of a receiver.
+    A status from the future would never expire, and would win over every later one. The id of the entry is the
+    reference: Redis' clock made it, while ``receivedtime`` is made by the clock of a receiver.
     """
-    told = _milliseconds(event.data.deliver_time or event.time)
-    return added_ms if told - added_ms > _MAX_AHEAD_MS else told
+    reported = _milliseconds(event.data.deliver_time or event.time)
+    return added_ms if reported - added_ms > _MAX_AHEAD_MS else reported
 
 
 def _milliseconds(instant: datetime) -> int:
-    # Before 1970 is a broken clock; the index has no room for a sign.
+    # A time before 1970 comes from a broken clock, and the index stores no sign.
     return max(0, round(instant.timestamp() * 1000))

@@ -1,30 +1,30 @@
--- Forgets reports older than ARGV[1] ms, at most ARGV[2] of them, of some ARGV[4] signatures from the cursor ARGV[3]
--- on, and drops the signatures that have no reports left. Returns how many reports it forgot, and the cursor to go on
--- from: "0" after the last signature.
+-- Removes reports older than ARGV[1] ms, at most ARGV[2] of them, of some ARGV[4] signatures from the cursor ARGV[3]
+-- on, and signatures without reports. Returns the number of removed reports, and the next cursor: "0" after the last
+-- signature.
 
 local BEFORE = string.format('(%.0f', now() - tonumber(ARGV[1]))
-local MOST, CURSOR = tonumber(ARGV[2]), ARGV[3]
+local MAX, CURSOR = tonumber(ARGV[2]), ARGV[3]
 local STATUSES = {0, 1, 2}
-local left = MOST
+local left = MAX
 
-local function forget(id)
+local function remove_report(id)
     local home = bucket('r', id)
     remove(id, unpacked(redis.call('HGET', home, id)))
     redis.call('HDEL', home, id)
 end
 
-local function forget_of(sign)
+local function expire_sign(sign)
     for _, status in ipairs(STATUSES) do
         local old = redis.call('ZRANGEBYSCORE', index_key(sign, status), '-inf', BEFORE, 'LIMIT', 0, left)
         for _, id in ipairs(old) do
-            forget(id)
+            remove_report(id)
         end
         left = left - #old
     end
 end
 
--- Whoever needs a signature gives it its number in the same script call that writes the record: without a record
--- here, nobody has the number.
+-- A signature gets its number in the same script call that writes its first record. So a number without records is
+-- unused.
 local function drop_if_unused(sign, sign_id)
     if redis.call('EXISTS', index_key(sign, 0), index_key(sign, 1), index_key(sign, 2)) == 0 then
         redis.call('HDEL', SIGNS, 's' .. sign_id, 'n' .. sign)
@@ -32,16 +32,16 @@ local function drop_if_unused(sign, sign_id)
 end
 
 if CURSOR == '0' then
-    forget_of(0)
+    expire_sign(0)
 end
--- Two fields a signature. A signature that is there all the while is seen, however many come and go meanwhile.
+-- Two fields a signature. HSCAN returns every signature that exists throughout the scan, whatever else changes.
 local answer = redis.call('HSCAN', SIGNS, CURSOR, 'MATCH', 'n*', 'COUNT', 2 * ARGV[4])
 for i = 1, #answer[2], 2 do
     local sign = string.sub(answer[2][i], 2)
     if left == 0 then
-        return {MOST, CURSOR}
+        return {MAX, CURSOR}
     end
-    forget_of(sign)
+    expire_sign(sign)
     drop_if_unused(sign, answer[2][i + 1])
 end
-return {MOST - left, left > 0 and answer[1] or CURSOR}
+return {MAX - left, left > 0 and answer[1] or CURSOR}

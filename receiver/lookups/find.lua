@@ -1,8 +1,8 @@
--- One page of reports, newest first, equal times by message_id downwards. No-write.
--- ARGV: start, end (ms, inclusive), offset, limit, statuses ("012"), mobile as it was asked for or '', message_id or '',
--- sign_id, '1' if reports without a signature of their own belong to it, for how many ms reports are kept (older ones
--- are not found, although their memory may not be free yet), and the msgpack array of the {mobile, country} that the
--- mobile may mean (phone_numbers.py).
+-- Returns one page of reports, newest first, equal times by descending message_id. Writes nothing.
+-- ARGV: start, end (ms, inclusive), offset, limit, statuses ("012"), mobile as in the query or '', message_id or '',
+-- sign_id, '1' if it includes reports without a signature of their own, the retention in ms (older reports are not
+-- returned, although their memory may not be free yet), and the msgpack array of the {mobile, country} that the mobile
+-- may mean (phone_numbers.py).
 -- Returns id, record, id, record, ...
 
 local START, END = string.format('%.0f', math.max(tonumber(ARGV[1]), now() - tonumber(ARGV[10]))), ARGV[2]
@@ -10,7 +10,7 @@ local OFFSET, LIMIT = tonumber(ARGV[3]), tonumber(ARGV[4])
 local STATUSES, PHONE, ID, SIGN_ID, WITH_DEFAULT = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local READINGS = cmsgpack.unpack(ARGV[11])
 local ANY_COUNTRY = -1
--- Each country is a window for each signature and status, and skipping is quadratic in the windows.
+-- Each country adds a window per signature and status, and skipping is quadratic in the number of windows.
 local MAX_COUNTRIES = 8
 
 local signs = {}
@@ -50,7 +50,7 @@ local function one()
     return fits and {ID, stored} or {}
 end
 
--- A window is a run of ranks in a sorted set, newest first: `from` the first rank, `size` how many.
+-- A window is a run of ranks in a sorted set, newest first: `from` is the first rank, `size` the number of ranks.
 local function by_time(sign, status)
     local key = index_key(sign, status)
     return {
@@ -78,7 +78,7 @@ local function by_spelling(sign, status)
     return in_order(bucket('m', PHONE), spelling_prefix(PHONE, sign, status), fields)
 end
 
--- The countries that have a national number, the lowest codes first: a jump from each to the next.
+-- The countries of a national number, the lowest codes first. One look-up by range finds the next country.
 local function countries(mobile)
     local key, head = bucket('n', mobile), struct.pack('>Bc0', #mobile, mobile)
     local found, low = {}, 0
@@ -132,9 +132,9 @@ local function drop(windows, i, count)
     end
 end
 
--- Moves the windows past their first `left` entries together, in O(k^2 log left) look-ups by rank: with a
--- step of left / k, the window whose step-th entry comes first can lose all of them, because at most
--- k * step entries come before that one.
+-- Skips the first `left` entries of all k windows together, in O(k^2 log left) look-ups by rank: with a step of
+-- left / k, the window whose step-th entry comes first can drop these entries, because at most k * step entries precede
+-- that one.
 local function skip(windows, left)
     while left > 0 and #windows > 0 do
         local step = math.max(1, math.floor(left / #windows))
@@ -151,8 +151,8 @@ local function skip(windows, left)
     end
 end
 
--- Whether a record is where the entry says. During an upgrade it may not be: an older version moves a record without
--- removing its entry under :n, of which it does not know.
+-- Whether an entry of the index matches its record. During an upgrade it may not: an older version moves a record
+-- without removing the entry under :n, which it does not know.
 local function is_here(stored, window, entry)
     if not stored or not window.mobile then
         return stored

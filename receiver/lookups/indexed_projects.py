@@ -1,4 +1,4 @@
-"""Which projects have anything in the index."""
+"""The projects that have reports or messages in the index."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ _KEY: Final = "lookups:projects"
 
 
 class IndexedProjects:
-    """A set in Redis, so that the reports of a project expire even after it has left the configuration."""
+    """A set in Redis, so that reports expire even after their project has left the configuration."""
 
     def __init__(self, redis: Redis) -> None:
-        """Keep the client."""
         self._redis = redis
         self._noted: set[str] = set()
 
     async def note(self, project_id: str) -> None:
-        """Note a project before anything is written for it; one command the first time, then none."""
+        """Add a project before anything is written for it: one command the first time, then none."""
         if project_id not in self._noted:
             await self._redis.sadd(_KEY, project_id)
             self._noted.add(project_id)
 
     async def all(self) -> list[str]:
-        """Return every project, those of other processes too."""
-        if self._noted:  # again, because Redis may have been flushed since
+        """Return every project, including those that other processes noted."""
+        if self._noted:  # add them again: Redis may have been flushed since
             await self._redis.sadd(_KEY, *self._noted)
         members: set[Any] = await self._redis.smembers(_KEY)
         return sorted(member.decode() for member in members)

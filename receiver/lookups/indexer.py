@@ -1,4 +1,4 @@
-"""Event streams to the report index: at least once, and applying twice changes nothing."""
+"""Applies the event streams to the report index: at least once, since applying twice has no further effect."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from receiver.lookups.group import Batch
     from receiver.lookups.reports import Reports, Status
 
-_BATCH = 1000  # entries of each stream a read
-_BLOCK_MS = 500  # topics are looked at anew at least this often
-_SMALL, _LINGER_S = 200, 0.02  # after a small batch let more gather: 20 ms later, and a fraction of the calls
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_REAP_AFTER = 10  # a consumer that has claimed nothing for so many claim times is of a dead process
-_LOGGED_IDS: Final = 20  # of the entries of a batch that are no events
+_BATCH: Final = 1000  # entries of each stream in one read
+_BLOCK_MS: Final = 500  # the list of topics is refreshed at least this often
+_SMALL, _LINGER_S = 200, 0.02  # after a small batch, let more entries gather: 20 ms later, and far fewer calls
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
+_REAP_AFTER: Final = 10  # after this many claim times without a claim, a consumer counts as dead
+_LOGGED_IDS: Final = 20  # of the undecodable entries of a batch
 _FROM_START: Final = b"0-0"
 
 
 class Indexer:
     """One worker. Several of them, in any number of processes, share the streams.
 
-    ``totals`` counts entries since the start. ``paused`` says that Redis is away. How far the index is behind, the
-    consumer group tells.
+    ``totals`` counts entries since the start. ``paused``: Redis is away. The backlog of the index is the lag of the
+    consumer group.
     """
 
-    def __init__(  # noqa: PLR0913 - collaborators and one setting
+    def __init__(  # noqa: PLR0913 parts and one setting
         self,
         redis: Redis,
         reports: Reports,
@@ -49,12 +49,11 @@ class Indexer:
         log: Logger,
         claim_after_s: float = 60.0,
     ) -> None:
-        """Keep the collaborators; ``run`` does the work.
+        """``run`` does the work.
 
-        ``topics`` returns the streams to read and is asked at least each second. ``consumer`` names this
-        worker, unlike any other that runs. Entries that another worker has not acknowledged for
-        ``claim_after_s`` seconds are taken over. A ``socket_timeout`` of the client must be longer than half
-        a second.
+        ``topics`` returns the streams to read and is called at least once a second. ``consumer`` is the name of this
+        worker, unique among the running ones. Entries that another worker has not acknowledged for ``claim_after_s``
+        seconds are taken over. A ``socket_timeout`` of the client must be longer than half a second.
         """
         self._reports = reports
         self._topics = topics
@@ -67,21 +66,21 @@ class Indexer:
 
     @property
     def totals(self) -> dict[str, int]:
-        """What has become of how many entries, by the names of ``COUNTED``."""
+        """How many entries had which outcome, by the names of ``COUNTED``."""
         return {name: getattr(self, name) for name in COUNTED}
 
     async def run(self) -> None:
-        """Index until cancelled. Whatever fails, it tries again, with longer and longer pauses up to 5 s."""
+        """Index until cancelled. Retry after any error, with pauses that double up to 5 s."""
         while True:
             try:
                 await self._work()
             except (RedisError, OSError) as error:
                 self._pause(error)
-            except Exception:  # noqa: BLE001 - a worker that dies silently is worse than one that repeats itself
+            except Exception:  # noqa: BLE001 a worker that keeps logging an error is better than a worker that ends silently
                 self._failures += 1
                 self._log.exception("indexer.failed")
             self._group.forget()
-            await asyncio.sleep(min(_FIRST_PAUSE_S * 2 ** min(self._failures, 9), _LONGEST_PAUSE_S))
+            await asyncio.sleep(min(_FIRST_PAUSE_S * 2 ** min(self._failures, 9), _MAX_PAUSE_S))
 
     async def _work(self) -> None:
         await self._recover(self._topics())
@@ -95,22 +94,22 @@ class Indexer:
             if monotonic() >= claim_at:
                 await self._take_over(topics)
                 claim_at = monotonic() + self._claim_ms / 2000
-            size = await self._index(await self._group.new(topics, _BATCH, _BLOCK_MS))
-            self._good()
+            size = await self._index(await self._group.unread(topics, _BATCH, _BLOCK_MS))
+            self._resume()
             if 0 < size < _SMALL:
                 await asyncio.sleep(_LINGER_S)
 
     async def _recover(self, topics: Iterable[str]) -> None:
-        """Index what this worker had read before it was stopped or lost Redis."""
+        """Index the entries that this worker had read before it was stopped or lost Redis."""
         await self._group.join(topics)
         after = dict.fromkeys(topics, _FROM_START)
         while after:
-            batches = [batch for batch in await self._group.mine(after, _BATCH) if batch[1]]
+            batches = [batch for batch in await self._group.pending(after, _BATCH) if batch[1]]
             await self._index(batches)
             after = {topic: entries[-1][0] for topic, entries in batches}
 
     async def _take_over(self, topics: Iterable[str]) -> None:
-        """Index what dead workers had read, and forget the workers that have left nothing."""
+        """Index the entries that dead workers had read, and delete dead consumers without pending entries."""
         for topic in topics:
             start = _FROM_START
             while True:
@@ -121,23 +120,23 @@ class Indexer:
             await self._group.reap(topic, _REAP_AFTER * self._claim_ms)
 
     async def _index(self, batches: Collection[Batch]) -> int:
-        """Apply entries, then acknowledge them, in this order: a crash in between only repeats them."""
-        statuses, skipped, refused = _read(batches)
+        """Apply entries, then acknowledge them: a crash in between only repeats them."""
+        statuses, skipped, undecodable = _decode(batches)
         for project_id, found in statuses.items():
             await self._reports.apply(project_id, found)
             self.applied += len(found)
         self.skipped += skipped
-        for topic, errors in refused.items():
-            self._refuse(topic, errors)
+        for topic, errors in undecodable.items():
+            self._report_undecodable(topic, errors)
         for topic, batch in batches:
             await self._group.acknowledge(topic, batch)
         size = sum(len(batch) for _, batch in batches)
         if size:
-            self._good()
+            self._resume()
         return size
 
-    def _refuse(self, topic: str, errors: Mapping[bytes, UndecodableError]) -> None:
-        """Count and log entries that are no events, in one line: a thousand may come at a time."""
+    def _report_undecodable(self, topic: str, errors: Mapping[bytes, UndecodableError]) -> None:
+        """Count undecodable entries, and log them in one line: there may be a thousand."""
         self.undecodable += len(errors)
         self._log.error(
             "indexer.undecodable",
@@ -153,29 +152,29 @@ class Indexer:
             self.paused = True
             self._log.warning("indexer.paused", error=type(error).__name__, reason=str(error))
 
-    def _good(self) -> None:
+    def _resume(self) -> None:
         self._failures = 0
         if self.paused:
             self.paused = False
             self._log.info("indexer.resumed")
 
 
-def _read(
+def _decode(
     batches: Iterable[Batch],
 ) -> tuple[dict[str, list[Status]], int, dict[str, dict[bytes, UndecodableError]]]:
-    """Return the status events by project, how many entries are about no message, and by topic what is no event."""
+    """Return the status events by project, the number of skipped entries, and the undecodable entries by topic."""
     statuses: defaultdict[str, list[Status]] = defaultdict(list)
-    refused: defaultdict[str, dict[bytes, UndecodableError]] = defaultdict(dict)
+    undecodable: defaultdict[str, dict[bytes, UndecodableError]] = defaultdict(dict)
     skipped = 0
     for topic, entries in batches:
         for entry_id, fields in entries:
             try:
-                event = status_of(entry_id, fields) if fields else None  # one that was trimmed has no fields
+                event = status_of(entry_id, fields) if fields else None  # a trimmed entry has no fields
             except UndecodableError as error:
-                refused[topic][entry_id] = error
+                undecodable[topic][entry_id] = error
                 continue
             if event is None:
                 skipped += 1
             else:
                 statuses[event[0]].append(event[1])
-    return statuses, skipped, refused
+    return statuses, skipped, undecodable

@@ -1,4 +1,4 @@
-"""Messages as the sending side registers them, and their texts for a day.
+"""Registers the messages that the sender sends, and keeps their texts for a day.
 
 https://support.huaweicloud.com/api-smn/ GetSmsMessage: "only messages of the last 24 hours".
 """
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-#: How long the text of a message can be read, counted from its ``submit_time``.
+#: Milliseconds after its ``submit_time`` for which the text of a message is kept.
 TEXT_KEPT_MS: Final = 24 * 60 * 60 * 1000
 
 _SINGLE, _PART = 70, 67
-_CHUNK = 250  # messages a script call: some 5 ms in which Redis answers nobody else
+_CHUNK: Final = 250  # messages in a script call, which blocks Redis for some 5 ms
 
 
 def fee_num(text: str) -> int:
-    """Return for how many messages SMN charges a text: up to 70 characters are 1, longer ones 67 each.
+    """Return how many messages SMN charges for a text: one up to 70 characters, otherwise one for each 67.
 
     ``text`` includes the signature, as sent. https://support.huaweicloud.com/api-smn/ ListSmsMsgReport.
     """
@@ -37,11 +37,11 @@ def fee_num(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """What the sending side says it sent. ``message`` is the whole text, signature included.
+    """A message as the sender registers it. ``message`` is the whole text, signature included.
 
-    ``mobile`` may have any spelling. What is None keeps its earlier value, if one was ever told. ``sign_id`` is else
-    the project's default, ``fee_num`` is counted from the text as it is now, and ``submit_time`` (milliseconds since
-    the epoch) is the first registration.
+    ``mobile`` may have any spelling. A field that is None keeps the value of an earlier registration. Without one,
+    ``sign_id`` is the project's default, ``fee_num`` is counted from the text, and ``submit_time`` (milliseconds since
+    the epoch) is the time of the first registration.
     """
 
     message_id: str
@@ -54,7 +54,7 @@ class SentMessage:
     fee_num: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a time that cannot be kept in order."""
+        """Refuse a time that the index cannot sort."""
         if self.submit_time is not None and not 0 <= self.submit_time <= LATEST:
             raise ValueError("submit_time must be milliseconds since the epoch")
 
@@ -63,13 +63,13 @@ class Missing(StrEnum):
     """Why there is no text."""
 
     UNKNOWN = "unknown"  # never registered, or its report is beyond the retention
-    EXPIRED = "expired"  # registered, but sent more than 24 hours ago
+    EXPIRED = "expired"  # registered, and sent more than 24 hours ago
 
 
 class Refused(StrEnum):
     """Why a message was not registered."""
 
-    SIGNATURE = "signature"  # its signature is new, and the project has as many as it may have
+    SIGNATURE = "signature"  # its signature is new, and the project is at the limit of signatures
 
 
 #: What register.lua returns for a message.
@@ -77,19 +77,19 @@ _OUTCOMES: Final[dict[int, bool | Refused]] = {1: True, 0: False, -1: Refused.SI
 
 
 class Messages:
-    """Registers sent messages and returns their texts. Errors are those of redis-py (``RedisError``)."""
+    """Registers sent messages and returns their texts. Raises the errors of redis-py (``RedisError``)."""
 
     def __init__(self, redis: Redis) -> None:
-        """Keep the client; ``decode_responses`` must be off."""
+        """``decode_responses`` of the client must be off."""
         self._redis = redis
         self._register = script(redis, "register")
         self._indexed = IndexedProjects(redis)
 
     async def register(self, project_id: str, messages: Sequence[SentMessage]) -> list[bool | Refused]:
-        """Register messages; say for each whether it was unknown before, or why it is refused.
+        """Register messages. Return for each whether it is new, or why it is refused.
 
-        Repeating it changes nothing. The report of a message may have come already: both orders end in the same
-        state. An error leaves each message either registered or not; registering all of them again mends that.
+        Repeating a registration has no effect. The report of a message may arrive before or after it: both orders end
+        in the same state. After an error some messages may be registered; register all of them again.
         """
         await self._indexed.note(project_id)
         outcomes: list[bool | Refused] = []
@@ -112,7 +112,7 @@ class Messages:
 
 
 def _row(sent: SentMessage) -> tuple[str | int | None, ...]:
-    """Return the message as register.lua takes it: its number canonical, an empty optional text left out."""
+    """Return the message as register.lua takes it: its number canonical, empty optional texts omitted."""
     return (
         sent.message_id,
         sent.message,

@@ -1,6 +1,6 @@
--- Deletes from group ARGV[1] of stream KEYS[1] the consumers that have been idle for ARGV[3] ms and have
--- nothing pending, except ARGV[2]. One script, because deleting a consumer that has read an entry in the
--- meantime would lose that entry. Returns how many.
+-- Deletes from group ARGV[1] of stream KEYS[1] the consumers that have been idle for ARGV[3] ms and have no pending
+-- entries, except ARGV[2]. It is one script because deleting a consumer that has just read an entry would lose the
+-- entry. Returns the number of deleted consumers.
 
 local deleted = 0
 for _, pairs_of in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do

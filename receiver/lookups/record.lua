@@ -1,26 +1,26 @@
--- One report as Redis holds it, and where it is indexed. Put before each script of this folder.
+-- The record of a report in Redis, and its indexes. Prepended to the other scripts of this folder.
 --
--- KEYS[1] is the hash tag of the project, "{lookups:<project_id>}": every other key begins with it,
--- so all keys of a project are in one cluster slot.
+-- KEYS[1] is the hash tag of the project, "{lookups:<project_id>}". Every other key begins with it, so all keys of a
+-- project are in one cluster slot.
 
 local PROJECT = KEYS[1]
 
--- A record is a msgpack array of ten. OWNED has a bit for each field that a registration has set:
--- a report does not touch these any more, so both orders of arrival end in the same record.
+-- A record is a msgpack array of ten. OWNED has a bit for each field that a registration has set. A report does not
+-- change these fields, so both orders of arrival end in the same record.
 local OWNED, STATUS, DELIVER, DESC, SIGN, FEE, EXTEND, SUBMIT, NATION, MOBILE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 -- NATION and MOBILE are one value, the number: canonical (phone_numbers.py) and owned together.
 local NUMBER_OWNED = bit.bor(bit.lshift(1, NATION), bit.lshift(1, MOBILE))
--- The long header of an array of ten. Versions that indexed numbers by their spelling, under :m instead of :n, write
--- the short one, also when they rewrite one of ours: so the header tells where a record is indexed.
+-- The long header of an array of ten. Older versions indexed numbers by their spelling, under :m instead of :n. They
+-- write the short header, even over a record of ours, so the header tells where a record is indexed.
 local ARRAY_OF_TEN, BY_SPELLING = '\220\0\10', 154
 
--- Redis' clock, in milliseconds: that of the caller may be days off, and those of several callers differ.
+-- Redis' clock, in milliseconds. The clock of a caller may be days off, and callers differ.
 local function now()
     local time = redis.call('TIME')
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Byte by byte, as sorted sets do it: Lua's own "<" follows the locale of the server.
+-- Compares bytes, as sorted sets do. Lua's own "<" depends on the locale of the server.
 local function order(a, b)
     if a == b then
         return 0
@@ -34,8 +34,8 @@ local function order(a, b)
     return #a - #b
 end
 
--- 2^18 buckets: with some twenty million reports of a project they are listpacks, without pointers, and
--- still short enough to be searched fast. Fewer would take less memory below a million, and more time.
+-- 2^18 buckets: with some twenty million reports of a project each is a listpack, without pointers, and still short
+-- enough for a fast search. Fewer buckets would take less memory below a million reports, and more time.
 local BUCKETS = 262144
 
 local function bucket(kind, text)
@@ -68,35 +68,35 @@ local function sortable(time)
     return struct.pack('>I6', time)
 end
 
--- Ids of signatures are long, so records hold a number: 0 is "the project's default".
--- The hash has both directions, "s" .. sign_id -> number and "n" .. number -> sign_id, and the number that was
--- given last under "last": one that was dropped (expire.lua) is not given again.
+-- The ids of signatures are long, so records contain a number: 0 is the project's default signature.
+-- The hash maps both ways, "s" .. sign_id -> number and "n" .. number -> sign_id. "last" is the number assigned last:
+-- the number of a dropped signature (expire.lua) is not reused.
 local SIGNS = PROJECT .. ':signs'
--- Each live signature costs three sorted sets, and three look-ups whenever old reports are sought.
-local MOST_SIGNS = 10000
-local MOST_NUMBER = 16777215 -- three bytes in number_prefix
+-- Each live signature costs three sorted sets, and three look-ups in each scan for old reports.
+local MAX_SIGNS = 10000
+local MAX_NUMBER = 16777215 -- three bytes in number_prefix
 
 local function sign_number(sign_id)
     local number = redis.call('HGET', SIGNS, 's' .. sign_id)
     return number and tonumber(number) or nil
 end
 
--- Only after all numbers have been given once does it come to those that were dropped.
+-- Reuses the numbers of dropped signatures only after every number was assigned once.
 local function free_number(last)
     repeat
-        last = last % MOST_NUMBER + 1
+        last = last % MAX_NUMBER + 1
     until redis.call('HEXISTS', SIGNS, 'n' .. last) == 0
     return last
 end
 
--- The number of a signature, or nil when it is new and the project has as many as it may have.
+-- The number of a signature, or nil when it is new and the project is at the limit.
 local function number_of(sign_id)
     local number = sign_number(sign_id)
     if number then
         return number
     end
     local live = math.floor(redis.call('HLEN', SIGNS) / 2)
-    if live >= MOST_SIGNS then
+    if live >= MAX_SIGNS then
         return nil
     end
     number = free_number(tonumber(redis.call('HGET', SIGNS, 'last') or live))
@@ -104,12 +104,12 @@ local function number_of(sign_id)
     return number
 end
 
--- The time of a report: when its status came, or when it was sent while there is no status.
+-- The time of a report: that of its status, or of the submission while there is no status.
 local function time_of(record)
     return record[STATUS] == 0 and record[SUBMIT] or record[DELIVER]
 end
 
--- Where the number of a record is indexed: the key, and the member that the id is appended to.
+-- Where the number of a record is indexed: the key, and the prefix of the member, to which the id is appended.
 local function number_place(record)
     local mobile, sign, status = record[MOBILE], record[SIGN], record[STATUS]
     if record.by_spelling then
@@ -135,8 +135,8 @@ local function add(id, record)
     end
 end
 
--- A number with its country beats one without; of two alike, the registration's beats the report's (an even rank).
--- A rank never falls, so the order of arrival does not matter. What was indexed by spelling may not be canonical.
+-- A number with a country beats one without. Otherwise the number of a registration (an even rank) beats that of a
+-- report. A rank never falls, so the order of arrival does not matter. A number indexed by spelling may not be canonical.
 local function number_rank(nation, mobile, registered)
     if not mobile then
         return 0
@@ -159,7 +159,7 @@ local function packed(record)
     return ARRAY_OF_TEN .. cmsgpack.pack(unpack(record, 1, MOBILE))
 end
 
--- Loads the record of `id`, lets `change` alter it, and moves it in the indexes where it now belongs.
+-- Loads the record of `id`, applies `change`, stores it, and updates its indexes. Returns whether it changed.
 local function alter(id, change)
     local home = bucket('r', id)
     local before = redis.call('HGET', home, id)

@@ -1,22 +1,21 @@
 -- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile, count},
--- times in ms, the number canonical, count the fee as the text has it; ARGV[2]: how long the text is kept, in ms.
--- Returns for each
--- 1 if it was not known as registered before, 0 if it was, and -1 if it is refused because its signature would be one
--- too many. What a registration leaves out keeps its value; a fee that was never told is counted, and submit_time is
--- then the time of the first registration.
+-- times in ms, the number canonical, count the fee by the length of the text. ARGV[2]: the ms for which texts are kept.
+-- Returns for each message 1 if it is new, 0 if it was registered before, and -1 if it is refused because the project
+-- is at the limit of signatures. A field that a registration omits keeps its value. Without an earlier value the fee is
+-- the count, and submit_time is the time of the first registration.
 
 local NOW, KEEP = now(), tonumber(ARGV[2])
 local TEXT, SENT = 2, {3, 4, 5, 6}
 local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT}
--- Bits of OWNED that stand for no field: it has been registered; its fee was told, not counted.
-local REGISTERED, FEE_TOLD = 1, 2
+-- Bits of OWNED for no field: the message was registered; its fee was given, not counted.
+local REGISTERED, FEE_GIVEN = 1, 2
 local REFUSED = -1
 
 local function owned(record, field)
     return bit.band(record[OWNED], bit.lshift(1, field)) ~= 0
 end
 
--- A registration without a nation code keeps the country that an earlier one has named.
+-- A registration without a nation code keeps the country of an earlier one.
 local function take_number(record, nation, mobile)
     if not nation and owned(record, MOBILE) and country_of(record[NATION], record[MOBILE]) ~= UNKNOWN_COUNTRY then
         nation = record[NATION]
@@ -43,12 +42,12 @@ local function write(message)
         if not message[6] and not owned(record, SUBMIT) then
             message[6] = NOW
         end
-        record[OWNED] = bit.bor(record[OWNED], REGISTERED, message[3] and FEE_TOLD or 0)
-        if bit.band(record[OWNED], FEE_TOLD) == 0 then
+        record[OWNED] = bit.bor(record[OWNED], REGISTERED, message[3] and FEE_GIVEN or 0)
+        if bit.band(record[OWNED], FEE_GIVEN) == 0 then
             message[3] = message[9]
         end
-        for _, place_in_message in ipairs(SENT) do
-            local value, field = message[place_in_message], FIELD[place_in_message]
+        for _, index in ipairs(SENT) do
+            local value, field = message[index], FIELD[index]
             if value ~= nil then
                 record[field] = value
                 record[OWNED] = bit.bor(record[OWNED], bit.lshift(1, field))

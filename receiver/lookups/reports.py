@@ -1,7 +1,7 @@
-"""Status reports of sent messages: the index that ListSmsMsgReport is answered from.
+"""The index of status reports, which answers ListSmsMsgReport.
 
 https://support.huaweicloud.com/api-smn/ ListSmsMsgReport.
-How the index lies in Redis: see the docstring of this package.
+The docstring of this package lists the keys in Redis.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-#: How long reports are kept unless told otherwise, and the longest that SMN's documents know.
+#: How long reports are kept by default, and the longest retention in SMN's documents.
 RETENTION: Final = timedelta(days=7)
 LONGEST_RETENTION: Final = timedelta(days=92)
 #: The longest page.
 MAX_LIMIT: Final = 100
 
-_CHUNK = 250  # reports a script call: some 5 ms in which Redis answers nobody else
-_SIGNS = 100  # signatures a script call: 1 to 2 ms to find that none has old reports
-_CALLS = 40  # script calls of one project in a turn: who has many signatures is done in several turns
-_ANY_STATUS = "012"
+_CHUNK: Final = 250  # reports in a script call, which blocks Redis for some 5 ms
+_SIGNS: Final = 100  # signatures in a script call: 1 to 2 ms when none has old reports
+_CALLS: Final = 40  # script calls of one project in a row: a project with many signatures takes several turns
+_ANY_STATUS: Final = "012"
 _FIRST: Final = b"0"  # the cursor before the first signature, and after the last one
 
 
 class Status(NamedTuple):
-    """What a status event says of one message. Times are milliseconds since the epoch.
+    """A status event of one message. Times are milliseconds since the epoch.
 
-    ``status`` is 1 (delivered) or 2 (failed). Texts are never empty: what the provider does not tell is None.
+    ``status`` is 1 (delivered) or 2 (failed). Texts are never empty: a field that the provider omits is None.
     The order of the fields is that of a record (record.lua).
     """
 
@@ -54,9 +54,9 @@ class Status(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One element of a ListSmsMsgReport answer. Times are milliseconds since the epoch, None if not known.
+    """One element of a ListSmsMsgReport answer. Times are milliseconds since the epoch, None if unknown.
 
-    ``nation_code`` and ``mobile`` are country code and national number, whatever the spelling they came in.
+    ``nation_code`` and ``mobile`` are country code and national number, independent of the original spelling.
     """
 
     message_id: str
@@ -73,7 +73,7 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Which reports: times in milliseconds since the epoch, both inclusive; None means any.
+    """Selects reports. Times are milliseconds since the epoch, both inclusive; None means any.
 
     ``mobile`` may have any spelling (phone_numbers.py).
     The time of a report is its ``deliver_time``, or its ``submit_time`` while its status is 0.
@@ -89,7 +89,7 @@ class ReportQuery:
     limit: int = MAX_LIMIT
 
     def __post_init__(self) -> None:
-        """Refuse what would make the script unbounded, or mean something else than the caller thinks."""
+        """Refuse values that would make the script unbounded, or that the script would misread."""
         if not 1 <= self.limit <= MAX_LIMIT or self.offset < 0:
             raise ValueError(f"limit must be 1 to {MAX_LIMIT} and offset not negative, see SMN.0015")
         if self.status not in {None, 0, 1, 2}:
@@ -97,12 +97,12 @@ class ReportQuery:
 
 
 class Reports:
-    """Stores status reports, finds them and forgets them. Errors are those of redis-py (``RedisError``)."""
+    """Stores, finds and expires status reports. Raises the errors of redis-py (``RedisError``)."""
 
     def __init__(self, redis: Redis, retention: timedelta = RETENTION) -> None:
-        """Keep the client; ``decode_responses`` must be off.
+        """``decode_responses`` of the client must be off.
 
-        Reports older than ``retention`` are not found any more; ``expire`` frees their memory.
+        Queries do not return reports older than ``retention``; ``expire`` frees their memory.
         """
         if not timedelta(0) < retention <= LONGEST_RETENTION:
             raise ValueError(f"retention must be more than 0 and at most {LONGEST_RETENTION.days} days")
@@ -114,10 +114,10 @@ class Reports:
         self._cursors: dict[str, bytes] = {}  # where the next turn of a project begins
 
     async def apply(self, project_id: str, statuses: Sequence[Status]) -> int:
-        """Apply status events and return how many changed something.
+        """Apply status events. Return how many changed a record.
 
-        Any order and any repetition end in the same state: the later ``deliver_time`` wins, of equal ones
-        delivered over failed, then the greater ``status_desc``. After an error, apply all of them again.
+        Any order and any repetition end in the same state: the later ``deliver_time`` wins, then delivered over
+        failed, then the greater ``status_desc``. After an error, apply all of them again.
         """
         await self._indexed.note(project_id)
         changed = 0
@@ -127,9 +127,9 @@ class Reports:
         return changed
 
     async def find(self, project_id: str, query: ReportQuery, default_sign_id: str | None = None) -> list[Report]:
-        """Return one page, newest first, equal times by ``message_id`` downwards (byte order).
+        """Return one page, newest first, equal times by descending ``message_id`` (byte order).
 
-        Reports without a signature of their own have ``default_sign_id``: the project's, as it is now.
+        ``default_sign_id`` is the project's current default. Reports without a signature of their own have it.
         """
         start, end = max(query.start_ms, 0), min(query.end_ms, LATEST)
         if start > end or "" in {query.mobile, query.message_id}:
@@ -151,32 +151,32 @@ class Reports:
         sign_id = query.sign_id or None
         return [_report(flat[i], flat[i + 1], sign_id) for i in range(0, len(flat), 2)]
 
-    async def expire(self, most: int = 5000) -> int:
-        """Forget up to about ``most`` reports that are older than the retention; return how many it were.
+    async def expire(self, limit: int = 5000) -> int:
+        """Remove up to about ``limit`` reports that are older than the retention. Return how many.
 
-        Call it every few seconds, and at once again while it returns ``most``. No single step blocks Redis
-        for more than some milliseconds, however many signatures there are.
+        Call it every few seconds, and again at once while it returns ``limit``. No single step blocks Redis for more
+        than some milliseconds, however many signatures there are.
         """
         removed = 0
         for project_id in await self._indexed.all():
-            if removed < most:
-                removed += await self._expire_some(project_id, most - removed)
+            if removed < limit:
+                removed += await self._expire_some(project_id, limit - removed)
         return removed
 
-    async def _expire_some(self, project_id: str, most: int) -> int:
+    async def _expire_some(self, project_id: str, limit: int) -> int:
         cursor, removed = self._cursors.get(project_id, _FIRST), 0
         for _ in range(_CALLS):
             arguments = (self._retention_ms, _CHUNK, cursor, _SIGNS)
             forgotten, cursor = await self._expire([project_key(project_id)], arguments)
             removed += forgotten
-            if removed >= most or (cursor == _FIRST and forgotten < _CHUNK):
+            if removed >= limit or (cursor == _FIRST and forgotten < _CHUNK):
                 break
         self._cursors[project_id] = cursor
         return removed
 
 
 def _row(status: Status) -> Status | tuple[Any, ...]:
-    """Return a status as apply.lua takes it: with its number in canonical form."""
+    """Return a status as apply.lua takes it, with its number in canonical form."""
     if status.mobile is None:
         return status
     number = canonical(status.nation_code, status.mobile)

@@ -1,4 +1,4 @@
-"""The Lua scripts of this folder, and the names of the keys that Python computes too."""
+"""The Lua scripts of this folder, and the names of the keys that Python computes as well."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
-#: The latest time that the index takes: six bytes of milliseconds, until the year 10889.
+#: The latest time that the index can sort: six bytes of milliseconds, until the year 10889.
 LATEST: Final = (1 << 48) - 2
 
-_BUCKETS = 1 << 18  # as in record.lua
-_FOLDER = Path(__file__).parent
+_BUCKETS: Final = 1 << 18  # as in record.lua
+_FOLDER: Final = Path(__file__).parent
 
 
 def script(redis: Redis, name: str, *, on_records: bool = True) -> AsyncScript:
-    """Return the script ``name``.lua, preceded by what all scripts on records share. Does no I/O on Redis."""
+    """Return the script ``name``.lua, preceded by the shared record.lua. Sends nothing to Redis."""
     parts = ("record", name) if on_records else (name,)
     return redis.register_script("\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in parts))
 
 
 def project_key(project_id: str) -> str:
-    """Return what every key of a project begins with: a hash tag, so that all are in one cluster slot."""
+    """Return the prefix of every key of a project: a hash tag, so that all of them are in one cluster slot."""
     return f"{{lookups:{project_id}}}"
 
 
 def record_key(project_id: str, message_id: str) -> str:
     """Return the key of the hash that has the record of a message, as ``bucket`` in record.lua does."""
-    # Not for security: the server offers scripts no other hash.
+    # Not for security: Redis offers scripts no other hash.
     digest = sha1(message_id.encode(), usedforsecurity=False).hexdigest()
     return f"{project_key(project_id)}:r:{int(digest[:5], 16) % _BUCKETS:x}"
 

@@ -1,8 +1,11 @@
-"""A gunicorn that runs our workers, run as a module: ``receiver serve --workers N`` becomes it.
+"""gunicorn's arbiter for our workers. ``receiver serve --workers N`` runs this module in its place.
 
-It forks the workers, replaces those that die, and restarts them gracefully: SIGHUP replaces them one by one by workers
-that know the projects as the file has them then, SIGTERM stops them in peace, and waits for no reload.
-https://gunicorn.org/reference/settings/.
+It forks the workers and replaces those that die. SIGHUP replaces them one by one by workers that have loaded the new
+configuration file. SIGTERM stops them gracefully, without waiting for a reload. https://gunicorn.org/reference/settings/.
+
+It overrides undocumented methods of ``Arbiter`` and uses its ``WORKERS``, ``LISTENERS`` and ``num_workers``: gunicorn
+has no hook for a socket per worker, for retrying a failed start, or for a stop during a reload.
+tests/test_dependencies.py checks that they exist.
 """
 
 from __future__ import annotations
@@ -40,26 +43,25 @@ if TYPE_CHECKING:
 
     from receiver.settings import Settings
 
-#: Seconds until a worker that could not start is tried again.
-_AGAIN: Final = 1.0
-#: Where gunicorn has a file per worker, whose time tells that the worker lives: in memory, which no full disk affects.
+#: Seconds until a worker that could not start is started again.
+_RETRY: Final = 1.0
+#: The folder of gunicorn's heartbeat files, one per worker: in memory, so that a full disk does not stop them.
 _MEMORY: Final = "/dev/shm"  # noqa: S108 gunicorn makes the files with mkstemp
 _ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class _EndAskedError(Exception):
-    """The service has been asked to end while workers are replaced."""
+    """A signal asked the service to stop while workers were being replaced."""
 
 
 class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
-    """Runs the workers of a service, and the embedded Valkey beside them."""
+    """Runs the workers of a service, and the embedded Valkey."""
 
     def __init__(self, app: GunicornApplication) -> None:
-        """Take what to run."""
         super().__init__(app)
         self.records = SharedRecords()
         self._start_again_at = 0.0
-        #: Workers see the end of the one when the supervisor, which holds the other, ends in whatever way.
+        #: The supervisor holds one end; the workers notice at the other when it ends, even by a kill.
         self.life = os.pipe()
         self._deadline = Deadline()
         self._deadline.seconds = longest_stop_of_all(app.settings)
@@ -71,21 +73,21 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             self.valkey = EmbeddedValkey(folder, settings.embedded_port, logger, started=True)
 
     def signal(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal; one that ends the service is not to wait for its turn."""
+        """Queue a signal. Start the deadline at once if it stops the service."""
         if sig in _ENDS:
             self._end_asked = True
             self._deadline.begin()
         super().signal(sig, frame)
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
-        """Return the signals that came: the end alone if it is among them, and one reload for all that were asked."""
+        """Return the pending signals: only the stop if there is one, and one SIGHUP for several."""
         came: list[int] = super().wait_for_signals(timeout)
         if ends := [number for number in came if number in _ENDS]:
             return ends[:1]
         return [number for place, number in enumerate(came) if number != signal.SIGHUP or number not in came[:place]]
 
     def spawn_worker(self) -> None:
-        """Fork a worker; it takes signals once it has handlers of its own, and would lose those that come before."""
+        """Fork a worker with signals blocked: it would lose those that arrive before it has handlers."""
         keep_pending()
         try:
             super().spawn_worker()
@@ -93,18 +95,18 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             let_through()
 
     def reap_workers(self) -> None:
-        """Take note of workers that have ended. A start that fails ends the service only if none ever succeeded.
+        """Reap workers that have ended. A failed start stops the service only if no start ever succeeded.
 
-        Later on, the machine is at fault and other workers may still serve, so the start is tried again. A reload calls
-        this while it waits for workers: it is given up when the service is to end.
+        After a first success the cause is the machine and other workers may still serve, so the start is retried. A
+        reload calls this method while it waits for workers; raise _EndAskedError to abort it for a stop.
         """
         while True:
             try:
                 super().reap_workers()
-            except HaltServer as failure:  # the workers that ended after this one wait to be reaped
+            except HaltServer as failure:  # other ended workers may still have to be reaped
                 if not self._has_served():
                     raise
-                self._start_again_at = time.monotonic() + _AGAIN
+                self._start_again_at = time.monotonic() + _RETRY
                 logger = log.configure(self.app.settings.log_level)
                 logger.error("worker.not_started", error=failure.reason)  # noqa: TRY400 the worker has logged the rest
             else:
@@ -113,58 +115,58 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             raise _EndAskedError
 
     def _has_served(self) -> bool:
-        """Tell whether a worker has ever started: its first report has counters, at 0."""
+        """Tell whether a worker has ever started: its first report contains counters."""
         return any(self.records.read(number).counters for number in self.records.numbers())
 
     def manage_workers(self) -> None:
-        """Replace what has ended: gunicorn asks for it every second, but not any more when it stops."""
+        """Replace ended workers and Valkey. gunicorn calls this every second until it stops."""
         if time.monotonic() >= self._start_again_at:
             super().manage_workers()
         if self.valkey is not None:
-            self.valkey.look_after()
+            self.valkey.restart_if_ended()
 
     def handle_hup(self) -> None:
-        """Replace the workers by such that know what the file says now; nothing changes when it is wrong.
+        """Replace the workers by workers that have loaded the file again. A wrong file changes nothing.
 
-        The environment of a process does not change: port, number of workers and data folder stay as they are.
+        Environment variables stay as they were, and with them port, number of workers and data folder.
         """
         logger = log.configure(self.app.settings.log_level)
         try:
             self.app.settings = read_settings(os.environ)
         except SettingsError as mistakes:
             for problem in mistakes.problems:
-                logger.error("settings.refused", problem=problem)  # noqa: TRY400 the sentence is all there is to say
+                logger.error("settings.refused", problem=problem)  # noqa: TRY400 an operator's mistake needs no traceback
             return
         logger.info("settings.reloaded", projects=[project.id for project in self.app.settings.projects.values()])
         self._reloading = True
         try:
             super().handle_hup()
         except _EndAskedError:
-            logger.info("settings.reload_ended", reason="the service is to end")
+            logger.info("settings.reload_ended", reason="the service is stopping")
         finally:
             self._reloading = False
 
 
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """What gunicorn calls the application: its configuration, and what its workers serve."""
+    """gunicorn's application object: the configuration, and the application that workers serve."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings that the next workers are to have."""
+        """Workers get ``settings`` when they are forked; a reload replaces them."""
         self.settings = settings
         self.peers = Peers()
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what it has to know, at the start and at each reload."""
+        """Configure gunicorn, at the start and at each reload."""
         for name, value in _configuration(self.settings).items():
             self.cfg.set(name, value)
 
     def load(self) -> Callable[[], Awaitable[web.AppRunner]]:
-        """Return what a worker awaits to have what it serves."""
+        """Return a coroutine function that gives a worker its runner."""
         return self._serve
 
     def run(self) -> None:
-        """Supervise until the service is stopped."""
+        """Supervise until the service stops."""
         ReceiverArbiter(self).run()
 
     async def _serve(self) -> web.AppRunner:
@@ -177,7 +179,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "worker_class": gunicorn_worker.Worker,
         "logger_class": gunicorn_worker.ServiceLogger,
-        "timeout": 60,  # a worker whose event loop stands still for so long is replaced
+        "timeout": 60,  # a worker whose event loop blocks for longer is replaced
         "graceful_timeout": graceful_timeout(settings),
         "loglevel": settings.log_level,
         "proc_name": "receiver",
@@ -193,17 +195,17 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Give a worker a number and a socket of its own; while workers are replaced, its predecessor's socket."""
+    """Give a worker a number, and the socket that fewest workers use."""
     worker.number = min(set(range(1, len(server.WORKERS) + 2)) - {other.number for other in server.WORKERS.values()})
     taken = Counter(other.sockets[0] for other in server.WORKERS.values())
     worker.sockets = [min(server.LISTENERS, key=taken.__getitem__)]
 
 
 def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Tell a worker its number, and close what is not its own.
+    """Give a worker its number, and close the descriptors of others.
 
-    The other workers' sockets would go on collecting connections when theirs end, and the supervisor's end of its pipe
-    has to be the supervisor's alone.
+    An open copy of another worker's socket would keep collecting connections after that worker has ended. Only the
+    supervisor may hold its end of the pipe.
     """
     server.app.peers = Peers(server.records, worker.number)
     worker.supervisor_lives, writing = server.life
@@ -214,13 +216,13 @@ def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has n
 
 
 def _nworkers_changed(server: Any, number: int, _before: int | None) -> None:  # noqa: ANN401 gunicorn has no types
-    """Refuse to have fewer workers than sockets (SIGTTOU): connections to the one without would wait for ever."""
+    """Refuse fewer workers than sockets (SIGTTOU): connections to a socket without a worker would never be accepted."""
     if number < server.cfg.workers:
         server.num_workers = server.cfg.workers
 
 
 def _child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Forget the state and the gauges of a worker that is gone; its counts stay."""
+    """Remove the state and the gauges of an ended worker. Its counters stay."""
     try:
         server.records.retire(worker.number)
     except OSError as error:
@@ -228,7 +230,7 @@ def _child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has 
 
 
 def _when_ready(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Take the signals that came while this process became a supervisor."""
+    """Deliver the signals that arrived while this process became a supervisor."""
     let_through()
 
 

@@ -1,4 +1,9 @@
-"""A worker of ``receiver serve --workers N``: what it serves, and how it stops. The supervisor forks it."""
+"""A worker of ``receiver serve --workers N``, which the supervisor forks: serves the application, and stops in time.
+
+It overrides undocumented methods of gunicorn's and aiohttp's worker (``init_signals``, ``handle_exit``,
+``handle_quit``): they decide how a worker stops, and neither library has a hook for it. tests/test_dependencies.py
+checks that they exist.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web  # noqa: TC002 the annotation of a class attribute that gunicorn's machinery inspects
+from aiohttp import web  # noqa: TC002 the annotation of a class attribute
 from aiohttp.worker import GunicornUVLoopWebWorker
 from gunicorn.glogging import Logger
 
@@ -24,37 +29,36 @@ if TYPE_CHECKING:
 
 
 class Worker(GunicornUVLoopWebWorker):
-    """A worker that says that it is not ready before it stops."""
+    """A worker whose /readyz answers 503 before it stops."""
 
     app_of_this_process: web.Application | None = None
-    #: A pipe that the supervisor holds open as long as it lives.
+    #: The end of a pipe whose other end is open as long as the supervisor lives.
     supervisor_lives: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 gunicorn's
-        """Be made, by the supervisor."""
         super().__init__(*args, **kwargs)
         self._deadline = Deadline()
 
     def init_signals(self) -> None:
-        """Listen to signals, and to the end of the supervisor: one that is killed cannot send any."""
+        """Handle signals, and watch the supervisor's pipe: a killed supervisor sends no signal."""
         super().init_signals()
         self.loop.add_reader(self.supervisor_lives, self._orphaned)
 
     def run(self) -> None:
-        """Serve until asked to stop."""
+        """Serve until a signal stops the worker."""
         try:
             super().run()
         finally:
             self._deadline.leave()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop: /readyz turns 503 at once, the listening socket is closed after the delay."""
+        """Stop: /readyz answers 503 at once, the listening socket closes after RECEIVER_STOP_DELAY."""
         self._begin_to_stop()
-        # Which is graceful all the same, and does not wait for the worker's next look at the clock.
+        # handle_quit is graceful as well, and does not wait for the worker's next check of its state.
         self.loop.call_later(self.app.settings.stop_delay, self.handle_quit, sig, frame)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop without a delay; requests in flight are finished all the same."""
+        """Stop without the delay. Requests in flight are finished."""
         self._begin_to_stop()
         super().handle_quit(sig, frame)
 
@@ -66,17 +70,17 @@ class Worker(GunicornUVLoopWebWorker):
             self.app_of_this_process[OPS].stopping = True
 
     def _orphaned(self) -> None:
-        """Stop without a delay: the service that takes over wants the port."""
+        """Stop without the delay: the next service needs the port."""
         self.loop.remove_reader(self.supervisor_lives)
         self.log.error("The supervisor has ended: this worker stops")
         self.handle_quit(signal.SIGQUIT, None)
 
 
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Sends gunicorn's own words the way of all our log lines."""
+    """Sends gunicorn's log lines through our log configuration."""
 
     def setup(self, cfg: Any) -> None:  # noqa: ANN401 gunicorn has no types
-        """Hand over to the root logger."""
+        """Propagate to the root logger."""
         super().setup(cfg)
         log.configure(cfg.loglevel)
         self.error_log.handlers.clear()
@@ -84,8 +88,8 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 
 async def serve(settings: Settings, peers: Peers) -> web.AppRunner:
-    """Return what a worker serves."""
-    let_through()  # not before: uvloop loses signals that reach a loop which does not run yet
+    """Return the runner of a worker."""
+    let_through()  # not earlier: uvloop loses signals that arrive before its loop runs
     redis_url = os.environ.get(EMBEDDED_URL) or str(settings.redis_url)
     app = create_app(settings, redis_url, peers)
     add_index(app, settings, redis_url, log.configure(settings.log_level))

@@ -1,8 +1,8 @@
-"""The report index beside the service: a child process, so that it takes nothing from the callbacks' event loop.
+"""Runs the report index in a child process, so that it takes no time from the callbacks' event loop.
 
-It runs at a lower priority, and only for those who look reports up: from the start when a project is configured for
-it or has ever done so, else from the first look-up on. The index then catches up from the beginning of the streams. Of
-several services that share a data folder one runs the child; when that one ends, another takes over within seconds.
+The child has a lower priority. It starts with the service if a project is configured for lookups or the index has run
+before, otherwise at the first lookup; it then catches up from the beginning of the streams. Of several services that
+share a data folder one runs the child. When that service ends, another takes over within seconds.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from receiver.projects import Project
     from receiver.settings import Settings
 
-#: Seconds until a child that ended is started again, and between tries to take over from another service.
-_AGAIN: Final = 2.0
-#: Seconds for the child to end by itself. Killed after that, it loses nothing: it goes on from its group's place.
+#: Seconds until a child that ended is started again, and between attempts to take over from another service.
+_RETRY: Final = 2.0
+#: Seconds for the child to end by itself. A kill after that loses nothing: the consumer group keeps the position.
 STOP_TIMEOUT: Final = 3.0
 
 
 def add_index(app: web.Application, settings: Settings, redis_url: str, logger: Logger) -> None:
-    """Keep a ``receiver index`` running while the application runs, unless the settings say not to."""
+    """Keep ``receiver index`` running while the application runs, unless the settings disable it."""
 
-    async def index_beside(app: web.Application) -> AsyncIterator[None]:
+    async def index_process(app: web.Application) -> AsyncIterator[None]:
         if settings.index == "1" or _lock_of(settings).exists() or any(map(_looks_up, settings.projects.values())):
             app[INDEX_WANTED].set()
         environ = {**os.environ, "REDIS_URL": redis_url}
@@ -45,11 +45,11 @@ def add_index(app: web.Application, settings: Settings, redis_url: str, logger: 
         await asyncio.wait([keeping])
 
     if settings.index != "0":
-        app.cleanup_ctx.append(index_beside)
+        app.cleanup_ctx.append(index_process)
 
 
 def _lock_of(settings: Settings) -> Path:
-    """Return the file that the service holds which runs the index; that it is there tells that one has run."""
+    """Return the lock of the service that runs the index. The file exists once an index has run."""
     return settings.data_dir / "index.lock"
 
 
@@ -58,21 +58,21 @@ def _looks_up(project: Project) -> bool:
 
 
 async def _keep(app: web.Application, lock: Path, environ: dict[str, str], logger: Logger) -> None:
-    """Run the index until we stop, again and again; whatever goes wrong with it is told and tried again."""
+    """Run the index until the service stops. Log every failure and retry."""
     await app[INDEX_WANTED].wait()
-    while not app[OPS].stopping:  # systemd asks the child to end when it asks us
+    while not app[OPS].stopping:  # systemd signals the child together with the service
         try:
             code = await _run(lock, environ)
-        except Exception as error:  # noqa: BLE001 a service without its index looks like one that has no reports
-            logger.error("indexer.not_started", error=error)  # noqa: TRY400 as a rule the disk says no
+        except Exception as error:  # noqa: BLE001 without its index the service would answer that there are no reports
+            logger.error("indexer.not_started", error=error)  # noqa: TRY400 usually an error of the disk
         else:
             if code is not None and not app[OPS].stopping:
                 logger.error("indexer.ended", code=code)
-        await asyncio.sleep(_AGAIN)
+        await asyncio.sleep(_RETRY)
 
 
 async def _run(path: Path, environ: dict[str, str]) -> int | None:
-    """Run the child to its end and return its exit code, or None at once when another service runs one."""
+    """Run the child and return its exit code; return None at once when another service runs one."""
     with path.open("w") as lock:
         if not _locked(lock):
             return None

@@ -1,4 +1,4 @@
-"""How ``receiver serve --workers N`` becomes gunicorn, which forks the workers; it then runs ``supervision``."""
+"""Turns ``receiver serve --workers N`` into gunicorn's arbiter (``gunicorn_arbiter``), which forks the workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from receiver.runtime.signals import StopSignals
     from receiver.settings import Settings
 
-#: Set for a supervisor that has to stop the embedded Valkey when it ends.
+#: Set if the supervisor has to stop the embedded Valkey when it ends.
 EMBEDDED_URL: Final = "RECEIVER_EMBEDDED_URL"
 #: The file descriptors of the listening sockets, comma-separated.
 LISTENERS: Final = "RECEIVER_LISTENERS"
@@ -24,11 +24,11 @@ _SUPERVISOR: Final = "receiver.runtime.gunicorn_arbiter"
 
 
 def become_supervisor(settings: Settings, redis_url: str, stopping: StopSignals) -> None:
-    """Replace this process by a supervisor of the settings' number of workers; return only if it is to end instead.
+    """Replace this process by a supervisor of the workers. Return only after a signal to stop.
 
-    A new process image, because the supervisor forks, and this process has run threads and an event loop. Raises
-    ReceiverError when the port cannot be listened on, and SettingsError when the data folder takes nothing: better one
-    sentence now than one of each worker.
+    The supervisor needs a new process image: it forks, and this process has run threads and an event loop. Raises
+    ReceiverError when the port cannot be bound, and SettingsError when the data folder is not writable, so that one
+    error is reported instead of one per worker.
     """
     asyncio.run(_probe_spool(settings))
     environ = dict(os.environ, RECEIVER_WORKERS=str(settings.workers))
@@ -53,15 +53,15 @@ async def _probe_spool(settings: Settings) -> None:
 
 
 def _listeners(settings: Settings) -> list[socket.socket]:
-    """Listen once for each worker on the one port (SO_REUSEPORT): the kernel then spreads connections evenly.
+    """Open one socket per worker on the port (SO_REUSEPORT), so that the kernel spreads connections evenly.
 
-    From a single socket the worker that wakes first takes most of them (28 of 32 in the median of 15 rounds; 18 with a
-    socket each), and a provider keeps its connections for long. The supervisor keeps the sockets open, so that a
-    connection that waits while its worker is replaced is served by the next one.
+    With a single socket the worker that wakes first takes most connections (28 of 32 in the median of 15 rounds; 18
+    with a socket each), and providers keep connections open for long. The supervisor keeps the sockets open: the next
+    worker accepts the connections that arrive while a worker is replaced.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        with socket.create_server(address, family=family):  # alone: another service's sockets would share the port
+        with socket.create_server(address, family=family):  # without SO_REUSEPORT: fails if another service uses it
             pass
         listeners = [
             socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)

@@ -1,7 +1,7 @@
-"""The data folder is for the service's user alone: it holds phone numbers, and the password of the embedded Valkey.
+"""Keeps the data folder private: it contains phone numbers, and the password of the embedded Valkey.
 
-What the service creates is private from the beginning, since ``receiver`` sets its umask. This is for what is there
-already: made by an earlier version, or by somebody who prepared the folder.
+Files that the service creates are private from the beginning, since ``receiver`` sets its umask. This module handles
+files that an earlier version or an operator created.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     from receiver.log import Logger
 
-#: What the service keeps in the data folder.
+#: The names that the service uses in the data folder.
 _OURS: Final = ("spool", "valkey", "metrics", "index.lock")
-#: What may be beside it in a folder of its own: the root of a volume has it.
+#: Another name that a data folder may contain: the root of a volume has it.
 _OF_THE_FILE_SYSTEM: Final = "lost+found"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def keep_private(data_dir: Path, logger: Logger) -> None:
-    """Create the data folder, or take the rights of other users to what the service keeps in it away.
+    """Create the data folder, or remove the rights of other users to the service's files in it.
 
-    A folder that holds other things as well, such as /tmp or a home, keeps its mode: what is ours in it does not.
-    What a link leads to may not be ours, and keeps its mode as well.
-    Raises SettingsError for a data folder that cannot be, or in which another user has made what should be ours.
+    A folder that contains other files as well, such as /tmp or a home, keeps its mode; the service's files in it do
+    not. The target of a link keeps its mode, since it may not be the service's.
+    Raises SettingsError if the folder cannot be created, or if another user has created one of the service's files.
     """
     try:
         data_dir.mkdir(0o700, parents=True, exist_ok=True)
@@ -54,15 +54,15 @@ def keep_private(data_dir: Path, logger: Logger) -> None:
 
 
 def exposed(data_dir: Path) -> bool:
-    """Tell whether other users have rights to anything that the service keeps in a data folder."""
+    """Tell whether other users have rights to any of the service's files in a data folder."""
     try:
         return any(True for name in _OURS for _ in _exposed(data_dir / name))
-    except PermissionError:  # we are another user, and have none
+    except PermissionError:  # this process runs as another user, who has no rights
         return False
 
 
 def _refuse_planted(data_dir: Path, ours: list[Path]) -> None:
-    """Refuse a folder of another user: in a data folder that everybody may write to, anybody can have made it."""
+    """Refuse files of another user: in a folder that all users may write to, any of them may have created the files."""
     shared = data_dir.stat()
     if not shared.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return
@@ -77,7 +77,7 @@ def _refuse_planted(data_dir: Path, ours: list[Path]) -> None:
 
 
 def _is_our_own(data_dir: Path) -> bool:
-    """Tell whether a data folder is for the service alone."""
+    """Tell whether a data folder belongs to the service alone."""
     found = data_dir.stat()
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         return False
@@ -85,7 +85,7 @@ def _is_our_own(data_dir: Path) -> bool:
 
 
 def _exposed(root: Path) -> Iterator[Path]:
-    """Yield what other users have rights to, from the outside in: what was yielded first is closed to them already."""
+    """Yield the paths that other users have rights to, from the outside in, so that folders are closed first."""
     if _loose(root):
         yield root
     if root.is_dir() and not root.is_symlink():
@@ -94,9 +94,9 @@ def _exposed(root: Path) -> Iterator[Path]:
 
 
 def _loose(path: Path) -> bool:
-    """Tell whether other users have rights to it; a link gives none."""
+    """Tell whether other users have rights to a path. A link gives none."""
     try:
         mode = path.lstat().st_mode
-    except OSError:  # removed in between, or of another user
+    except OSError:  # deleted in between, or another user's
         return False
     return not stat.S_ISLNK(mode) and path.name != _OF_THE_FILE_SYSTEM and bool(mode & _OTHERS)

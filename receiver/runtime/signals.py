@@ -1,4 +1,4 @@
-"""How the service ends: on a signal, from the first moment on, and within a time, whatever stands in its way."""
+"""Stops the service on a signal, from its first moment on, and within a bound even if a disk or Redis hangs."""
 
 from __future__ import annotations
 
@@ -24,60 +24,58 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: A supervisor ends its workers by one more.
+#: The supervisor stops its workers with SIGQUIT as well.
 _KEPT: Final = (*SIGNALS, signal.SIGQUIT)
-
-
-#: Seconds for a thread that has nothing to do any more to end.
+#: Seconds for an idle thread to end.
 _THREAD_TIMEOUT: Final = 0.2
 
 
 def longest_stop(settings: Settings) -> float:
-    """Return the seconds after which a process has ended: each part has its own bound, and this is their sum."""
+    """Return the seconds within which a process ends: the sum of the bounds in the table of app.py."""
     requests = settings.stop_delay + DRAIN_GRACE + settings.stop_timeout
     return requests + index_process.STOP_TIMEOUT + CLOSE_TIMEOUT + STOP_TIMEOUT + KILL_TIMEOUT
 
 
 def graceful_timeout(settings: Settings) -> int:
-    """Return the seconds after which a supervisor kills its workers: one more than they need at most."""
+    """Return the seconds after which a supervisor kills its workers: one more than their bound."""
     return math.ceil(longest_stop(settings)) + 1
 
 
 def longest_stop_of_all(settings: Settings) -> float:
-    """Return the seconds after which a supervisor has ended, and with it workers and embedded Valkey."""
+    """Return the seconds within which a supervisor, its workers and the embedded Valkey end."""
     return graceful_timeout(settings) + PROBE_TIMEOUT + STOP_TIMEOUT + KILL_TIMEOUT
 
 
 class Deadline:
-    """Ends the process when its stop takes longer than it may, and says what is left undone.
+    """Ends the process when its stop exceeds the bound, and logs the unfinished work.
 
-    A disk that stalls holds threads, and no thread can be cancelled. What those were to write is not acknowledged.
+    A stalled disk blocks threads, and threads cannot be cancelled. The events they were to write are not acknowledged.
     """
 
     def __init__(self) -> None:
-        """Set no time yet: ``seconds`` is 0 as long as the settings are not known."""
+        #: 0, which disables the deadline, until the settings are known.
         self.seconds = 0.0
         self.unfinished: Callable[[], Mapping[str, Any]] = dict
         self._begun = False
 
     def begin(self) -> None:
-        """Let the time run, from the first call on. Only for the main thread, in which the end comes as well."""
+        """Start the clock at the first call. Call it in the main thread, which receives the alarm."""
         if self._begun or not self.seconds:
             return
         self._begun = True
-        # An alarm comes also while the interpreter waits for threads, and takes no lock to set, so a signal may do it.
+        # An alarm arrives even while the interpreter waits for threads, and a signal handler may set it: no lock.
         signal.signal(signal.SIGALRM, self._expire)
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
     def leave(self) -> None:
-        """End now if threads are held up: nothing else is left to do, and the interpreter would wait for them."""
+        """Exit at once if threads are blocked: all else is done, and the interpreter would wait for them."""
         if not self._begun:
             return
         others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
         for thread in others:
             thread.join(_THREAD_TIMEOUT)
         if any(thread.is_alive() and not thread.daemon for thread in others):
-            self._end(f"held up: {', '.join(thread.name for thread in others if thread.is_alive())}")
+            self._end(f"blocked threads: {', '.join(thread.name for thread in others if thread.is_alive())}")
 
     def _expire(self, _number: int, _frame: FrameType | None) -> None:
         self._end(f"not stopped within {self.seconds:g} s")
@@ -92,25 +90,24 @@ class Deadline:
 
 
 class StopSignals:
-    """Knows whether the service has been asked to end."""
+    """Remembers whether a signal has asked the service to stop."""
 
     def __init__(self) -> None:
-        """Nobody has asked yet."""
         self.deadline = Deadline()
         self._asked: signal.Signals | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether the service is to end."""
+        """Whether a signal has asked the service to stop."""
         return self._asked is not None
 
     def remember(self) -> None:
-        """Keep signals from now on, instead of ending at once: a child process would be left behind."""
+        """Remember signals from now on. Ending at once would leave a child process behind."""
         for number in _ours():
             signal.signal(number, self._take)
 
     def hand_over(self, act: Callable[[signal.Signals], None]) -> None:
-        """Let the running event loop act on signals, and on the one that has come already."""
+        """Let the running event loop act on signals, including one that was remembered."""
 
         def begin(number: signal.Signals) -> None:
             self.deadline.begin()
@@ -127,15 +124,15 @@ class StopSignals:
 
 
 def keep_pending() -> None:
-    """Have signals wait for ``let_through``, also in a child and in a program that takes this process over."""
+    """Block signals until ``let_through``, also in a child process and across exec."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT)
 
 
 def let_through() -> None:
-    """Deliver the signals that wait, and those to come."""
+    """Deliver pending and future signals."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _KEPT)
 
 
 def _ours() -> list[signal.Signals]:
-    """Leave out the end of the terminal for one whom nohup has told not to mind."""
+    """Return the signals that stop the service; not SIGHUP if nohup has set it to be ignored."""
     return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]

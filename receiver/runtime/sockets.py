@@ -1,4 +1,4 @@
-"""What one process and several workers have in common when they listen."""
+"""Listening, for one process and for several workers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BACKLOG: Final = 1024
 
 
 def authority(host: str, port: int) -> str:
-    """Return the two as they stand in a URL: an IPv6 address in brackets."""
+    """Return host and port as in a URL: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def cannot_listen(settings: Settings, error: OSError) -> ReceiverError:
-    """Return what to tell who started the service."""
+    """Return the error of a failed bind, with the fix."""
     reason = error.strerror or error
     return ReceiverError(
         f"cannot listen on {authority(settings.host, settings.port)}: {reason}. Set PORT or RECEIVER_HOST."

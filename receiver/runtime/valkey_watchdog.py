@@ -1,4 +1,4 @@
-"""The embedded Valkey, watched while the application runs: one that ends is started again."""
+"""Restarts the embedded Valkey when it ends while the application runs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     from receiver.embedded import EmbeddedValkey
 
-#: Seconds between two looks.
-_LOOK: Final = 1.0
+#: Seconds between two checks.
+_CHECK_EVERY: Final = 1.0
 
 
 def add_watch(app: web.Application, valkey: EmbeddedValkey) -> None:
     """Keep an embedded Valkey running while the application runs."""
 
-    async def watched(app: web.Application) -> AsyncIterator[None]:
+    async def watchdog(app: web.Application) -> AsyncIterator[None]:
         watching = asyncio.create_task(_watch(app, valkey))
         yield
         watching.cancel()
         await asyncio.wait([watching])
 
-    app.cleanup_ctx.append(watched)
+    app.cleanup_ctx.append(watchdog)
 
 
 async def _watch(app: web.Application, valkey: EmbeddedValkey) -> None:
     while True:
-        await asyncio.sleep(_LOOK)
-        if app[OPS].stopping:  # systemd asks it to end when it asks us
+        await asyncio.sleep(_CHECK_EVERY)
+        if app[OPS].stopping:  # systemd signals Valkey together with the service
             return
-        await asyncio.to_thread(valkey.look_after)
+        await asyncio.to_thread(valkey.restart_if_ended)

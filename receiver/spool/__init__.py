@@ -1,1 +1,1 @@
-"""Events on local disk that Redis has not taken yet: files in SQLite, and what happens when a disk fails."""
+"""The spool: SQLite files on the local disk with the events that Redis has not taken yet."""

@@ -1,11 +1,11 @@
-"""The folder of the spool: how its files are named, and which process holds which.
+"""The folder of the spool: the names of its files, and their locks.
 
 | name                                    | meaning                                                              |
 |-----------------------------------------|----------------------------------------------------------------------|
 | ``000.sqlite`` with ``-wal``, ``-shm``  | a spool file: events that Redis has not taken yet                    |
-| ``000.lock``                            | held by the process that uses the file; when free, nobody does       |
-| ``000.suspect-20261126T080000Z.sqlite`` | damaged, or hit by an I/O error: takes no events, is still to be copied |
-| ``000.damaged-20261126T080000Z.sqlite`` | all that reads was copied; kept for an operator                      |
+| ``000.lock``                            | held by the process that uses the file; free if no process does      |
+| ``000.suspect-20261126T080000Z.sqlite`` | damaged, or hit by an I/O error: takes no events, not copied yet     |
+| ``000.damaged-20261126T080000Z.sqlite`` | the readable rows were copied; kept for an operator                  |
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def file_of(folder: Path, number: int) -> Path:
 
 
 def spool_files(folder: Path) -> list[Path]:
-    """Return the spool files, by number. Files with other names are none of ours."""
+    """Return the spool files, by number. Files with other names are ignored."""
     return sorted(folder.glob("[0-9][0-9][0-9].sqlite"))
 
 
 def suspect_files(folder: Path) -> list[Path]:
-    """Return the files that wait for recovery, by number and time."""
+    """Return the files that recovery has not finished, by number and time."""
     return sorted(folder.glob("[0-9][0-9][0-9].suspect-*.sqlite"))
 
 
 def files_set_aside(folder: Path) -> list[Path]:
-    """Return the files that recovery is done with, by number and time."""
+    """Return the files that recovery has finished, by number and time."""
     return sorted(folder.glob("[0-9][0-9][0-9].damaged-*.sqlite"))
 
 
@@ -69,21 +69,21 @@ def log_bytes(path: Path) -> int:
 
 
 def refuse_emptied(path: Path) -> None:
-    """Raise DamagedError for a file that was cut to nothing: opened, SQLite would discard its log."""
+    """Raise DamagedError for a file that was truncated to nothing: SQLite would discard its log on opening."""
     if path.exists() and path.stat().st_size == 0 and log_bytes(path) > 0:
-        raise DamagedError("the file is empty, and its log is not")
+        raise DamagedError("the file is empty, but its log is not")
 
 
 def mark_suspect(path: Path) -> Path:
     """Rename a spool file so that no process adds to it, and return its new path. The caller holds its lock.
 
-    A database that is open stays readable, and closing it then writes nothing: SQLite notices that it was moved.
+    An open database stays readable. Closing it writes nothing, since SQLite notices the move.
     """
     return _rename(path, path.stem, "suspect")
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a suspect file that was copied, and return its new path. The caller holds its lock."""
+    """Rename a suspect file after the copy, and return its new path. The caller holds its lock."""
     aside = _rename(path, path.name[:3], "damaged")
     lock_of(path).unlink(missing_ok=True)
     return aside
@@ -97,7 +97,7 @@ def lock(path: Path) -> TextIOWrapper | None:
     except BlockingIOError:
         held.close()
         return None
-    if not is_open_at(lock_of(path), held.fileno()):  # removed in between: the next process would lock another file
+    if not is_open_at(lock_of(path), held.fileno()):  # deleted in between: the next process would lock another file
         held.close()
         return None
     return held
@@ -116,18 +116,18 @@ def in_use(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder that outlives a power cut: SQLite syncs the entries of the folder, not those of its parents."""
+    """Create a folder that survives a power cut: SQLite syncs the folder, but not the parents that name it."""
     if folder.is_dir():
         return
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    # The data folder may be as new: the embedded Valkey creates it a moment before, and does not sync it.
+    # The data folder may be new as well: the embedded Valkey creates it a moment before, and does not sync it.
     for parent in {path.parent for path in (folder, folder.parent, *created)}:
         _sync(parent)
 
 
 def _rename(path: Path, number: str, word: str) -> Path:
-    """Rename all files of a database, its log first: a database never appears under its new name without its log."""
+    """Rename all files of a database, its log first, so that the new name never exists without the log."""
     names = (path.with_name(f"{number}.{word}-{_stamp(second)}.sqlite") for second in count(int(time.time())))
     target = next(name for name in names if not any(part.exists() for part in parts(name)))
     for part, new in reversed([*zip(parts(path), parts(target), strict=True)]):

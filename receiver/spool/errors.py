@@ -1,4 +1,4 @@
-"""What can be wrong with a spool file, and what follows: SQLite's codes (https://www.sqlite.org/rescode.html)."""
+"""Classifies the errors of a spool file by SQLite's codes (https://www.sqlite.org/rescode.html)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import errno
 import sqlite3
 from typing import Final
 
-#: The file holds something else than what was written. Other errors are about the moment (busy, full) or the disk.
+#: The content of the file is wrong. Other errors are temporary (busy, full) or concern the disk.
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
-#: The index of the log, which SQLite rebuilds at any time: on a full disk it cannot be created.
+#: The index of the log. SQLite can always rebuild it; a full disk has no space for it.
 _INDEX: Final = (
     sqlite3.SQLITE_IOERR_SHMOPEN,
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMLOCK,
     sqlite3.SQLITE_IOERR_SHMMAP,
 )
-#: What the disk does; any other error at the start is a mistake in the configuration.
+#: Errors of the disk; any other error at the start is a mistake in the configuration.
 _DISK_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 _DISK_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -28,7 +28,7 @@ class DamagedError(sqlite3.DatabaseError):
 
 
 class CapReachedError(sqlite3.OperationalError):
-    """The files would become larger than RECEIVER_SPOOL_MAX_BYTES allows."""
+    """The files would exceed RECEIVER_SPOOL_MAX_BYTES."""
 
     sqlite_errorcode = sqlite3.SQLITE_FULL
     sqlite_errorname = "SQLITE_FULL"
@@ -40,32 +40,32 @@ class CapReachedError(sqlite3.OperationalError):
 
 
 def primary_code(error: Exception) -> int:
-    """Return SQLite's result code without its extension; 0 for an error that SQLite did not report."""
+    """Return SQLite's primary result code; 0 for an error that is not SQLite's."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_damage(error: Exception) -> bool:
-    """Tell whether the file is damaged. The next attempt fails as well."""
+    """Tell whether the file is damaged, so that a retry fails as well."""
     return primary_code(error) in _DAMAGE
 
 
 def is_index_error(error: Exception) -> bool:
-    """Tell whether only the log's index failed, which holds no event."""
+    """Tell whether only the log's index failed, which contains no events."""
     return getattr(error, "sqlite_errorcode", 0) in _INDEX
 
 
 def makes_suspect(error: Exception) -> bool:
     """Tell whether a file can no longer be trusted: it is damaged, or an I/O error hit one of its commits.
 
-    After a failed fsync the kernel considers the pages clean (https://lwn.net/Articles/752063/). What it did not write
-    stays a hole, and SQLite's recovery of the log ends at the first hole: later commits would be lost behind it.
+    After a failed fsync the kernel considers the pages clean (https://lwn.net/Articles/752063/). The unwritten page
+    stays a hole in the log. SQLite replays the log up to the first hole, so every later commit would be lost.
     A full disk (SQLITE_FULL) leaves no hole.
     """
     return is_damage(error) or (primary_code(error) == sqlite3.SQLITE_IOERR and not is_index_error(error))
 
 
 def is_disk_fault(error: Exception) -> bool:
-    """Tell a disk that fails or is full from a folder that the configuration names wrongly."""
+    """Tell whether the disk fails or is full. Otherwise the configuration names the wrong folder."""
     if isinstance(error, OSError):
         return error.errno in _DISK_ERRNOS
     return primary_code(error) in _DISK_CODES

@@ -1,7 +1,7 @@
-"""Reads what plain SELECTs still read of a damaged file, by ranges of places, and copies it into a sound one.
+"""Copies the rows of a damaged file that SELECT can still read, range by range, into a sound file.
 
-A file that holds more than that is left to an operator: ``sqlite3 FILE .recover`` reads pages that SELECT does not.
-What is copied twice is published once.
+The rest is left to an operator: ``sqlite3 FILE .recover`` reads pages that SELECT does not. An event that is copied
+twice is published once.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
     from receiver.events import Entry
 
+#: Rows in one SELECT.
 _ROWS: Final = 1000
-#: Ranges that are tried in one step: some 20 ms.
-_TRIES: Final = 1000
-#: Ranges in a row that fail before whole ranges are given up: more than one damaged page above the rows can hide.
+#: Ranges that one step reads: some 20 ms.
+_RANGES: Final = 1000
+#: Consecutive failed ranges before whole ranges are skipped: more than one damaged inner page can hide.
 _MAX_FAILED: Final = 20_000
 _LAST_PLACE: Final = 2**63 - 1
 
 
 class Reader:
-    """Reads both tables, the parked entries first: they are the oldest. Halves a range that fails."""
+    """Reads both tables, the parked entries first, since they are the oldest. Halves a range that fails."""
 
     def __init__(self, database: sqlite3.Connection, after: int = 0, max_bytes: int = 1 << 62) -> None:
-        """Take a connection, the place behind which entries are needed, and the cap of the file that takes them."""
+        """``after``: the place up to which no entry is needed. ``max_bytes``: the cap of the file that takes them."""
         self.complete = True
         self._database = database
         self._read_bytes = Budget(max_bytes).read
@@ -44,12 +45,12 @@ class Reader:
 
     @property
     def done(self) -> bool:
-        """Whether everything was tried."""
+        """Whether every range was read or skipped."""
         return not self._ranges
 
     def step(self) -> list[Entry]:
-        """Return some entries; perhaps none although there are more. Raises sqlite3.Error, and goes on after it."""
-        for _ in range(_TRIES):
+        """Return some entries, possibly none although more follow. After a sqlite3.Error the next step continues."""
+        for _ in range(_RANGES):
             if self.done:
                 break
             table, low, high = self._ranges[-1]
@@ -72,17 +73,17 @@ class Reader:
         return []
 
     def __iter__(self) -> Iterator[Entry]:
-        """Go through everything that is left."""
+        """Yield the remaining entries."""
         while not self.done:
             yield from self.step()
 
     def _rows(self, table: str, low: int, high: int) -> tuple[list[Entry], int]:
-        """Return the first entries of a range, and the place up to which it was read. Raises if the first one fails."""
+        """Return the first entries of a range, and the place read up to. Raises if the first row fails."""
         query = f"SELECT seq, {COLUMNS} FROM {table} WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
-        limit = min(_ROWS, high - low + 1)  # without it SQLite would look behind the last row, where the damage may be
+        limit = min(_ROWS, high - low + 1)  # without a limit SQLite would read past the last row, into the damage
         found: list[Entry] = []
         place = low - 1
-        room = self._read_bytes
+        bytes_left = self._read_bytes
         try:
             with closing(self._database.execute(query, (low, high, limit))) as rows:
                 for seq, *row in rows:
@@ -90,8 +91,8 @@ class Reader:
                         raise DamagedError("a row is not in its place")
                     found.append(entry_of(*row))
                     place = seq
-                    room -= len(found[-1].data)
-                    if room < 0 or len(found) == limit:
+                    bytes_left -= len(found[-1].data)
+                    if bytes_left < 0 or len(found) == limit:
                         return found, place
         except sqlite3.Error:
             if not found:
@@ -116,18 +117,17 @@ class Reader:
 
 
 class Recovery:
-    """Copies what reads of one file into a sound one. Blocking: use it in a thread."""
+    """Copies the readable rows of one file into a sound file. Blocking: use it in a thread."""
 
     def __init__(self, reader: Reader) -> None:
-        """Take what is read."""
         self.copied = 0
         self.reader = reader
         self._held: list[Entry] = []
 
     def step(self, add: Callable[[list[Entry]], None]) -> bool:
-        """Copy some entries by making them durable; return whether there may be more.
+        """Make some entries durable with ``add``. Return whether more may follow.
 
-        Raises sqlite3.Error; the next step tries the same entries again.
+        After a sqlite3.Error the next step retries the same entries.
         """
         self._held = self._held or self.reader.step()
         if self._held:
@@ -138,10 +138,10 @@ class Recovery:
 
 
 class SuspectFile(Recovery):
-    """The recovery of a file that was marked suspect, by one process at a time."""
+    """The recovery of a suspect file, by one process at a time."""
 
     def __init__(self, path: Path, held: TextIOWrapper, max_bytes: int) -> None:
-        """Open the file for reading. Raises sqlite3.Error."""
+        """Open the file for reading; ``held`` is its lock. Raises sqlite3.Error."""
         self.path = path
         self._lock = held
         try:
@@ -154,7 +154,7 @@ class SuspectFile(Recovery):
 
     @classmethod
     def open(cls, path: Path, max_bytes: int) -> Self | None:
-        """Return the recovery unless another process does it, or has done it. Raises OSError and sqlite3.Error."""
+        """Return the recovery, or None if another process runs it or has finished it. Raises OSError, sqlite3.Error."""
         held = lock(path)
         if held is None:
             return None
@@ -169,7 +169,7 @@ class SuspectFile(Recovery):
         return None
 
     def finish(self) -> Path | None:
-        """Set the file aside and return its new path; remove it if it was empty. Raises OSError."""
+        """Set the file aside and return its new path, or delete it if it was empty. Raises OSError."""
         self._database.close()
         if self.copied or not self.reader.complete:
             return set_aside(self.path)
@@ -178,7 +178,7 @@ class SuspectFile(Recovery):
         return None
 
     def close(self) -> None:
-        """Let other processes have the file."""
+        """Close the file and free its lock."""
         self._database.close()
         self._lock.close()
 
@@ -189,8 +189,8 @@ def read_only(path: Path) -> sqlite3.Connection:
     database = _connect(path, "mode=ro")
     try:
         database.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError as error:  # else the reader finds out what still reads
-        if is_index_error(error) and log_bytes(path) == 0:  # a full disk, and no log that would need an index
+    except sqlite3.DatabaseError as error:  # any other error: the reader skips the rows that fail
+        if is_index_error(error) and log_bytes(path) == 0:  # a full disk, and no log that needs an index
             database.close()
             return _connect(path, "immutable=1")
     return database
@@ -198,5 +198,5 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=5, check_same_thread=False)
-    database.execute("PRAGMA writable_schema = ON")  # SQLite then also reads a file that was cut
+    database.execute("PRAGMA writable_schema = ON")  # SQLite then also reads a truncated file
     return database

@@ -1,4 +1,4 @@
-"""The rows of a spool file: how an entry is stored, and whether a row that was read can be one of ours."""
+"""The rows of a spool file: stores an entry as a row, and validates a row on reading."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ class Spooled(NamedTuple):
 
 
 def row_of(entry: Entry) -> tuple[str, bytes, bytes]:
-    """Return what is stored of an entry."""
+    """Return the columns of an entry."""
     return entry.topic, entry.id, entry.data
 
 
 def entry_of(topic: object, id_: object, data: object) -> Entry:
     """Return the entry of a row, read as ``COLUMNS``. Raises DamagedError for a row that we cannot have written.
 
-    SQLite has no checksums: garbage inside a row reads like anything else.
+    SQLite has no checksums, so it returns garbage inside a row without an error.
     """
     if not (isinstance(topic, bytes) and isinstance(id_, bytes) and isinstance(data, bytes)) or len(id_) != _ID_BYTES:
         raise DamagedError("a row holds values of other types than were written")
     try:
         _json.decode(data)
-        data.decode()  # which the line above does not look at
+        data.decode()  # msgspec does not check the UTF-8 of a raw value
         return Entry(topic.decode(), id_, data)
     except (UnicodeDecodeError, msgspec.MsgspecError):
         raise DamagedError("a row holds no event") from None
 
 
 def runs(places: list[int]) -> Iterator[tuple[int, int]]:
-    """Return the first and the last of each run without a gap: as a rule there is one, and one statement deletes it."""
+    """Return the first and the last place of each run without a gap. Usually one run, deleted by one statement."""
     for _, run in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
         found = [place for _, place in run]
         yield found[0], found[-1]

@@ -1,6 +1,6 @@
 """The spool of this process: events on local disk that Redis has not taken yet.
 
-All its work is done in one thread, so the event loop never waits for a disk. Each process writes to a file of its own.
+One thread does all blocking work, so the event loop never waits for a disk. Each process writes to its own file.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     from receiver.spool.file import SpoolFile
 
 T = TypeVar("T")
-#: Seconds between looks at the file. A write that fails does not wait for the next one.
+#: Seconds between two checks of the file. A failed write triggers a check at once.
 _HEAL_EVERY: Final = 1.0
-#: Seconds between probes of a disk that is believed to take writes: while Redis takes all, nothing else would show it.
+#: Seconds between probes of a writable disk: while Redis takes all events, only a probe shows that the disk fails.
 _PROBE_EVERY: Final = 10.0
-#: Seconds that the end of the service waits for the copy of a file that was moved: no other process could make it.
+#: Seconds that a stop waits for the copy of a moved file, which no other process can read.
 _LAST_COPY: Final = 10.0
-ADVICE: Final = "what SELECT reads was copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
+ADVICE: Final = "the readable events were copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
 
 
 class Spool:
     """The spool of this process, for the event loop."""
 
     def __init__(self, folder: Path, max_bytes: int, logger: Logger | None = None) -> None:
-        """Take the folder that all processes of this machine share, and the cap of this process's files in bytes."""
+        """All processes of this machine share ``folder``. ``max_bytes`` bounds the files of this process."""
         self.folder = folder
         self.max_bytes = max_bytes
         self.events = 0
         #: Free space of the disk.
         self.free_bytes = 0
-        #: The file that events are added to; None while the disk takes none.
+        #: The file that events are added to; None while the disk allows none.
         self.file: SpoolFile | None = None
-        #: Why no events are taken; None while they are.
+        #: Why the spool takes no events; None while it does.
         self.problem: WriteFailedError | None = None
         self._logger: Logger = logger or structlog.stdlib.get_logger("receiver")
         self._closed = False
@@ -66,13 +66,13 @@ class Spool:
 
     @property
     def writable(self) -> bool:
-        """Whether events are taken, as far as is known."""
+        """Whether the last write or probe succeeded."""
         return self.problem is None
 
     async def open(self) -> None:
-        """Take a file. Raises SettingsError when the configuration names a folder that cannot be used.
+        """Open a file. Raises SettingsError when the configuration names a folder that cannot be used.
 
-        A disk that is full or fails is no reason not to start: Redis may take events, and `look_after` tries again.
+        The start succeeds with a full or failing disk: Redis may take the events, and ``keep_healthy`` retries.
         """
         try:
             self.file = await self.run(self._take_file)
@@ -86,7 +86,7 @@ class Spool:
         await self.measure()
 
     async def close(self) -> None:
-        """Close the file; the next start finds what is in it."""
+        """Close the file. The next start drains it."""
         if self._closed:
             return
         self._closed = True
@@ -102,14 +102,14 @@ class Spool:
                 if one is not None:
                     await self.run(one.close)
         finally:
-            self._thread.shutdown(wait=False)  # a disk that stalls does not hold up the stop
+            self._thread.shutdown(wait=False)  # a stalled disk must not hold up the stop
 
     @property
     def not_copied(self) -> int:
-        """How many files were moved and are not copied yet."""
+        """The number of moved files that are not copied yet."""
         return len(self._moved)
 
-    async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 what the work takes
+    async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 the arguments of the work
         """Do blocking work in the spool's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
@@ -121,7 +121,7 @@ class Spool:
                 await self.run(self.add, entries)
             except sqlite3.Error as error:
                 problem = self._describe(error)
-                # Entries that are too many for what is left below the cap say nothing about the next ones.
+                # A large batch may not fit below the cap although the next one does.
                 if not isinstance(error, CapReachedError) or error.is_full:
                     self._refuse(error)
                     self._failed.set()
@@ -132,8 +132,8 @@ class Spool:
         metrics.SPOOLED.inc(len(entries))
         return {}
 
-    async def look_after(self, changed: Callable[[], None]) -> None:
-        """Heal the spool for ever; ``changed`` is called when it begins or ceases to take events."""
+    async def keep_healthy(self, changed: Callable[[], None]) -> None:
+        """Call ``heal`` until cancelled. ``changed`` is called when ``writable`` has changed."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._failed.wait(), _HEAL_EVERY)
@@ -141,16 +141,13 @@ class Spool:
             before = self.writable
             try:
                 await self.heal()
-            except Exception:  # whatever it is: when this task ends, the spool never takes events again
+            except Exception:  # any: if this task ended, the spool would never take events again
                 self._logger.exception("spool.heal_failed")
             if self.writable != before:
                 changed()
 
     async def heal(self) -> None:
-        """Leave a file that has moved or failed, find out whether the disk takes writes, and copy what was left behind.
-
-        Writes alone would not show it while Redis takes all events.
-        """
+        """Change to another file after a move or a fault, probe the disk, and copy the events of the former file."""
         try:
             file = await self.run(self._check_file)
             clock = asyncio.get_running_loop().time
@@ -167,7 +164,7 @@ class Spool:
             await self._attempt(path, self._copy_suspect(path))
 
     async def measure(self) -> None:
-        """Look at the file and set the gauges. Errors are left to those who need the file."""
+        """Measure the file and set the metrics. Ignore errors: writes and ``heal`` handle them."""
         file = self.file
         size = self.events = 0
         with contextlib.suppress(OSError, sqlite3.Error):
@@ -181,11 +178,11 @@ class Spool:
     def add(self, entries: list[Entry]) -> None:
         """Make entries durable; blocking, for the spool's thread. Raises sqlite3.Error."""
         if self.file is None:
-            raise sqlite3.OperationalError("there is no file yet")
+            raise sqlite3.OperationalError("no spool file is open yet")
         self.file.add(entries)
 
     def renew(self) -> None:
-        """Replace an emptied file that takes disk space; blocking. Raises OSError and sqlite3.Error."""
+        """Replace an empty file that occupies disk space; blocking. Raises OSError and sqlite3.Error."""
         file = self.file
         if file is not None and file.is_used_up:
             self.file = None
@@ -193,7 +190,7 @@ class Spool:
             self.file = self._take_file()
 
     def _check_file(self) -> SpoolFile:
-        """Return the file to add to, another one if the last has moved or failed. Raises OSError and sqlite3.Error."""
+        """Return the file to add to: a new one after a move or a fault. Raises OSError and sqlite3.Error."""
         file = self.file
         if file is None:
             self.file = self._take_file()
@@ -244,7 +241,7 @@ class Spool:
             pass
 
     async def _attempt(self, path: Path, copying: Coroutine[None, None, None]) -> None:
-        """Copy one file. If there is no room, for example, the next round goes on; that is logged once."""
+        """Copy one file. After an error, such as a full disk, the next round continues; each error is logged once."""
         try:
             await copying
         except (OSError, sqlite3.Error) as error:

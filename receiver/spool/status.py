@@ -1,4 +1,4 @@
-"""Looks into spool files without the service, and without disturbing it."""
+"""Inspects spool files without the service, and without disturbing it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TABLES: Final = ("entries", "parked")
-_SUSPECT: Final = "damaged, or hit by an I/O error; a service or `receiver spool drain` will copy what reads"
-_SET_ASIDE: Final = "damaged and set aside; what could be read of it was copied, and counts there"
+_SUSPECT: Final = "damaged, or hit by an I/O error; a service or `receiver spool drain` will copy the readable events"
+_SET_ASIDE: Final = "damaged and set aside; its readable events were copied to another file, and count there"
 
 
 class _Received(msgspec.Struct):
@@ -28,7 +28,10 @@ _received: Final = msgspec.json.Decoder(_Received)
 
 
 class FileStatus(NamedTuple):
-    """What a spool file holds. ``parked`` events wait for a topic that does not take them; one set aside has none."""
+    """The content of a spool file. ``parked`` events wait for a topic that refuses them.
+
+    The counts of a file that was set aside are 0: its events were copied.
+    """
 
     file: str
     in_use: bool
@@ -42,7 +45,7 @@ class FileStatus(NamedTuple):
 
 
 def status(path: Path) -> FileStatus:
-    """Return what a file holds; if it cannot be read, why."""
+    """Return the content of a file, or the problem that keeps it from being read."""
     size = sum(part.stat().st_size for part in path.parent.glob(path.name + "*"))
     if path in files_set_aside(path.parent):
         return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, _SET_ASIDE, set_aside=True)
@@ -58,7 +61,7 @@ def status(path: Path) -> FileStatus:
 
 @contextmanager
 def readable(path: Path) -> Iterator[Reader]:
-    """Open what can be read of a file, in short reads: a long one would keep a living process from emptying its log.
+    """Open a file for short reads: a long read would keep a living process from emptying its log.
 
     Raises sqlite3.Error.
     """
@@ -77,7 +80,7 @@ def _count(database: sqlite3.Connection, table: str) -> int:
 
 
 def _oldest(database: sqlite3.Connection) -> str | None:
-    """Return when the oldest event was received."""
+    """Return the time at which the oldest event was received."""
     times = []
     for table in _TABLES:
         row = database.execute(f"SELECT data FROM {table} ORDER BY seq LIMIT 1").fetchone()  # noqa: S608 our own names

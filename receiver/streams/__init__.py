@@ -1,1 +1,1 @@
-"""The streams that events are in: their consumer groups, their gauges, and what is trimmed when."""
+"""The event streams in Redis: their consumer groups, their metrics, and their trimming."""

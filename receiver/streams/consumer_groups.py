@@ -1,7 +1,6 @@
-"""The consumer groups of streams: those that must exist are created, and how far behind each one is becomes a figure.
+"""The consumer groups of streams: creates the configured groups, and measures the backlog of every group.
 
-A group's name is bytes that others have chosen: Redis is asked with the bytes, and what is not UTF-8 is escaped in the
-label of a figure.
+The name of a group is bytes of its creator's choice. Commands use the bytes; metrics escape those that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -18,20 +17,33 @@ if TYPE_CHECKING:
     from receiver.log import Logger
 
 
+async def create_group(client: Redis, topic: str, name: str) -> bool:
+    """Create a group that begins with the first entry, so that it misses none. Return whether it was new.
+
+    Creates the stream as well. Raises the errors of redis-py.
+    """
+    try:
+        await client.xgroup_create(topic, name, id="0", mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+        return False
+    return True
+
+
 class ConsumerGroups:
-    """Looks after the groups of topics. Errors are those of redis-py; ResponseError is about the topic at hand."""
+    """The groups of topics. Raises the errors of redis-py; a ResponseError concerns the topic alone."""
 
     def __init__(self, client: Redis, logger: Logger) -> None:
-        """Keep the collaborators."""
         self._client = client
         self._logger = logger
 
     async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> TopicFigures:
-        """Create missing groups at 0, so that they miss nothing, and return how far behind each group is."""
+        """Create missing groups, and return the backlog of each group that existed before."""
         groups = await self._groups(topic)
         for missing in wanted:
-            if missing.encode() not in groups:
-                await self._create(topic, missing)
+            if missing.encode() not in groups and await create_group(self._client, topic, missing):
+                self._logger.info("group.created", topic=topic, group=missing)
         entries = await self._client.xlen(topic)
         return TopicFigures(
             entries,
@@ -52,17 +64,8 @@ class ConsumerGroups:
             return {}
         return {group["name"]: group for group in found}
 
-    async def _create(self, topic: str, name: str) -> None:
-        try:
-            await self._client.xgroup_create(topic, name, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-        else:
-            self._logger.info("group.created", topic=topic, group=name)
-
     async def _oldest_age(self, topic: str, name: bytes, group: dict[str, Any]) -> float:
-        """Return the age in seconds of the oldest entry that a group has not acknowledged; 0 when there is none."""
+        """Return the age in seconds of the oldest entry that a group has not acknowledged, 0 if there is none."""
         if group["pending"]:
             oldest = (await self._client.xpending(topic, name))["min"]
         else:
@@ -71,5 +74,5 @@ class ConsumerGroups:
             oldest = unread[0][0] if unread else None
         if oldest is None:
             return 0.0
-        seconds, microseconds = await self._client.time()  # our clock may be days off, and Redis' has made the id
+        seconds, microseconds = await self._client.time()  # Redis' clock made the id; our own may be days off
         return max(0.0, seconds + microseconds / 1e6 - int(bytes(oldest).partition(b"-")[0]) / 1000)

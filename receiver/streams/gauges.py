@@ -1,7 +1,7 @@
-"""The metrics of topics and consumer groups, as the last complete round of retention has found them.
+"""The metrics of topics and consumer groups, from the last complete round of retention.
 
-Each round replaces those of the round before, so topics and groups that are gone leave nothing behind. A group that was
-destroyed would otherwise be reported, and alarmed on, for as long as the process lives.
+Each round replaces the metrics of the round before. Otherwise a group that was destroyed would be reported, and raise
+alerts, for as long as the process lives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class GroupFigures(NamedTuple):
-    """How far behind a consumer group is. Redis does not always know the lag."""
+    """The backlog of a consumer group. Redis does not always know the lag."""
 
     lag: int | None
     pending: int
@@ -29,34 +29,34 @@ class GroupFigures(NamedTuple):
 
 
 class TopicFigures(NamedTuple):
-    """What a topic's stream holds, and its groups by name."""
+    """The length of a topic's stream, and its groups by name."""
 
     entries: int
     groups: Mapping[str, GroupFigures]
 
 
 class TopicGauges:
-    """What is known of topics. Retention replaces the values as a whole; a thread may render them meanwhile."""
+    """The metrics of all topics. Retention replaces the values as a whole; a thread may render them meanwhile."""
 
     def __init__(self) -> None:
-        """Begin with none."""
-        #: Topics that events are routed to. Their counters are there, at 0, before anything happens.
+        #: Topics that events are routed to. Their counters are shown, at 0, before anything happens.
         self.routed: frozenset[str] = frozenset()
         self.topics: Mapping[str, TopicFigures] = {}
-        #: Entries trimmed by this process, by age and at the hard cap.
+        #: Entries trimmed by this process: by age, and unread at the hard cap.
         self.trimmed: dict[str, tuple[int, int]] = {}
         self._rendered: tuple[_Rendering, bytes] | None = None
 
     def count_trimmed(self, topic: str, aged: int, unread: int) -> None:
-        """Count entries trimmed by age, and those trimmed at the hard cap."""
+        """Count entries trimmed by age, and unread entries trimmed at the hard cap."""
         if aged or unread:
             before = self.trimmed.get(topic, (0, 0))
             self.trimmed[topic] = before[0] + aged, before[1] + unread
 
     def exposition(self, trimmed: Mapping[str, tuple[int, int]]) -> bytes:
-        """Return them in Prometheus' text format, with the entries that all workers have trimmed.
+        """Return the metrics in Prometheus' text format, with the entries that all workers have trimmed.
 
-        Rendering takes 0.1 s for 1,000 topics with three groups each, so it is done once a round. One thread at a time.
+        Rendering takes 0.1 s for 1,000 topics with three groups each, so the text is cached for a round. Call it from
+        one thread at a time.
         """
         rendering = _Rendering(self.routed, self.topics, trimmed)
         if self._rendered is None or self._rendered[0] != rendering:
@@ -66,7 +66,7 @@ class TopicGauges:
 
 @dataclasses.dataclass(frozen=True)
 class _Rendering(Collector):
-    """What there is to render: as long as it is the same, so is the text."""
+    """The values to render, and the key of the cached text."""
 
     routed: frozenset[str]
     topics: Mapping[str, TopicFigures]

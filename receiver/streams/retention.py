@@ -1,9 +1,8 @@
-"""Streams are trimmed by age, never past what a consumer group still needs, short of the hard cap.
+"""Trims streams by age, but not past an entry that a consumer group still needs, unless the hard cap is reached.
 
-The script looks at the groups and trims in one step, so no group can be created or read in between. A topic is trimmed
-by one replica at a time, whichever comes first; services that share a Redis and have topics of their own do not wait
-for each other. Each looks after the configured groups and reports how far behind they are. What is wrong with one topic
-is said, and holds up no other.
+The script reads the groups and trims in one step, so no group can be created or read in between. One replica at a time
+trims a topic, which a lease decides; services that share a Redis trim their own topics independently. Every replica
+creates the configured groups and reports their backlog. A failing topic is logged and does not hold up the others.
 """
 
 from __future__ import annotations
@@ -31,20 +30,21 @@ if TYPE_CHECKING:
     from receiver.streams.gauges import TopicFigures
 
 SCRIPT: Final = files("receiver.streams").joinpath("trim.lua").read_text()
-#: Seconds between rounds, and the time that the lease of a topic outlives a replica that died.
+#: Seconds between rounds.
 ROUND: Final = 2.0
+#: Milliseconds for which the lease of a topic outlives a replica that died.
 _LEASE_MS: Final = 10_000
 #: Entries removed by one script call, which takes about 1 ms.
 _STEP: Final = 10_000
-#: Longest that Redis may take to answer a question of ours, in seconds.
+#: Seconds that Redis may take for one topic, and for one step of trimming.
 _REDIS_TIMEOUT: Final = 5.0
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 
 class Retention:
-    """Looks after the streams: groups that must exist, their lag, and the trimming."""
+    """Creates the configured groups, measures their backlog, and trims, in rounds."""
 
-    def __init__(  # noqa: PLR0913 what it looks after, and by which rules
+    def __init__(  # noqa: PLR0913 the streams, and the limits that apply to them
         self,
         client: Redis,
         topics: Callable[[], Mapping[str, tuple[str, ...]]],
@@ -55,15 +55,16 @@ class Retention:
         routed: Callable[[], Collection[str]] | None = None,
         pause: float = ROUND,
     ) -> None:
-        """Take a function that returns each topic with the groups it must have, the age in seconds, the hard cap.
+        """``topics`` returns each topic with the groups that it must have.
 
-        ``routed`` returns the topics that events are routed to, unless these are all topics; others have metrics only
-        while they hold entries. ``pause``: seconds between rounds.
+        Entries older than ``retention`` seconds are trimmed; ``max_entries`` is the hard cap. ``routed`` returns the
+        topics that events are routed to, by default all of them; other topics have metrics only while they hold
+        entries. ``pause``: seconds between rounds.
         """
         self._topics = topics
         self._routed = routed or topics
         self._retention_ms = int(retention * 1000)
-        self._most = max_entries
+        self._max_entries = max_entries
         self._logger = logger
         self._pause = pause
         self._me = uuid4().hex
@@ -74,18 +75,18 @@ class Retention:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the rounds."""
         self._task = asyncio.create_task(self._run(), name="retention")
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop the rounds. The client stays open."""
         await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:
             try:
                 await self._round()
-            except Exception as error:  # whatever it is: when this task ends, streams grow until Redis is full
+            except Exception as error:  # any: if this task ended, streams would grow until Redis is full
                 if _is_away(error):
                     self._logger.debug("retention.paused", error=str(error))
                 else:
@@ -103,36 +104,36 @@ class Retention:
                 if seen.entries or topic in routed:
                     found[topic] = seen
                 await self._trim_topic(topic)
-            except Exception as error:  # of this topic alone: it is logged, and the others have their turn
+            except Exception as error:  # of this topic alone: log it, and go on with the next topic
                 if _is_away(error):
                     raise
-                self._complain(topic, error)
+                self._log_once(topic, error)
             else:
                 self._problems.pop(topic, None)
         self.gauges.topics = found
 
-    def _complain(self, topic: str, error: Exception) -> None:
-        """Log what is wrong with a topic: once, and again when it is something else."""
+    def _log_once(self, topic: str, error: Exception) -> None:
+        """Log the error of a topic unless the last one logged for it is the same."""
         problem = f"{type(error).__name__}: {error}"
         if self._problems.get(topic) == problem:
             return
         self._problems[topic] = problem
-        # What Redis refuses is an operator's matter, and anything else one of our own code.
+        # An operator fixes what Redis refuses. Any other error is a bug of ours, and needs a traceback.
         traceback = None if isinstance(error, RedisError) else error
         self._logger.error("retention.topic_failed", topic=topic, error=problem, exc_info=traceback)
 
     async def _trim_topic(self, topic: str) -> None:
         while True:
             async with asyncio.timeout(_REDIS_TIMEOUT):
-                arguments: list[Any] = [self._retention_ms, self._most, _STEP, self._me, _LEASE_MS]
+                arguments: list[Any] = [self._retention_ms, self._max_entries, _STEP, self._me, _LEASE_MS]
                 aged, unread = await self._trim(keys=[topic], args=arguments)
             self.gauges.count_trimmed(topic, aged, unread)
             if unread:
-                self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._most)
+                self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._max_entries)
             if aged + unread < _STEP // 2:
                 return
 
 
 def _is_away(error: Exception) -> bool:
-    """Tell whether Redis takes nothing, of any topic. Delivery logs that."""
+    """Tell whether Redis is down or refuses every topic. Delivery logs that."""
     return isinstance(error, _AWAY) or concerns_whole_redis(error)

@@ -1,13 +1,13 @@
--- Trims a topic's stream by age, but never past what a consumer group still needs; at the hard cap all the same.
+-- Trims a topic's stream by age, but not past an entry that a consumer group still needs, unless the hard cap is reached.
 --
 -- KEYS[1]  the topic
--- ARGV     the milliseconds for which entries are kept, the most entries, the most entries to remove in this call; who
---          calls, and the milliseconds for which nobody else then trims this topic
--- returns  how many entries were removed because of their age, and how many at the cap although a group needed them
---          (0 of the second kind that groups had acknowledged: those go first); 0 and 0 when it is another's turn
+-- ARGV     the milliseconds for which entries are kept, the hard cap of entries, the most entries to remove in this
+--          call, the id of the caller, and the milliseconds for which the lease keeps other callers from trimming
+-- returns  how many entries were removed by age or after every group had acknowledged them, and how many unread ones at
+--          the cap; 0 and 0 when another caller holds the lease
 --
--- Redis' own clock tells the age: it has made the ids of the entries, and the clock of a receiver may be days off.
--- The name of the lease holds the topic in braces, which puts it into the slot of the stream.
+-- The age is measured by Redis' own clock, which made the ids of the entries: the clock of a receiver may be days off.
+-- The name of the lease contains the topic in braces, which puts it into the slot of the stream.
 
 local topic, lease = KEYS[1], '{' .. KEYS[1] .. '}:trimmer'
 local retention, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -21,7 +21,7 @@ local holder = redis.call('GET', lease)
 if holder and holder ~= me then
   return {0, 0}
 end
--- A Redis whose memory is full refuses this, and trimming is what helps it then.
+-- A Redis that is out of memory refuses this; go on, since trimming frees memory.
 redis.pcall('SET', lease, me, 'PX', lease_ms)
 
 local function parse(id)
@@ -37,7 +37,7 @@ local function text(id)
   return string.format('%.0f-%.0f', id[1], id[2])
 end
 
--- The first entry that some group has not acknowledged or not read; nil when there is no group.
+-- The id of the oldest entry that some group has not acknowledged or not read; nil without groups.
 local needed
 for _, fields in ipairs(groups) do
   local group = {}
@@ -48,7 +48,7 @@ for _, fields in ipairs(groups) do
   first[2] = first[2] + 1
   if group['pending'] > 0 then
     local pending = parse(redis.call('XPENDING', topic, group['name'])[2])
-    if earlier(pending, first) then -- not so for a group that was set back to read again
+    if earlier(pending, first) then -- false for a group that was set back to read again
       first = pending
     end
   end
@@ -71,7 +71,7 @@ end
 if not needed then
   return {aged + redis.call('XTRIM', topic, 'MAXLEN', '~', most, 'LIMIT', limit), 0}
 end
--- "~" removes whole nodes (100 entries at most): when it removes nothing, what is left before "needed" is part of one.
+-- "~" removes whole nodes (100 entries at most). When it removes nothing, all entries before "needed" are in its node.
 local acknowledged = redis.call('XTRIM', topic, 'MINID', '~', text(needed), 'LIMIT', math.min(limit, over))
 if acknowledged > 0 then
   return {aged + acknowledged, 0}

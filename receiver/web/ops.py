@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from receiver.delivery.delivery import Delivery
     from receiver.log import Logger
     from receiver.peers import Peers
+    from receiver.streams.gauges import TopicGauges
     from receiver.web.admission import AdmissionControl
 
 
 class Ops:
     """``/livez``, ``/readyz`` and ``/metrics``, for this process and the other workers of the service."""
 
-    def __init__(self, delivery: Delivery, admission: AdmissionControl, peers: Peers, logger: Logger) -> None:
+    def __init__(
+        self, delivery: Delivery, gauges: TopicGauges, admission: AdmissionControl, peers: Peers, logger: Logger
+    ) -> None:
         """Take what can be ready or not, what counts the callbacks in work, and how the other workers are asked."""
         self._delivery = delivery
+        self._gauges = gauges
         self._admission = admission
         self._peers = peers
         self._logger = logger
@@ -73,7 +77,7 @@ class Ops:
         metrics.BatchedCounters.flush()
         self._admission.report()
         counters, gauges = metrics.samples()
-        report = Report(self._state(), counters, gauges, dict(self._delivery.gauges.trimmed))
+        report = Report(self._state(), counters, gauges, dict(self._gauges.trimmed))
         try:
             self._peers.publish(report)
         except OSError as error:
@@ -92,7 +96,7 @@ class Ops:
     def _render(self, own: Report) -> bytes:
         """Render the metrics of all workers, in a thread: with many topics it takes longer than callbacks may wait."""
         reports = self._peers.reports(own)
-        return metrics.exposition(reports) + self._delivery.gauges.exposition(total_trimmed(reports))
+        return metrics.exposition(reports) + self._gauges.exposition(total_trimmed(reports))
 
     def _state(self) -> State:
         delivery = self._delivery

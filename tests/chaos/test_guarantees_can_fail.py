@@ -9,7 +9,7 @@ import pytest
 from receiver.chaos.ack_log import AckLog
 from receiver.chaos.comparison import Comparison, check
 from receiver.chaos.processes import Valkey
-from receiver.chaos.run import Outcome
+from receiver.chaos.run import RunOutcome
 from receiver.chaos.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ async def test_the_report_blames_the_fault_and_fails(valkey: Valkey) -> None:
     with valkey.client() as client:
         client.xadd(_TOPIC, {"data": _report(1)})
         client.xadd(_TOPIC, {"data": _report(1)})
-    report = RunSummary(Outcome(ack_log, _seen(valkey, ack_log), settled=True, seconds=1.0), seed=0)
+    report = RunSummary(RunOutcome(ack_log, _seen(valkey, ack_log), settled=True, seconds=1.0), seed=0)
     assert report.lost_or_doubled
     assert [(row.fault, row.missing, row.doubled) for row in report.rows] == [
         ("nothing", 0, 0),
@@ -116,6 +116,7 @@ def test_a_slow_answer_and_one_that_never_came_fail_the_report() -> None:
     slow.refuse(503, 2.1, slow.segment)
     silent.segment.unanswered += 1
     for ack_log in (slow, silent):
-        outcome = Outcome(ack_log, Comparison(missing=[], doubled=[], strange=0, entries=0), settled=True, seconds=1.0)
+        nothing_wrong = Comparison(missing=[], doubled=[], strange=0, entries=0)
+        outcome = RunOutcome(ack_log, nothing_wrong, settled=True, seconds=1.0)
         assert RunSummary(outcome, seed=0).slow
         assert not RunSummary(outcome, seed=0).lost_or_doubled

@@ -59,7 +59,7 @@ async def test_beyond_the_retention_a_report_is_not_found_and_its_memory_is_free
         "q", [SentMessage(message_id="x", message="t", mobile="1", sign_id="z", submit_time=NOW - 2 * HOUR)]
     )
     assert (await only(reports)).message_id == "new"
-    assert await reports.expire(most=200) == 250
+    assert await reports.expire(limit=200) == 250
     assert [await reports.expire(), await reports.expire()] == [451, 0]
     assert (await only(reports, mobile="1")).message_id == "new"
     await lookups_redis.delete("{lookups:q}:t:x", "{lookups:q}:signs", "lookups:projects")

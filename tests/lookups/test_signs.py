@@ -6,9 +6,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from receiver.lookups import Messages, Reports
-from receiver.lookups.messages import Refused, SentMessage
-from receiver.lookups.reports import ReportQuery, Status
+from receiver.lookups.messages import Messages, Refused, SentMessage
+from receiver.lookups.reports import ReportQuery, Reports, Status
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -26,7 +26,7 @@ def running(redis_url):
         breaker = Breaker(publisher.probe, lambda: None, logger)
         drain = Drain(spool, [publisher], breaker, logger)
         drain.start()
-        healing = asyncio.create_task(spool.look_after(lambda: None))
+        healing = asyncio.create_task(spool.keep_healthy(lambda: None))
         yield
         await cancel_and_wait(healing)
         await drain.close()

@@ -1,0 +1,28 @@
+"""Reads a whole stream in pages, so that neither Redis nor this process holds all of it at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+#: Id and fields. An entry that was trimmed while it was pending in a group has no fields.
+StreamEntry = tuple[bytes, dict[bytes, bytes]]
+
+
+async def pages(client: Redis, topic: str, size: int) -> AsyncIterator[list[StreamEntry]]:
+    """Yield the entries that are in the stream now, ``size`` at a time. Later entries are left out.
+
+    Raises the errors of redis-py.
+    """
+    newest: Any = await client.xrevrange(topic, count=1)
+    start = b"-"
+    while newest:
+        page: Any = await client.xrange(topic, start, newest[0][0], count=size)
+        if not page:
+            return
+        yield page
+        start = b"(" + page[-1][0]
