@@ -77,7 +77,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     ``peers`` are the other workers, if there are any.
     """
     logger = log.configure(settings.log_level)
-    routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
+    routing = Routing(settings.projects.values())
     delivery = Delivery(settings, redis_url, routing, logger)
     addresses = ClientAddresses(settings.trusted_proxies)
     failures = AuthFailures(logger)

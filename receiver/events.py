@@ -16,7 +16,7 @@ import msgspec
 
 
 class EventType(StrEnum):
-    """What an event is about. The first three are the types that SMN routes to topics."""
+    """What an event is about. The first three are the types of SMN, which every project has."""
 
     SUCCESS = "sms_success_event"  # the handset has the message
     FAIL = "sms_fail_event"  # the carrier gave up on it
@@ -25,8 +25,9 @@ class EventType(StrEnum):
     REJECTED = "sms_rejected_event"  # an item that failed validation, kept with the reasons
 
 
-#: The types that have a route; rejected events always go to the project's quarantine.
-ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY)
+#: The types that may have a route; rejected events always go to the project's quarantine. SENT has one only where a
+#: project publishes states that are not final: ``ProjectRoutes.types``.
+ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY, EventType.SENT)
 
 #: Status codes of SMN's ``Sms_report_data``: sent without a status yet, delivered, failed.
 SENT, DELIVERED, FAILED = 0, 1, 2

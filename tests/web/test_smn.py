@@ -22,6 +22,7 @@ from receiver.log import configure
 from receiver.lookups.rebuild import rebuild
 from receiver.lookups.reports import Reports
 from receiver.lookups.reports import Status as StatusEvent
+from receiver.projects import Project
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 
@@ -169,12 +170,12 @@ async def test_bodies_that_are_none(smn: Smn, content: bytes, said: str) -> None
     assert said in body["message"]
 
 
-@pytest.mark.parametrize("routes", [4, 1000, 100_000])
+@pytest.mark.parametrize("routes", [5, 1000, 100_000])
 async def test_more_routes_than_there_are_types_are_refused_before_they_are_read(smn: Smn, routes: int) -> None:
     """Reading each of them would take a second in which nobody else is served."""
     status, body = await smn("PUT", "/callback", json={"callback": [{}] * routes})
     assert (status, body["code"]) == ((400, "SMN.0013") if routes < 100_000 else (413, "SMN.0013"))
-    assert ("Longer than maximum length 3" if status == 400 else "65536 bytes") in body["message"]
+    assert ("Longer than maximum length 4" if status == 400 else "65536 bytes") in body["message"]
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
@@ -385,6 +386,51 @@ async def test_list_routes(smn: Smn) -> None:
         400,
         {"code": "SMN.0100", "message": "The eventType parameter is invalid."},
     )
+    status, body = await smn("GET", "/callback?event_type=sms_sent_event")
+    assert (status, body["code"]) == (400, "SMN.0100")
+    status, body = await smn("PUT", "/callback", json=route("sent", f"{URN}t"))
+    assert (status, body["code"]) == (400, "SMN.0100")
+
+
+PENDING = f"""
+[projects.{PROJECT}.providers.messagebird]
+pending = true
+"""
+
+
+async def test_states_that_are_not_final_have_a_route_and_a_topic_and_a_report(
+    service: Service, redis: redis.asyncio.Redis
+) -> None:
+    """Where the project asks for them: listed as a fourth type, routed, stored, looked after, and found."""
+    smn = Smn(await service(TOML + PENDING))
+    _, body = await smn("GET", "/callback")
+    assert body["callback"][3] == {"event_type": "sms_sent_event", "topic_urn": f"{URN}sms_sent"}
+    assert len(body["callback"]) == 4
+    state = {"id": "m1", "recipient": "31612345678", "status": "sent", "statusDatetime": _now_utc()}
+    path = f"/callbacks/messagebird/{PROJECT}"
+    assert (await smn.client.get(path, params={**state, "key": "callback-key"})).status == 200
+    assert await smn("PUT", "/callback", json=route("sent", f"{URN}quarantine")) == (
+        400,
+        {"code": "SMN.0005", "message": "Parameter: TopicUrn is invalid."},
+    )
+    assert await smn("PUT", "/callback", json=route("sent", f"{URN}on-its-way")) == (200, {})
+    state |= {"id": "m2"}
+    assert (await smn.client.get(path, params={**state, "key": "callback-key"})).status == 200
+    for name, message_id in (("sms_sent", "m1"), ("on-its-way", "m2")):
+        (event,) = await tencent.events(redis, URN + name)
+        assert (event["type"], event["data"]["message_id"], event["data"]["status"]) == (
+            "sms_sent_event",
+            message_id,
+            0,
+        )
+    await rebuild(redis, Reports(redis), [f"{URN}sms_sent", f"{URN}on-its-way"], lambda *_: None)
+    _, body = await smn("GET", "/report", params=times(message_id="m1", status=0))
+    (row,) = body["data"]
+    assert (row["status"], row["status_desc"], row["deliver_time"], row["mobile"]) == (0, None, None, "612345678")
+
+
+def _now_utc() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
 
 
 def route(kind: str, urn: str) -> dict[str, Any]:
@@ -458,9 +504,9 @@ async def test_routes_that_are_none_in_redis(service: Service, redis: redis.asyn
 
 async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
     """A topic that a change leads away from is still named: what lies there unread must not be forgotten."""
-    routing = Routing([("cn-north-4", PROJECT, {})])
+    routing = Routing([Project(id=PROJECT, region="cn-north-4")])
     store = RouteOverrides(redis, routing, configure("error"))
-    others = Routing([("cn-north-4", PROJECT, {})])
+    others = Routing([Project(id=PROJECT, region="cn-north-4")])
     replica = RouteOverrides(redis, others, configure("error"))
     await store.change(PROJECT, {EventType.FAIL: f"{URN}b"}, "test")
     await store.change(PROJECT, {EventType.FAIL: f"{URN}c"}, "test")
