@@ -502,6 +502,24 @@ async def test_routes_that_are_none_in_redis(service: Service, redis: redis.asyn
     assert await topic(replica, "reply") == f"{URN}fine"
 
 
+async def test_the_topic_of_states_that_are_not_final_is_looked_after(
+    service: Service, redis: redis.asyncio.Redis
+) -> None:
+    """Like those of the other types: its groups are created, and its entries trimmed by age."""
+    topic = f"urn:smn:local:{PROJECT}:sms_sent"
+    await redis.xadd(topic, {"data": b"old"}, id="1-0")
+    options = f"[projects.{PROJECT}.providers.sinch]\npending = true\n"
+    await service(f'[projects.{PROJECT}]\nconsumer_groups = ["billing"]\n{options}', RECEIVER_RETENTION="1h")
+    async with asyncio.timeout(10):
+        while not await redis.exists(topic) or not await redis.xinfo_groups(topic):
+            await asyncio.sleep(0.02)
+    assert [group["name"] for group in await redis.xinfo_groups(topic)] == [b"billing"]
+    await redis.xgroup_setid(topic, "billing", "$")
+    async with asyncio.timeout(10):
+        while await redis.xlen(topic):
+            await asyncio.sleep(0.02)
+
+
 async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
     """A topic that a change leads away from is still named: what lies there unread must not be forgotten."""
     routing = Routing([Project(id=PROJECT, region="cn-north-4")])
