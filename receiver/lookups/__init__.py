@@ -35,6 +35,9 @@ depends on what the project has received:
 - From then on each number of a registered message_id is a record of its own. A report of a provider that does not share
   ids takes over one that has no report: that of its number, else any.
 
+A state that is not final makes a report with status 0 where there is none with a final status, and changes nothing
+else but the number. Its time is its ``submit_time``, else that of the state.
+
 So the order in which registrations and reports arrive does not matter for a message_id.
 
 A page with an offset is found by rank, never by walking: its cost grows with the logarithm of the offset.
