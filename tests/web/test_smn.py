@@ -429,6 +429,34 @@ async def test_states_that_are_not_final_have_a_route_and_a_topic_and_a_report(
     assert (row["status"], row["status_desc"], row["deliver_time"], row["mobile"]) == (0, None, None, "612345678")
 
 
+@pytest.mark.parametrize("registered", ["before", "after"])
+async def test_recipients_of_one_request_have_a_report_each(
+    smn: Smn, redis: redis.asyncio.Redis, registered: str
+) -> None:
+    """Aliyun's ``biz_id`` is the same for both: each report meets the registration of its number."""
+    message_id, now = "932702304080415357^0", _now_utc8()
+    numbers = ["13900000001", "13900000002"]
+    sent = [{**SENT, "message_id": message_id, "mobile": one, "extend_code": one[-1]} for one in numbers]
+    common = {"send_time": now, "report_time": now, "err_code": "X", "sms_size": "1", "biz_id": message_id}
+    came = [{**common, "phone_number": one, "success": one == numbers[0]} for one in numbers]
+    if registered == "before":
+        assert (await smn("POST", "/message", json=sent))[1]["failed"] == 0
+    answer = await smn.client.post(f"/callbacks/aliyun/{PROJECT}", params={"key": "callback-key"}, json=came)
+    assert answer.status == 200
+    await rebuild(redis, Reports(redis), [f"{URN}sms_success", f"{URN}sms_fail"], lambda *_: None)
+    if registered == "after":
+        assert (await smn("POST", "/message", json=sent))[1]["failed"] == 0
+    for more, expected in (
+        ({}, [("13900000002", 2, "2"), ("13900000001", 1, "1")]),
+        ({"mobile": numbers[0]}, [("13900000001", 1, "1")]),
+        ({"offset": 1, "limit": 1}, [("13900000001", 1, "1")]),
+    ):
+        _, body = await smn("GET", "/report", params=times(message_id=message_id, **more))
+        assert [(row["mobile"], row["status"], row["extend_code"]) for row in body["data"]] == expected
+        assert {row["message_id"] for row in body["data"]} == {message_id}
+    assert (await smn("GET", f"/message/{message_id}"))[1] == {"message": SENT["message"]}
+
+
 def _now_utc() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
 
