@@ -90,7 +90,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     ``peers`` are the other workers, if there are any.
     """
     logger = log.configure(settings.log_level)
-    routing = Routing((p.region, p.id, p.routes) for p in settings.projects.values())
+    routing = Routing(settings.projects.values())
     peers = peers or Peers()
 
     # Callbacks: authenticate, admit, store.

@@ -10,13 +10,13 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from time import gmtime, strftime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 
 class EventType(StrEnum):
-    """What an event is about. The first three are the types that SMN routes to topics."""
+    """What an event is about. The first three are the types of SMN, which every project has."""
 
     SUCCESS = "sms_success_event"  # the handset has the message
     FAIL = "sms_fail_event"  # the carrier gave up on it
@@ -25,14 +25,20 @@ class EventType(StrEnum):
     REJECTED = "sms_rejected_event"  # an item that failed validation, kept with the reasons
 
 
-#: The types that have a route; rejected events always go to the project's quarantine.
-ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY)
+#: The types that may have a route; rejected events always go to the project's quarantine. SENT has one only where a
+#: project publishes states that are not final: ``ProjectRoutes.types``.
+ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY, EventType.SENT)
 
 #: Status codes of SMN's ``Sms_report_data``: sent without a status yet, delivered, failed.
 SENT, DELIVERED, FAILED = 0, 1, 2
 
 # Sorted keys where the order carries no meaning, so that the same item has the same bytes and the same id.
 _encoder = msgspec.json.Encoder(order="deterministic")
+
+
+#: What the published schema says of a field. Encoding checks none of it.
+_Told = msgspec.Meta
+_Text = str | msgspec.UnsetType
 
 
 class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -42,21 +48,34 @@ class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
     ``sender`` is the number or name that the message came from, ``fee_num`` the number of its segments.
     """
 
-    event_type: str
-    message_id: str
-    status: int
-    status_desc: str
-    description: str | msgspec.UnsetType = msgspec.UNSET
-    nation_code: str | msgspec.UnsetType = msgspec.UNSET
-    mobile: str | msgspec.UnsetType = msgspec.UNSET
-    deliver_time: str | msgspec.UnsetType = msgspec.UNSET
-    session_context: Any = msgspec.UNSET
-    submit_time: str | msgspec.UnsetType = msgspec.UNSET
-    fee_num: int | msgspec.UnsetType = msgspec.UNSET
-    sender: str | msgspec.UnsetType = msgspec.UNSET
-    sign_id: str | msgspec.UnsetType = msgspec.UNSET
-    extend_code: str | msgspec.UnsetType = msgspec.UNSET
-    extra: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    event_type: Annotated[str, _Told(description="As the event's `type`.")]
+    message_id: Annotated[
+        str,
+        _Told(
+            description="The provider's id of the message. At some providers the recipients of one request share it: "
+            "then it names a message together with `mobile`."
+        ),
+    ]
+    status: Annotated[int, _Told(description="0: on its way, 1: delivered, 2: failed.")]
+    status_desc: Annotated[
+        str, _Told(description="The most specific code of the cause, else the provider's word for the state.")
+    ]
+    description: Annotated[_Text, _Told(description="What the provider says about it in words.")] = msgspec.UNSET
+    nation_code: Annotated[_Text, _Told(description="Country calling code, without `+`.")] = msgspec.UNSET
+    mobile: Annotated[_Text, _Told(description="The recipient's number, as the provider spells it.")] = msgspec.UNSET
+    deliver_time: Annotated[
+        _Text,
+        _Told(description="When the status came, UTC; of a final one alone. Without it, the event's `time` is all."),
+    ] = msgspec.UNSET
+    session_context: Annotated[Any, _Told(description="What the sender gave the provider along.")] = msgspec.UNSET
+    submit_time: Annotated[_Text, _Told(description="When the message was sent, UTC.")] = msgspec.UNSET
+    fee_num: Annotated[int | msgspec.UnsetType, _Told(description="Segments of the message.")] = msgspec.UNSET
+    sender: Annotated[_Text, _Told(description="The number or name that it came from.")] = msgspec.UNSET
+    sign_id: Annotated[_Text, _Told(description="Id of the signature.")] = msgspec.UNSET
+    extend_code: Annotated[_Text, _Told(description="Extension code of the channel.")] = msgspec.UNSET
+    extra: Annotated[
+        dict[str, Any] | msgspec.UnsetType, _Told(description="Other fields of the provider, under its names.")
+    ] = msgspec.UNSET
 
 
 class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -66,35 +85,45 @@ class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
     of the message that the reply answers, where the provider tells.
     """
 
-    event_type: str
-    reply: str
-    sign: str | msgspec.UnsetType = msgspec.UNSET
-    sign_id: str | msgspec.UnsetType = msgspec.UNSET
-    extend_code: str | msgspec.UnsetType = msgspec.UNSET
-    nation_code: str | msgspec.UnsetType = msgspec.UNSET
-    mobile: str
-    deliver_time: str | msgspec.UnsetType = msgspec.UNSET
-    in_reply_to: str | msgspec.UnsetType = msgspec.UNSET
-    extra: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    event_type: Annotated[str, _Told(description="As the event's `type`.")]
+    reply: Annotated[str, _Told(description="What the person wrote.")]
+    sign: Annotated[_Text, _Told(description="The signature that the person answered to.")] = msgspec.UNSET
+    sign_id: Annotated[_Text, _Told(description="Its id: the project's own.")] = msgspec.UNSET
+    extend_code: Annotated[_Text, _Told(description="The number, or the part of it, that the person wrote to.")] = (
+        msgspec.UNSET
+    )
+    nation_code: Annotated[_Text, _Told(description="Country calling code, without `+`.")] = msgspec.UNSET
+    mobile: Annotated[str, _Told(description="The person's number, as the provider spells it.")]
+    deliver_time: Annotated[
+        _Text, _Told(description="When it was written or received, UTC. Without it, the event's `time` is all.")
+    ] = msgspec.UNSET
+    in_reply_to: Annotated[_Text, _Told(description="The `message_id` of the message that it answers.")] = msgspec.UNSET
+    extra: Annotated[
+        dict[str, Any] | msgspec.UnsetType, _Told(description="Other fields of the provider, under its names.")
+    ] = msgspec.UNSET
 
 
 class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
     """``data`` of a rejected event: the item exactly as received, and why it was refused.
 
-    ``item`` is the item's own JSON text; bytes that are not UTF-8 are in ``item_base64`` instead.
+    ``item`` is the item's own text; bytes that are not UTF-8 are in ``item_base64`` instead.
     """
 
-    event_type: str
-    reasons: list[str]
-    item: str | msgspec.UnsetType = msgspec.UNSET
-    item_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    event_type: Annotated[str, _Told(description="As the event's `type`.")]
+    reasons: Annotated[list[str], _Told(description="What is wrong, each with its place.")]
+    item: Annotated[
+        _Text, _Told(description="The item as received: JSON, the parameters of a form or query, or an envelope.")
+    ] = msgspec.UNSET
+    item_base64: Annotated[
+        bytes | msgspec.UnsetType, _Told(description="The item in place of `item`, where it is not UTF-8.")
+    ] = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
 
-    ``identity`` is what the id is made of if it is not ``data``: for an item whose only time is that of the push, so
-    that a retry has other data.
+    The id is made of ``data``, or of ``identity`` where data holds something that a retry changes: the time of a push,
+    or, in a rejected item, its counters and its envelope. ``identity`` is what identifies the item without that.
     """
 
     type: EventType

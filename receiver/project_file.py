@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from marshmallow import Schema, ValidationError, fields, validate
 
 from receiver.error_paths import flatten_errors
-from receiver.events import ROUTED
+from receiver.events import ROUTED, EventType
 from receiver.projects import DEFAULT_REGION, Network, Project, Projects
 from receiver.providers import PROVIDERS
 from receiver.providers.options import option_fields, options_of
@@ -151,6 +151,11 @@ def _contradictions(projects: list[Project]) -> Iterator[str]:
             problem = topic_problem(urn, project.id)
             if problem:
                 yield f"projects.{project.id}.routes.{kind} = {urn!r} {problem}."
+            if kind == EventType.SENT and not project.publishes_pending:
+                yield (
+                    f"projects.{project.id}.routes.{kind} routes events that the project does not publish: set "
+                    "pending = true at a provider, or remove the route."
+                )
         for name in project.providers:
             provider = project.provider(name)
             if provider.signs_url and provider.signed and not project.public_url:

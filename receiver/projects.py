@@ -75,6 +75,11 @@ class Project:
         """True when anybody may post callbacks: there is neither a key nor a provider whose signature is verified."""
         return not self.callback_keys and not any(self.provider(name).signed for name in self.providers)
 
+    @property
+    def publishes_pending(self) -> bool:
+        """Whether a provider's states that are not final become events: then the type SENT has a topic."""
+        return any(options.pending and PROVIDERS[name].has_pending for name, options in self.providers.items())
+
     def provider(self, name: str, max_items: int = 10_000) -> Provider:
         """Return a provider as this project uses it. Raises KeyError for an unknown name."""
         return PROVIDERS[name](

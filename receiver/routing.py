@@ -7,7 +7,7 @@ from the configuration; UpdateSmsEvent lays routes over it at run time.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from receiver.events import ROUTED, EventType
 
@@ -47,11 +47,39 @@ def topic_problem(urn: str, project_id: str) -> str | None:
     return None
 
 
-class ProjectRoutes:
-    """The routes of one project: the configuration's, and over them those set at run time."""
+class RoutedProject(Protocol):
+    """What routes depend on: a project of the configuration."""
 
-    def __init__(self, region: str, project_id: str, configured: Mapping[str, str]) -> None:
-        """Build the table; event types that ``configured`` does not name get the default topics."""
+    @property
+    def id(self) -> str:
+        """The id, a part of every topic."""
+
+    @property
+    def region(self) -> str:
+        """The region of topics that no route names."""
+
+    @property
+    def routes(self) -> Mapping[str, str]:
+        """The configured topics by event type."""
+
+    @property
+    def publishes_pending(self) -> bool:
+        """Whether states that are not final are published, as events of type SENT."""
+
+
+class ProjectRoutes:
+    """The routes of one project: the configuration's, and over them those set at run time.
+
+    ``types`` are the event types that the project publishes. ``table`` has a topic for every type there is, so that no
+    event is ever without one.
+    """
+
+    def __init__(self, region: str, project_id: str, configured: Mapping[str, str], *, pending: bool = False) -> None:
+        """Build the table; event types that ``configured`` does not name get the default topics.
+
+        ``pending``: the project publishes states that are not final.
+        """
+        self.types = tuple(kind for kind in ROUTED if pending or kind is not EventType.SENT)
         prefix = f"urn:smn:{region}:{project_id}:"
         self.defaults = {kind: configured.get(kind, prefix + DEFAULT_NAMES[kind]) for kind in ROUTED}
         self.quarantine = prefix + QUARANTINE
@@ -68,8 +96,8 @@ class ProjectRoutes:
         self.table = {**self.defaults, **self.overrides, EventType.REJECTED: self.quarantine}
 
     def routed(self) -> dict[EventType, str]:
-        """Return the topic of each event type that has a route."""
-        return {kind: self.table[kind] for kind in ROUTED}
+        """Return the topic of each event type that the project publishes."""
+        return {kind: self.table[kind] for kind in self.types}
 
     def topics(self) -> list[str]:
         """Return every topic that events are routed to, or were before a change at run time, each once."""
@@ -85,10 +113,11 @@ class ProjectRoutes:
 class Routing:
     """The routes of every project."""
 
-    def __init__(self, projects: Iterable[tuple[str, str, Mapping[str, str]]]) -> None:
-        """Build from (region, project id, configured routes) of each project."""
+    def __init__(self, projects: Iterable[RoutedProject]) -> None:
+        """Build from the configuration."""
         self.projects = {
-            project_id: ProjectRoutes(region, project_id, configured) for region, project_id, configured in projects
+            project.id: ProjectRoutes(project.region, project.id, project.routes, pending=project.publishes_pending)
+            for project in projects
         }
 
     def __getitem__(self, project_id: str) -> ProjectRoutes:
@@ -97,7 +126,7 @@ class Routing:
 
     def routed_topics(self) -> set[str]:
         """Return every topic that events or rejected items are routed to now."""
-        return {urn for routes in self.projects.values() for urn in routes.table.values()}
+        return {urn for routes in self.projects.values() for urn in (*routes.routed().values(), routes.quarantine)}
 
     def event_topics(self) -> list[str]:
         """Return every topic where events are or may still be, those that were rejected left out."""

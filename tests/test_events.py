@@ -52,6 +52,16 @@ def test_the_id_depends_on_project_provider_and_data_alone():
     assert len(set(ids)) == 4
 
 
+def test_an_id_is_made_of_the_identity_where_the_data_hold_the_time_of_a_push():
+    """A retry has other data then, and is the same event."""
+    ids = [
+        EnvelopeBuilder("vonage", "p1").build(Event(EventType.REPLY, None, data, identity), "t", 1).id
+        for data, identity in [(b'{"at":1}', b"{}"), (b'{"at":2}', b"{}"), (b"{}", None), (b'{"at":1}', None)]
+    ]
+    assert ids[0] == ids[1] == ids[2]
+    assert ids[3] != ids[0]
+
+
 def test_an_event_of_unknown_time_has_the_time_of_receipt():
     """CloudEvents' ``time`` is always there; a rejected item tells none."""
     entry = EnvelopeBuilder("tencent", "p1").build(Event(EventType.REJECTED, None, b"{}"), "t", 1)

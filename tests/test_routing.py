@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from receiver.events import EventType
+from receiver.projects import Project
+from receiver.providers.base import ProviderOptions
+from receiver.providers.sinch import SinchOptions
 from receiver.routing import Routing, topic_problem
 
 OWN = "urn:smn:eu-1:p1:replies"
@@ -13,7 +16,13 @@ OWN = "urn:smn:eu-1:p1:replies"
 @pytest.fixture
 def routing():
     """Return the routes of two projects, the first with one of its own."""
-    return Routing([("eu-1", "p1", {"sms_reply_event": OWN}), ("local", "p2", {})])
+    return Routing([Project(id="p1", region="eu-1", routes={"sms_reply_event": OWN}), Project(id="p2")])
+
+
+@pytest.fixture
+def pending():
+    """Return the routes of a project that asks a provider for states that are not final."""
+    return Routing([Project(id="p1", providers={"sinch": SinchOptions(pending=True)})])
 
 
 def test_a_type_goes_where_the_configuration_says_and_else_to_its_default(routing):
@@ -22,8 +31,38 @@ def test_a_type_goes_where_the_configuration_says_and_else_to_its_default(routin
         EventType.SUCCESS: "urn:smn:eu-1:p1:sms_success",
         EventType.FAIL: "urn:smn:eu-1:p1:sms_fail",
         EventType.REPLY: OWN,
+        EventType.SENT: "urn:smn:eu-1:p1:sms_sent",
         EventType.REJECTED: "urn:smn:eu-1:p1:quarantine",
     }
+    assert set(routing["p1"].table) == set(EventType), "an event of a type without a topic could not be stored"
+
+
+def test_states_that_are_not_final_have_a_topic_only_where_they_are_published(routing, pending):
+    """Everywhere else there is nothing to look after, and SMN's clients see the three types that they know."""
+    sent = "urn:smn:local:p1:sms_sent"
+    assert EventType.SENT not in routing["p1"].routed()
+    assert "urn:smn:eu-1:p1:sms_sent" not in routing.routed_topics()
+    assert pending["p1"].routed()[EventType.SENT] == sent
+    assert sent in pending.routed_topics()
+    assert sent in pending.event_topics()
+    assert pending.topics({"p1": ("billing",)})[sent] == ("billing",)
+    pending["p1"].override({EventType.SENT: "urn:smn:local:p1:under-way"})
+    assert pending["p1"].origin(EventType.SENT) == "run time"
+    assert "urn:smn:local:p1:under-way" in pending.event_topics()
+
+
+@pytest.mark.parametrize(
+    ("providers", "published"),
+    [
+        ({}, False),
+        ({"sinch": SinchOptions()}, False),
+        ({"sinch": SinchOptions(), "telnyx": SinchOptions(pending=True)}, True),
+        ({"tencent": ProviderOptions(pending=True)}, False),  # has no such states
+    ],
+)
+def test_a_project_publishes_what_one_of_its_providers_is_asked_for(providers, published):
+    """One is enough."""
+    assert Project(id="p1", providers=providers).publishes_pending is published
 
 
 def test_a_route_of_run_time_lies_over_the_others_until_it_is_taken_away(routing):

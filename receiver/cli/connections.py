@@ -116,7 +116,7 @@ def describe(error: BaseException) -> str:
 
 def configured_routing(projects: Iterable[Project]) -> Routing:
     """Return the configured routes of projects."""
-    return Routing((project.region, project.id, project.routes) for project in projects)
+    return Routing(projects)
 
 
 async def load_overrides(client: Redis, routing: Routing) -> None:

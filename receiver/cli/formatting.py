@@ -23,6 +23,7 @@ _WORDS: Final = {
     EventType.SUCCESS: ("delivered", "green"),
     EventType.FAIL: ("failed", "red"),
     EventType.REPLY: ("reply", "cyan"),
+    EventType.SENT: ("sent", "blue"),
     EventType.REJECTED: ("rejected", "yellow"),
 }
 _HIDDEN: Final = "[hidden]"
@@ -129,11 +130,21 @@ class LinePrinter:
         data = event.data
         if event.type == EventType.REJECTED:
             return [safe("; ".join(map(str, data.get("reasons", []))))]
-        number = str(data.get("mobile", ""))
-        whose = f"{data.get('nation_code', '')} {masked(number) if self._mask else number} "
+        whose = self._whose(data)
         if event.type == EventType.REPLY:
             text = _HIDDEN if self._mask else f"“{safe(data.get('reply', ''))}”"
-            return [safe(whose), (text, "bold"), f" {safe(data.get('sign', ''))}"]
+            return [whose, (text, "bold"), _after_blank(data.get("sign"))]
         status = _padded(safe(data.get("status_desc", "")), 8)
-        about = "" if self._narrow else f" {safe(data.get('description', ''))}"
-        return [safe(whose), (status, colour), f" {safe(data.get('message_id', ''))}", (about, "dim")]
+        about = "" if self._narrow else _after_blank(data.get("description"))
+        return [whose, (status, colour), f" {safe(data.get('message_id', ''))}", (about, "dim")]
+
+    def _whose(self, data: dict[str, Any]) -> str:
+        """Return the number with its country code, as far as the provider tells them, and a blank after each."""
+        number = str(data.get("mobile", ""))
+        parts = (data.get("nation_code"), masked(number) if self._mask and number else number)
+        return "".join(f"{safe(part)} " for part in parts if part)
+
+
+def _after_blank(text: object) -> str:
+    """Return a blank and the text, or nothing where the provider tells nothing."""
+    return f" {safe(text)}" if text else ""

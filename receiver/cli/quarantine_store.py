@@ -112,12 +112,14 @@ class Retry:
     def __init__(
         self, quarantine: Quarantine, publisher: Publisher, routes: ProjectRoutes, project: Project, max_items: int
     ) -> None:
-        """Take the publisher (events go through the same script as all others) and the routes in force."""
+        """Take the publisher (events go through the same script as all others) and the routes in force.
+
+        Items are read as the project's callbacks are: with its options at their provider.
+        """
         self._quarantine = quarantine
         self._routes = routes
         self._publisher = publisher
-        self._project = project
-        self._max_items = max_items
+        self._providers = {name: project.provider(name, max_items) for name in PROVIDERS}
         self._builders = {name: EnvelopeBuilder(name, project.id) for name in PROVIDERS}
 
     async def retry(self, items: list[Item]) -> list[RetryResult]:
@@ -153,12 +155,12 @@ class Retry:
             return [], ["the entry is no rejected item of a provider that we know"]
         provider = item.envelope.provider
         try:
-            reader = PROVIDERS[provider](sign_id=self._project.sign_id, max_items=self._max_items)
-            reading = reader.parse(request_of(item.raw))
+            reading = self._providers[provider].parse(request_of(item.raw))
         except TooManyItemsError as error:
             return [], [str(error)]
         if not reading.events:
-            return [], [problem for rejection in reading.rejections for problem in rejection.problems] or ["empty"]
+            problems = [problem for rejection in reading.rejections for problem in rejection.problems]
+            return [], problems or [_why_no_event(reading)]
         return self._envelope(self._builders[provider], reading, _milliseconds(item.envelope.receivedtime)), []
 
     def _envelope(self, builder: EnvelopeBuilder, reading: ParsedCallback, received_ms: int) -> list[Entry]:
@@ -169,6 +171,13 @@ class Retry:
 def _item(id_: bytes, fields: dict[bytes, Any]) -> Item:
     data: bytes = fields.get(b"data", b"")
     return Item(id_.decode(), data, decoded(data))
+
+
+def _why_no_event(reading: ParsedCallback) -> str:
+    """Say why a valid item becomes no event. It stays: what leaves the quarantine is in a stream, or was dropped."""
+    if reading.pending:
+        return "valid, and of a state that is not final: set pending = true at the provider, or drop it"
+    return "valid, and not about SMS: drop it" if reading.ignored else "empty"
 
 
 def _milliseconds(receivedtime: str) -> int:

@@ -11,7 +11,6 @@ from rich.table import Table
 from receiver import log
 from receiver.cli.connections import chosen_project, configured_routing, connected, run
 from receiver.cli.formatting import echo_json
-from receiver.events import ROUTED
 from receiver.route_overrides import RouteOverrides
 from receiver.settings import Settings, read_settings
 
@@ -48,5 +47,5 @@ async def _rows(settings: Settings) -> list[Row]:
     return [
         {"project": project_id, "event_type": kind, "topic_urn": table.table[kind], "from": table.origin(kind)}
         for project_id, table in routing.projects.items()
-        for kind in ROUTED
+        for kind in table.types
     ]

@@ -28,6 +28,7 @@ _TYPES: Final = {
     "success": EventType.SUCCESS,
     "fail": EventType.FAIL,
     "reply": EventType.REPLY,
+    "sent": EventType.SENT,
     "rejected": EventType.REJECTED,
 }
 #: Columns of a terminal that has room for descriptions.
@@ -95,13 +96,16 @@ def tail(  # noqa: PLR0913 a parameter for each option
     wanted = {_TYPES[name] for name in types} or {*ROUTED}
     if quarantine:
         wanted.add(EventType.REJECTED)
+    routing = configured_routing(projects)
+    if not any(kind in wanted for routes in routing.projects.values() for kind in (*routes.types, EventType.REJECTED)):
+        raise click.UsageError("no project publishes states that are not final: set pending = true at a provider.")
     past = _EVER if from_start else since
     show = _show_json if as_json else _lines(mask=mask, date=past is not None, project=len(projects) > 1)
-    routing = configured_routing(projects)
 
     async def topics(client: Redis) -> list[str]:
         await load_overrides(client, routing)
-        return list({routes.table[kind] for routes in routing.projects.values() for kind in wanted})
+        published = [(routes, (*routes.types, EventType.REJECTED)) for routes in routing.projects.values()]
+        return list({routes.table[kind] for routes, types in published for kind in types if kind in wanted})
 
     try:
         run(_tail(StreamReader(settings, topics, past, _tell), wanted, count, show))

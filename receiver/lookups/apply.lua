@@ -1,12 +1,16 @@
 -- Applies status reports. ARGV[1]: msgpack array of {id, status, deliver, desc, sign_id, fee, extend, submit,
--- nation, mobile}, times in ms, the number canonical. Returns how many changed a record. Any order of arrival and any
--- repetition end in the same state: the later deliver_time wins, of equal ones the greater (weight, desc).
+-- nation, mobile, shared}, times in ms, the number canonical, shared: whether other recipients have the same id. Returns
+-- how many changed something. Any order of arrival, any repetition, ends in the same state: a final status wins over
+-- status 0, then the later deliver_time, and of equal ones the greater of (weight, desc).
 
 -- At the same time "delivered" beats "failed": the handset has confirmed it.
 local WEIGHT = {[0] = 0, [1] = 2, [2] = 1}
 
 local function compare(report, record)
-    if record[STATUS] == 0 then
+    local pending, without = report[STATUS] == 0, record[STATUS] == 0
+    if pending ~= without then
+        return pending and -1 or 1
+    elseif not record[DELIVER] then
         return 1
     elseif report[DELIVER] ~= record[DELIVER] then
         return report[DELIVER] - record[DELIVER]
@@ -69,11 +73,48 @@ local function merge(report)
     end
 end
 
+local SHARED = 11
+local shares = shares_ids()
+
+-- Registrations are those of recipients once a report of the project has shared its id. One whose provider does not
+-- share ids gives up its number for the report: the registration of this number, else any.
+local function join_recipient(report)
+    local found
+    for _, id in ipairs(recipients(report[1])) do
+        local record = record_of(id)
+        if record and not has_report(record) and (not found or record[MOBILE] == report[MOBILE]) then
+            found = id
+        end
+    end
+    if found then
+        move(found, record_of(found), report[1])
+    end
+end
+
+local function id_of(report)
+    local message_id = report[1]
+    if report[SHARED] and report[MOBILE] then
+        if not shares then
+            redis.call('SET', SHARES_IDS, 1)
+            shares = true
+        end
+        part_recipients(message_id)
+        return recipient_id(message_id, report[NATION], report[MOBILE])
+    end
+    if shares and not record_of(message_id) then
+        join_recipient(report)
+    end
+    return message_id
+end
+
 local changed = 0
 for _, report in ipairs(cmsgpack.unpack(ARGV[1])) do
     -- At the limit of signatures, keep the report under the project's default signature.
     report[SIGN] = report[SIGN] and number_of(report[SIGN]) or 0
-    if alter(report[1], merge(report)) then
+    if report[STATUS] == 0 then
+        report[DESC] = nil
+    end
+    if alter(id_of(report), merge(report)) then
         changed = changed + 1
     end
 end

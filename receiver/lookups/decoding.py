@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from receiver.events import EventType
+from receiver.events import DELIVERED, FAILED, SENT, EventType
 from receiver.lookups.reports import Status
+from receiver.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,15 @@ class _Fail(Struct, tag_field="type", tag=EventType.FAIL.value):
     data: _Data
 
 
+class _Sent(Struct, tag_field="type", tag=EventType.SENT.value):
+    source: str
+    time: Instant
+    data: _Data
+
+
+_Event = _Success | _Fail | _Sent
+
+
 class _Reply(Struct, tag_field="type", tag=EventType.REPLY.value):
     """SMN's replies have no message_id, so the index skips them."""
 
@@ -59,7 +69,10 @@ class _Rejected(Struct, tag_field="type", tag=EventType.REJECTED.value):
     """An item that failed validation: the index skips it."""
 
 
-_decoder = msgspec.json.Decoder(_Success | _Fail | _Reply | _Rejected)
+_decoder = msgspec.json.Decoder(_Event | _Reply | _Rejected)
+_STATUSES: Final = {_Success: DELIVERED, _Fail: FAILED, _Sent: SENT}
+#: Of events of providers whose recipients share the id of their request, what stands before the project.
+_SHARED_IDS: Final = frozenset(f"/{name}" for name, provider in PROVIDERS.items() if provider.shared_ids)
 
 
 class UndecodableError(Exception):
@@ -81,10 +94,10 @@ def status_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Stat
         raise UndecodableError(_reason(error)) from error
     if isinstance(event, _Reply | _Rejected):
         return None
-    _, _, project_id = event.source.rpartition("/")
+    provider, _, project_id = event.source.rpartition("/")
     if not project_id:
         raise UndecodableError("the source names no project")
-    return project_id, _status(event, int(entry_id.partition(b"-")[0]))
+    return project_id, _status(event, int(entry_id.partition(b"-")[0]), shared_id=provider in _SHARED_IDS)
 
 
 def _reason(error: Exception) -> str:
@@ -95,24 +108,31 @@ def _reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def _status(event: _Success | _Fail, added_ms: int) -> Status:
+def _status(event: _Event, added_ms: int, *, shared_id: bool) -> Status:
     data = event.data
+    status = _STATUSES[type(event)]
+    submitted = None if data.submit_time is None else _milliseconds(data.submit_time)
+    if submitted is not None and status == SENT and submitted - added_ms > _MAX_AHEAD_MS:
+        submitted = None  # it would be the time of the report, as in _when
     return Status(
         data.message_id,
-        1 if type(event) is _Success else 2,
+        status,
         _when(event, added_ms),
         data.status_desc or None,
         data.sign_id or None,
         data.fee_num,
         data.extend_code or None,
-        None if data.submit_time is None else _milliseconds(data.submit_time),
+        submitted,
         data.nation_code or None,
         data.mobile or None,
+        shared_id,
     )
 
 
-def _when(event: _Success | _Fail, added_ms: int) -> int:
-    """Return the time of the status, or that of the entry if the first is more than a day ahead.
+def _when(event: _Event, added_ms: int) -> int:
+    """Return when the status came, or was received where the provider does not tell.
+
+    One from the future would never expire, and win over every true one.
 
     A status from the future would never expire, and would win over every later one. The id of the entry is the
     reference: Redis' clock made it, while ``receivedtime`` is made by the clock of a receiver.

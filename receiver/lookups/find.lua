@@ -34,20 +34,38 @@ local function has_number(record)
     return false
 end
 
-local function one()
-    local stored = redis.call('HGET', bucket('r', ID), ID)
-    if not stored or OFFSET > 0 then
-        return {}
-    end
-    local record = unpacked(stored)
+local function fits(record)
     local time, signed = time_of(record), false
     for _, sign in ipairs(signs) do
         signed = signed or sign == record[SIGN]
     end
-    local fits = signed and time >= tonumber(START) and time <= tonumber(END)
+    return signed and time >= tonumber(START) and time <= tonumber(END)
         and string.find(STATUSES, record[STATUS], 1, true)
         and has_number(record)
-    return fits and {ID, stored} or {}
+end
+
+-- The page of the few reports that a message_id has, or a message_id and a number.
+local function of_ids(ids)
+    local fitting = {}
+    for _, id in ipairs(ids) do
+        local stored = redis.call('HGET', bucket('r', id), id)
+        local record = stored and unpacked(stored)
+        if record and fits(record) then
+            fitting[#fitting + 1] = {time_of(record), id, stored}
+        end
+    end
+    table.sort(fitting, function(a, b)
+        if a[1] ~= b[1] then
+            return a[1] > b[1]
+        end
+        return order(a[2], b[2]) > 0
+    end)
+    local found = {}
+    for i = OFFSET + 1, math.min(OFFSET + LIMIT, #fitting) do
+        found[#found + 1] = fitting[i][2]
+        found[#found + 1] = fitting[i][3]
+    end
+    return found
 end
 
 -- A window is a run of ranks in a sorted set, newest first: `from` is the first rank, `size` the number of ranks.
@@ -95,7 +113,41 @@ local function countries(mobile)
     return found
 end
 
+-- The reports that share the message_id, and the one that does not.
+local function by_request(sign, status)
+    return in_order(bucket('q', ID), request_window(ID, sign, status), {})
+end
+
+local function alone(sign, status)
+    local key = index_key(sign, status)
+    local record = record_of(ID)
+    local here = record and record[SIGN] == sign and record[STATUS] == status and fits(record)
+    return {key = key, strip = 1, id = 1, from = here and redis.call('ZREVRANK', key, ID), size = here and 1 or 0}
+end
+
+-- Each id that a report with this message_id and this number may have.
+local function ids_of_number()
+    local ids, seen = {ID}, {}
+    local function note(id)
+        if not seen[id] then
+            seen[id] = true
+            ids[#ids + 1] = id
+        end
+    end
+    for _, reading in ipairs(READINGS) do
+        local id = ID .. RECIPIENT .. reading[1]
+        note(id)
+        for _, country in ipairs(reading[3]) do
+            note(id .. RECIPIENT .. country)
+        end
+    end
+    return ids
+end
+
 local function all_windows(sign, status)
+    if ID ~= '' then
+        return {by_request(sign, status), alone(sign, status)}
+    end
     if PHONE == '' then
         return {by_time(sign, status)}
     end
@@ -113,7 +165,8 @@ local function entries(window, first, last)
     local list = {}
     for i = 1, #found, 2 do
         local tail = string.sub(found[i], window.strip)
-        list[#list + 1] = {tonumber(found[i + 1]), tail, string.sub(tail, window.id)}
+        local time = window.id == 1 and tonumber(found[i + 1]) or struct.unpack('>I6', tail)
+        list[#list + 1] = {time, tail, string.sub(tail, window.id)}
     end
     return list
 end
@@ -122,7 +175,7 @@ local function precedes(a, b)
     if a[1] ~= b[1] then
         return a[1] > b[1]
     end
-    return order(a[2], b[2]) > 0
+    return order(a[3], b[3]) > 0
 end
 
 local function drop(windows, i, count)
@@ -191,11 +244,14 @@ local function page(windows)
     return found
 end
 
-if ID ~= '' then
-    return one()
+if ID ~= '' and not shares_ids() then
+    return of_ids({ID})
 end
 for _, reading in ipairs(READINGS) do
     reading[3] = reading[2] == ANY_COUNTRY and countries(reading[1]) or {reading[2]}
+end
+if ID ~= '' and PHONE ~= '' then
+    return of_ids(ids_of_number())
 end
 local windows, total = {}, 0
 for _, sign in ipairs(signs) do

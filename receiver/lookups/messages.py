@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from receiver.lookups.indexed_projects import IndexedProjects
-from receiver.lookups.scripts import LATEST, project_key, record_key, script, text_key
+from receiver.lookups.scripts import LATEST, project_key, script, text_key
 from receiver.phone_numbers import canonical
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Messages:
         """``decode_responses`` of the client must be off."""
         self._redis = redis
         self._register = script(redis, "register")
+        self._registered = script(redis, "registered")
         self._indexed = IndexedProjects(redis)
 
     async def register(self, project_id: str, messages: Sequence[SentMessage]) -> list[bool | Refused]:
@@ -100,14 +101,14 @@ class Messages:
         return outcomes
 
     async def text(self, project_id: str, message_id: str) -> str | Missing:
-        """Return the text of a message, or why there is none."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(text_key(project_id, message_id))
-            pipe.hget(record_key(project_id, message_id), message_id)
-            text, record = await pipe.execute()
+        """Return the text of a message, or why there is none.
+
+        Where recipients share the id, it is the text of the last registration.
+        """
+        text: Any = await self._redis.get(text_key(project_id, message_id))
         if text is not None:
             return str(text, "utf-8")
-        registered = record is not None and msgspec.msgpack.decode(record)[0] != 0
+        registered = await self._registered([project_key(project_id)], [message_id])
         return Missing.EXPIRED if registered else Missing.UNKNOWN
 
 

@@ -119,10 +119,46 @@ local function number_place(record)
     return bucket('n', mobile), prefix .. sortable(time_of(record))
 end
 
+-- Where the recipients of a request share its message_id, the id of a report is message_id, RECIPIENT and national
+-- number, and the country after another RECIPIENT for the second of two that differ in it alone. No text in UTF-8 has
+-- these bytes, and ids that begin alike stay in the order of their message_ids.
+local RECIPIENT = '\0\255'
+-- There once a report of such a provider has come: until then a project pays nothing for them.
+local SHARES_IDS = PROJECT .. ':shared'
+
+local function shares_ids()
+    return redis.call('EXISTS', SHARES_IDS) == 1
+end
+
+-- The message_id that an id shares with others, else nil.
+local function shared_part(id)
+    local at = string.find(id, RECIPIENT, 1, true)
+    return at and string.sub(id, 1, at - 1)
+end
+
+local function request_prefix(message_id)
+    return struct.pack('>Hc0', #message_id, message_id)
+end
+
+local function request_window(message_id, sign, status)
+    return request_prefix(message_id) .. struct.pack('>I3B', sign, status)
+end
+
+-- Where a report is indexed among those of its request: as in number_place.
+local function request_place(message_id, record)
+    local prefix = request_window(message_id, record[SIGN], record[STATUS])
+    return bucket('q', message_id), prefix .. sortable(time_of(record))
+end
+
 local function remove(id, record)
     redis.call('ZREM', index_key(record[SIGN], record[STATUS]), id)
     if record[MOBILE] then
         local key, member = number_place(record)
+        redis.call('ZREM', key, member .. id)
+    end
+    local message_id = shared_part(id)
+    if message_id then
+        local key, member = request_place(message_id, record)
         redis.call('ZREM', key, member .. id)
     end
 end
@@ -131,6 +167,11 @@ local function add(id, record)
     redis.call('ZADD', index_key(record[SIGN], record[STATUS]), time_of(record), id)
     if record[MOBILE] then
         local key, member = number_place(record)
+        redis.call('ZADD', key, 0, member .. id)
+    end
+    local message_id = shared_part(id)
+    if message_id then
+        local key, member = request_place(message_id, record)
         redis.call('ZADD', key, 0, member .. id)
     end
 end
@@ -177,4 +218,78 @@ local function alter(id, change)
     add(id, record)
     redis.call('HSET', home, id, after)
     return true
+end
+
+local function record_of(id)
+    local stored = redis.call('HGET', bucket('r', id), id)
+    return stored and unpacked(stored)
+end
+
+-- Whether anything but registrations is known of a record.
+local function has_report(record)
+    return record[STATUS] ~= 0 or record[DELIVER] ~= nil
+end
+
+local function recipient_id(message_id, nation, mobile)
+    local id = message_id .. RECIPIENT .. mobile
+    local country, record = country_of(nation, mobile), record_of(id)
+    local other = record and country_of(record[NATION], mobile) or UNKNOWN_COUNTRY
+    if country ~= UNKNOWN_COUNTRY and other ~= UNKNOWN_COUNTRY and country ~= other then
+        return id .. RECIPIENT .. country
+    end
+    return id
+end
+
+local function move(from, record, to)
+    remove(from, record)
+    redis.call('HDEL', bucket('r', from), from)
+    add(to, record)
+    redis.call('HSET', bucket('r', to), to, packed(record))
+end
+
+-- While no report has told whether a message_id is shared, its registrations are one record, as for most providers,
+-- and where they name several numbers, also a hash of one record for each number: a signature in it is text, because
+-- its number is kept for what is indexed alone.
+local function registrations_key(message_id)
+    return PROJECT .. ':p:' .. message_id
+end
+
+-- Makes the registrations of a message_id those of its recipients. Returns the record of a report that the id has from
+-- a provider that does not share it, else nil.
+local function part_recipients(message_id)
+    local record = record_of(message_id)
+    if not record or record.by_spelling or has_report(record) then
+        return record
+    end
+    local key = registrations_key(message_id)
+    local apart = redis.call('HGETALL', key)
+    if #apart == 0 then
+        move(message_id, record, recipient_id(message_id, record[NATION], record[MOBILE]))
+        return nil
+    end
+    remove(message_id, record)
+    redis.call('HDEL', bucket('r', message_id), message_id)
+    redis.call('DEL', key)
+    for i = 2, #apart, 2 do
+        local one = unpacked(apart[i])
+        one[SIGN] = one[SIGN] ~= 0 and number_of(one[SIGN]) or 0
+        local id = recipient_id(message_id, one[NATION], one[MOBILE])
+        add(id, one)
+        redis.call('HSET', bucket('r', id), id, packed(one))
+    end
+    return nil
+end
+
+-- The recipients of a message_id by id, as many as are looked at.
+local MAX_RECIPIENTS = 1000
+
+local function recipients(message_id)
+    local prefix = request_prefix(message_id)
+    local members = redis.call('ZRANGEBYLEX', bucket('q', message_id), '[' .. prefix, '(' .. prefix .. string.rep('\255', 4),
+        'LIMIT', 0, MAX_RECIPIENTS)
+    local ids = {}
+    for i, member in ipairs(members) do
+        ids[i] = string.sub(member, #prefix + #struct.pack('>I3BI6', 0, 0, 0) + 1)
+    end
+    return ids
 end

@@ -1,11 +1,15 @@
 -- Registers sent messages. ARGV[1]: msgpack array of {id, text, fee, sign_id, extend, submit, nation, mobile, count},
--- times in ms, the number canonical, count the fee by the length of the text. ARGV[2]: the ms for which texts are kept.
--- Returns for each message 1 if it is new, 0 if it was registered before, and -1 if it is refused because the project
--- is at the limit of signatures. A field that a registration omits keeps its value. Without an earlier value the fee is
--- the count, and submit_time is the time of the first registration.
+-- times in ms, the number canonical, count the fee as the text has it; ARGV[2]: how long the text is kept, in ms.
+-- Returns for each
+-- 1 if it was not known as registered before, 0 if it was, and -1 if it is refused because its signature would be one
+-- too many. What a registration leaves out keeps its value; a fee that was never told is counted, and submit_time is
+-- then the time of the first registration.
+--
+-- Where a report of the project has shared its id with other recipients, each number of a message_id is a record of its
+-- own, unless the id has a report that does not.
 
 local NOW, KEEP = now(), tonumber(ARGV[2])
-local TEXT, SENT = 2, {3, 4, 5, 6}
+local TEXT, FEE_OF_TEXT, SENT = 2, 9, {3, 4, 5, 6}
 local FIELD = {[3] = FEE, [4] = SIGN, [5] = EXTEND, [6] = SUBMIT}
 -- Bits of OWNED for no field: the message was registered; its fee was given, not counted.
 local REGISTERED, FEE_GIVEN = 1, 2
@@ -35,25 +39,73 @@ local function keep_text(message, submit)
     end
 end
 
+local function take(record, message)
+    local told = {[3] = message[3], [4] = message[4], [5] = message[5], [6] = message[6]}
+    if not told[6] and not owned(record, SUBMIT) then
+        told[6] = NOW
+    end
+    record[OWNED] = bit.bor(record[OWNED], REGISTERED, told[3] and FEE_GIVEN or 0)
+    if bit.band(record[OWNED], FEE_GIVEN) == 0 then
+        told[3] = message[FEE_OF_TEXT]
+    end
+    for _, place_in_message in ipairs(SENT) do
+        local value, field = told[place_in_message], FIELD[place_in_message]
+        if value ~= nil then
+            record[field] = value
+            record[OWNED] = bit.bor(record[OWNED], bit.lshift(1, field))
+        end
+    end
+    take_number(record, message[7], message[8])
+end
+
+-- Until a report tells whether the id is shared. Reports come within days.
+local KEEP_APART = 4 * KEEP
+
+local function keep_apart(key, record)
+    local sign = record[SIGN]
+    record[SIGN] = sign ~= 0 and redis.call('HGET', SIGNS, 'n' .. sign) or 0
+    redis.call('HSET', key, record[MOBILE], packed(record))
+    record[SIGN] = sign
+end
+
+local function take_apart(message, before)
+    if not before or has_report(before) or before.by_spelling then
+        return
+    end
+    local key, mobile = registrations_key(message[1]), message[8]
+    local new = redis.call('EXISTS', key) == 0
+    if new and before[MOBILE] == mobile then
+        return
+    end
+    if new then
+        keep_apart(key, before)
+    end
+    local stored = redis.call('HGET', key, mobile)
+    local record = stored and unpacked(stored) or {0, 0, [SIGN] = 0}
+    if stored then
+        record[SIGN] = record[SIGN] ~= 0 and number_of(record[SIGN]) or 0
+    end
+    take(record, message)
+    keep_apart(key, record)
+    redis.call('PEXPIRE', key, string.format('%.0f', KEEP_APART))
+end
+
+local shares = shares_ids()
+
+local function id_of(message)
+    if not shares then
+        take_apart(message, record_of(message[1]))
+    elseif not part_recipients(message[1]) then
+        return recipient_id(message[1], message[7], message[8])
+    end
+    return message[1]
+end
+
 local function write(message)
     local new, submit
-    alter(message[1], function(record)
+    alter(id_of(message), function(record)
         new = bit.band(record[OWNED], REGISTERED) == 0
-        if not message[6] and not owned(record, SUBMIT) then
-            message[6] = NOW
-        end
-        record[OWNED] = bit.bor(record[OWNED], REGISTERED, message[3] and FEE_GIVEN or 0)
-        if bit.band(record[OWNED], FEE_GIVEN) == 0 then
-            message[3] = message[9]
-        end
-        for _, index in ipairs(SENT) do
-            local value, field = message[index], FIELD[index]
-            if value ~= nil then
-                record[field] = value
-                record[OWNED] = bit.bor(record[OWNED], bit.lshift(1, field))
-            end
-        end
-        take_number(record, message[7], message[8])
+        take(record, message)
         submit = record[SUBMIT]
     end)
     keep_text(message, submit)

@@ -31,13 +31,16 @@ _CHUNK: Final = 250  # reports in a script call, which blocks Redis for some 5 m
 _SIGNS: Final = 100  # signatures in a script call: 1 to 2 ms when none has old reports
 _CALLS: Final = 40  # script calls of one project in a row: a project with many signatures takes several turns
 _ANY_STATUS: Final = "012"
+_RECIPIENT: Final = b"\0\xff"
 _FIRST: Final = b"0"  # the cursor before the first signature, and after the last one
 
 
 class Status(NamedTuple):
     """A status event of one message. Times are milliseconds since the epoch.
 
-    ``status`` is 1 (delivered) or 2 (failed). Texts are never empty: a field that the provider omits is None.
+    ``status`` is 1 (delivered), 2 (failed), or 0 for a state that is not final; ``deliver_time`` is when it came, also
+    of status 0. Texts are never empty: what the provider does not tell is None. ``shared_id`` tells that other
+    recipients of the same request have this ``message_id`` too.
     The order of the fields is that of a record (record.lua).
     """
 
@@ -51,6 +54,7 @@ class Status(NamedTuple):
     submit_time: int | None = None
     nation_code: str | None = None
     mobile: str | None = None
+    shared_id: bool = False
 
 
 class Report(NamedTuple):
@@ -116,8 +120,9 @@ class Reports:
     async def apply(self, project_id: str, statuses: Sequence[Status]) -> int:
         """Apply status events. Return how many changed a record.
 
-        Any order and any repetition end in the same state: the later ``deliver_time`` wins, then delivered over
-        failed, then the greater ``status_desc``. After an error, apply all of them again.
+        Any order and any repetition end in the same state: a final status wins over status 0, then the later
+        ``deliver_time``, of equal ones delivered over failed, then the greater ``status_desc``. After an error, apply
+        all of them again.
         """
         await self._indexed.note(project_id)
         changed = 0
@@ -180,10 +185,16 @@ def _row(status: Status) -> Status | tuple[Any, ...]:
     if status.mobile is None:
         return status
     number = canonical(status.nation_code, status.mobile)
-    return status if number[1] is status.mobile else (*status[:-2], *number)
+    return status if number[1] is status.mobile else (*status[:8], *number, status.shared_id)
 
 
-def _report(message_id: bytes, record: bytes, sign_id: str | None) -> Report:
+def _report(report_id: bytes, record: bytes, sign_id: str | None) -> Report:
     fields: list[Any] = msgspec.msgpack.decode(record)
     _, status, deliver, desc, _, fee, extend, submit, nation, mobile = fields
-    return Report(message_id.decode(), status, sign_id, desc, fee, extend, nation, mobile, submit, deliver)
+    came = deliver if status else None
+    return Report(_message_id(report_id), status, sign_id, desc, fee, extend, nation, mobile, submit, came)
+
+
+def _message_id(report_id: bytes) -> str:
+    """Return the ``message_id`` of a report: what stands before its recipient, where it has one (record.lua)."""
+    return report_id.partition(_RECIPIENT)[0].decode()

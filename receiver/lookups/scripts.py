@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
 #: The latest time that the index can sort: six bytes of milliseconds, until the year 10889.
 LATEST: Final = (1 << 48) - 2
 
-_BUCKETS: Final = 1 << 18  # as in record.lua
-_FOLDER: Final = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
 
 def script(redis: Redis, name: str, *, on_records: bool = True) -> AsyncScript:
@@ -26,13 +24,6 @@ def script(redis: Redis, name: str, *, on_records: bool = True) -> AsyncScript:
 def project_key(project_id: str) -> str:
     """Return the prefix of every key of a project: a hash tag, so that all of them are in one cluster slot."""
     return f"{{lookups:{project_id}}}"
-
-
-def record_key(project_id: str, message_id: str) -> str:
-    """Return the key of the hash that has the record of a message, as ``bucket`` in record.lua does."""
-    # Not for security: Redis offers scripts no other hash.
-    digest = sha1(message_id.encode(), usedforsecurity=False).hexdigest()
-    return f"{project_key(project_id)}:r:{int(digest[:5], 16) % _BUCKETS:x}"
 
 
 def text_key(project_id: str, message_id: str) -> str:

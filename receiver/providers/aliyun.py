@@ -185,6 +185,7 @@ class Aliyun(ItemProvider):
 
     name = "aliyun"
     title = "Alibaba Cloud SMS"
+    shared_ids = True
     ack = Answer(200, b'{"code":0,"msg":"OK"}', JSON)
     item_types = (
         ItemType(Report, ("success", "biz_id", "err_code"), _report),

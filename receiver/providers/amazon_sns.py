@@ -225,6 +225,7 @@ class AmazonSns(NotificationProvider):
     options_type = AmazonOptions
     options: AmazonOptions
     has_pending = True
+    shared_ids = True
     envelope_schema = AmazonEnvelope
     hosts = (rf"sns\.{REGION}\.amazonaws\.com(?:\.cn)?",)
     item_types = (

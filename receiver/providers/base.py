@@ -170,6 +170,8 @@ class Provider:
     signs_url: ClassVar[bool] = False
     #: Whether the provider tells of states that are not final.
     has_pending: ClassVar[bool] = False
+    #: Whether recipients of one request may have the same message id. Then id and recipient together name a report.
+    shared_ids: ClassVar[bool] = False
     #: Whether a 4xx makes the provider drop the items for good. Then what fails validation is acknowledged, once it is
     #: in the quarantine.
     drops_on_4xx: ClassVar[bool] = False

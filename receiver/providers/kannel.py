@@ -170,6 +170,7 @@ class Kannel(FormProvider):
     options_type = KannelOptions
     options: KannelOptions
     has_pending = True
+    shared_ids = True
     item_types = (
         ItemType(Report, ("status", "answer"), _report),
         ItemType(Message, ("mo", "text"), _message),

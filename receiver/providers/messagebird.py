@@ -217,6 +217,7 @@ class MessageBird(FormProvider):
     options: MessageBirdOptions
     signs_url = True
     has_pending = True
+    shared_ids = True
     item_types = (
         ItemType(StatusReport, ("status", "statusDatetime", "reference"), _status),
         ItemType(IncomingMessage, ("originator", "body", "message", "shortcode"), _incoming),

@@ -210,6 +210,7 @@ class Sinch(ItemProvider):
     options_type = SinchOptions
     options: SinchOptions
     has_pending = True
+    shared_ids = True
     drops_on_4xx = True
     item_types = (_INBOUND, _REPORT)
     unlike = "neither a delivery report (it would have batch_id and status) nor an inbound message (from and body)"

@@ -284,6 +284,7 @@ class Telnyx(ItemProvider):
     options_type = TelnyxOptions
     options: TelnyxOptions
     has_pending = True
+    shared_ids = True
     items_in = "data"
     item_types = (ItemType(MessageEvent, ("event_type", "payload"), _event),)
     unlike = "not an event of a message: it would have event_type and payload"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from messages import QUARANTINE, REPLY, SUCCESS, body, report
 
 from receiver.events import EnvelopeBuilder, Event, EventType
-from receiver.providers.base import Reason, Rejection
+from receiver.projects import Project
+from receiver.providers.base import CallbackRequest, Reason, Rejection
+from receiver.providers.forms import raw_of
+from receiver.routing import ProjectRoutes
 
 if TYPE_CHECKING:
     from cli.conftest import Run
     from redis import Redis
     from servers import Receiver
 
+PAYLOADS = Path(__file__).parents[1] / "payloads"
 _RECEIVED = 1_600_000_000_123
 
 
@@ -96,6 +102,60 @@ def test_many_items_are_retried_page_by_page(cli_redis: Redis, run_here: Run) ->
     assert "450 published." in run_here("quarantine", "retry", "--all").stdout
     assert cli_redis.xlen(SUCCESS) == 450
     assert cli_redis.xlen(QUARANTINE) == 0
+
+
+def _sample(provider: str, name: str | None = None) -> CallbackRequest:
+    """Return a request of a provider's samples: this one, or the first that has an event."""
+    samples = json.loads((PAYLOADS / provider / "samples.json").read_text(encoding="utf-8"))
+    sample = next(one for one in samples if name in (None, one["name"]) and (name or one["expect"].get("events")))
+    target, sent = sample["path_query"], (sample.get("body") or "").encode()
+    return CallbackRequest(sample["method"], target, {}, sent)
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        "twilio",
+        "plivo",
+        "vonage",
+        "messagebird",
+        "kannel",
+        "africastalking",
+        "huawei-msgsms",
+        "amazon-sns",
+        "huawei-smn",
+    ],
+)
+def test_an_item_is_what_it_would_be_as_a_callback_today(cli_redis: Redis, run_here: Run, provider: str) -> None:
+    """Of a form, a query or an envelope: shown as it was received, and its event has the same id."""
+    request = _sample(provider)
+    (event,) = Project(id="default").provider(provider).parse(request).events
+    (id_,) = _quarantined(cli_redis, raw_of(request), provider=provider)
+    assert provider in run_here("quarantine", "list").stdout
+    shown = run_here("quarantine", "show", id_).stdout
+    assert "".join(raw_of(request).decode().split())[:40] in "".join(shown.split())
+    result = run_here("quarantine", "retry", id_)
+    assert (result.returncode, "1 published." in result.stdout) == (0, True)
+    topic = ProjectRoutes("local", "default", {}).table[event.type]
+    ((_, fields),) = cli_redis.xrange(topic)
+    assert json.loads(fields["data"])["id"] == EnvelopeBuilder(provider, "default").build(event, topic, 1).id.hex()
+
+
+def test_retry_reads_items_with_the_options_of_the_project(cli_redis: Redis, run_here: Run, tmp_path: Path) -> None:
+    """What the project says of states that are not final, or tell nothing, holds here too."""
+    unknown = raw_of(_sample("kannel", "unknown (66 = 64 + 2)"))
+    queued = raw_of(_sample("kannel", "queued (4): no event"))
+    _quarantined(cli_redis, unknown, queued, provider="kannel")
+    config = tmp_path / "receiver.toml"
+    options = "[projects.default]\n[projects.default.providers.kannel]\n"
+    config.write_text(options + 'inconclusive = "success"\n', encoding="utf-8")
+    result = run_here("quarantine", "retry", "--all", RECEIVER_CONFIG=str(config))
+    assert "1 published, 1 still invalid." in result.stdout
+    assert "of a state that is not final: set pending = true" in " ".join(result.stdout.split())
+    assert (cli_redis.xlen(SUCCESS), cli_redis.xlen(QUARANTINE)) == (1, 1)
+    config.write_text(options + "pending = true\n", encoding="utf-8")
+    assert run_here("quarantine", "retry", "--all", RECEIVER_CONFIG=str(config)).returncode == 0
+    assert (cli_redis.xlen("urn:smn:local:default:sms_sent"), cli_redis.xlen(QUARANTINE)) == (1, 0)
 
 
 def test_drop_asks_first_and_names_what_is_not_there(cli_redis: Redis, run_here: Run) -> None:

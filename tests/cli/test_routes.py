@@ -45,3 +45,21 @@ def test_each_route_is_shown_with_where_it_comes_from(
         "sms_fail_event": (f"{URN}failures", "configuration"),
         "sms_reply_event": (f"{URN}answers", "run time"),
     }
+
+
+def test_the_route_of_states_that_are_not_final_is_shown_where_they_are_published(
+    redis_url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "receiver.toml"
+    table = f'[projects.p1.routes]\nsms_sent_event = "{URN}under-way"\n'
+    config.write_text(f"[projects.p1]\n{table}[projects.p1.providers.sinch]\npending = true\n", encoding="utf-8")
+    shown = CliRunner(env={"REDIS_URL": redis_url, "RECEIVER_CONFIG": str(config)}).invoke(routes, ["--json"])
+    assert json.loads(shown.output.splitlines()[3]) == {
+        "project": "p1",
+        "event_type": "sms_sent_event",
+        "topic_urn": f"{URN}under-way",
+        "from": "configuration",
+    }
+    config.write_text(f"[projects.p1]\n{table}", encoding="utf-8")
+    refused = CliRunner(env={"REDIS_URL": redis_url, "RECEIVER_CONFIG": str(config)}).invoke(routes, [])
+    assert "set pending = true at a provider" in str(refused.exception)

@@ -89,6 +89,22 @@ def test_types_and_quarantine_are_chosen(service: Receiver, run_here: Run) -> No
     assert "mobile: Missing data" in run_here("tail", "--from-start", "--quarantine", "-n3").stdout
 
 
+def test_what_is_under_way_is_shown_where_it_is_published(
+    service: Receiver, cli_redis: Redis, run_here: Run, tmp_path: Path
+) -> None:
+    """With what the provider tells of it: here no code, no country and no words. Elsewhere it is said why not."""
+    _post(service, report("14:aa"))
+    data = {"message_id": "m1", "status": 0, "status_desc": "sent", "mobile": "+31612345678"}
+    event = {"type": "sms_sent_event", "source": "/messagebird/default", "data": data}
+    cli_redis.xadd("urn:smn:local:default:sms_sent", {"data": json.dumps(event)})
+    refused = run_here("tail", "--type", "sent", "--from-start", "-n1")
+    assert "no project publishes states that are not final" in refused.stderr
+    config = tmp_path / "receiver.toml"
+    config.write_text("[projects.default]\n[projects.default.providers.messagebird]\npending = true\n")
+    shown = run_here("tail", "--from-start", "-n2", RECEIVER_CONFIG=str(config)).stdout
+    assert "sent      +31612345678 sent     m1\n" in shown
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_only_new_events_are_shown_until_a_signal_ends_it(
     service: Receiver, start: Start, number: signal.Signals

@@ -23,6 +23,7 @@ from servers import Receiver
 from smn import PROJECT, TOML
 
 from receiver.app import create_app
+from receiver.providers import PROVIDERS
 from receiver.settings import read_settings
 from receiver.web.documents import asyncapi, openapi
 
@@ -115,6 +116,27 @@ def test_every_route_is_documented(tmp_path: Path) -> None:
         (method.upper(), path) for path, operations in openapi.document()["paths"].items() for method in operations
     }
     assert documented == served
+
+
+def test_the_endpoints_of_any_provider_name_those_that_they_take() -> None:
+    """Each of them under the method that it uses, with what an answer may be."""
+    operations = openapi.document()["paths"]["/callbacks/{provider}/{project_id}"]
+    for method, operation in operations.items():
+        named = [parameter for parameter in operation["parameters"] if parameter["name"] == "provider"]
+        taken = [name for name, provider in PROVIDERS.items() if method.upper() in provider.methods]
+        assert named[0]["schema"]["enum"] == taken
+        assert set(operation["responses"]["200"]["content"]) >= {PROVIDERS[name].ack.content_type for name in taken}
+        assert all(f"`{name}` ({PROVIDERS[name].title})" in operation["description"] for name in taken)
+    assert set(operations) == {"get", "post"}
+
+
+def test_the_stream_document_says_what_each_field_means_and_which_may_be_left_out() -> None:
+    """Only Tencent tells all of them."""
+    schemas = asyncapi.document()["components"]["schemas"]
+    assert schemas["ReportData"]["required"] == ["event_type", "message_id", "status", "status_desc"]
+    assert schemas["ReplyData"]["required"] == ["event_type", "reply", "mobile"]
+    for schema in schemas.values():
+        assert [name for name, about in schema["properties"].items() if not about.get("description")] == []
 
 
 async def test_the_page(client: Client) -> None:

@@ -22,6 +22,7 @@ from receiver.log import configure
 from receiver.lookups.rebuild import rebuild
 from receiver.lookups.reports import Reports
 from receiver.lookups.reports import Status as StatusEvent
+from receiver.projects import Project
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 
@@ -169,12 +170,12 @@ async def test_bodies_that_are_none(smn: Smn, content: bytes, said: str) -> None
     assert said in body["message"]
 
 
-@pytest.mark.parametrize("routes", [4, 1000, 100_000])
+@pytest.mark.parametrize("routes", [5, 1000, 100_000])
 async def test_more_routes_than_there_are_types_are_refused_before_they_are_read(smn: Smn, routes: int) -> None:
     """Reading each of them would take a second in which nobody else is served."""
     status, body = await smn("PUT", "/callback", json={"callback": [{}] * routes})
     assert (status, body["code"]) == ((400, "SMN.0013") if routes < 100_000 else (413, "SMN.0013"))
-    assert ("Longer than maximum length 3" if status == 400 else "65536 bytes") in body["message"]
+    assert ("Longer than maximum length 4" if status == 400 else "65536 bytes") in body["message"]
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
@@ -385,6 +386,79 @@ async def test_list_routes(smn: Smn) -> None:
         400,
         {"code": "SMN.0100", "message": "The eventType parameter is invalid."},
     )
+    status, body = await smn("GET", "/callback?event_type=sms_sent_event")
+    assert (status, body["code"]) == (400, "SMN.0100")
+    status, body = await smn("PUT", "/callback", json=route("sent", f"{URN}t"))
+    assert (status, body["code"]) == (400, "SMN.0100")
+
+
+PENDING = f"""
+[projects.{PROJECT}.providers.messagebird]
+pending = true
+"""
+
+
+async def test_states_that_are_not_final_have_a_route_and_a_topic_and_a_report(
+    service: Service, redis: redis.asyncio.Redis
+) -> None:
+    """Where the project asks for them: listed as a fourth type, routed, stored, looked after, and found."""
+    smn = Smn(await service(TOML + PENDING))
+    _, body = await smn("GET", "/callback")
+    assert body["callback"][3] == {"event_type": "sms_sent_event", "topic_urn": f"{URN}sms_sent"}
+    assert len(body["callback"]) == 4
+    state = {"id": "m1", "recipient": "31612345678", "status": "sent", "statusDatetime": _now_utc()}
+    path = f"/callbacks/messagebird/{PROJECT}"
+    assert (await smn.client.get(path, params={**state, "key": "callback-key"})).status == 200
+    assert await smn("PUT", "/callback", json=route("sent", f"{URN}quarantine")) == (
+        400,
+        {"code": "SMN.0005", "message": "Parameter: TopicUrn is invalid."},
+    )
+    assert await smn("PUT", "/callback", json=route("sent", f"{URN}on-its-way")) == (200, {})
+    state |= {"id": "m2"}
+    assert (await smn.client.get(path, params={**state, "key": "callback-key"})).status == 200
+    for name, message_id in (("sms_sent", "m1"), ("on-its-way", "m2")):
+        (event,) = await tencent.events(redis, URN + name)
+        assert (event["type"], event["data"]["message_id"], event["data"]["status"]) == (
+            "sms_sent_event",
+            message_id,
+            0,
+        )
+    await rebuild(redis, Reports(redis), [f"{URN}sms_sent", f"{URN}on-its-way"], lambda *_: None)
+    _, body = await smn("GET", "/report", params=times(message_id="m1", status=0))
+    (row,) = body["data"]
+    assert (row["status"], row["status_desc"], row["deliver_time"], row["mobile"]) == (0, None, None, "612345678")
+
+
+@pytest.mark.parametrize("registered", ["before", "after"])
+async def test_recipients_of_one_request_have_a_report_each(
+    smn: Smn, redis: redis.asyncio.Redis, registered: str
+) -> None:
+    """Aliyun's ``biz_id`` is the same for both: each report meets the registration of its number."""
+    message_id, now = "932702304080415357^0", _now_utc8()
+    numbers = ["13900000001", "13900000002"]
+    sent = [{**SENT, "message_id": message_id, "mobile": one, "extend_code": one[-1]} for one in numbers]
+    common = {"send_time": now, "report_time": now, "err_code": "X", "sms_size": "1", "biz_id": message_id}
+    came = [{**common, "phone_number": one, "success": one == numbers[0]} for one in numbers]
+    if registered == "before":
+        assert (await smn("POST", "/message", json=sent))[1]["failed"] == 0
+    answer = await smn.client.post(f"/callbacks/aliyun/{PROJECT}", params={"key": "callback-key"}, json=came)
+    assert answer.status == 200
+    await rebuild(redis, Reports(redis), [f"{URN}sms_success", f"{URN}sms_fail"], lambda *_: None)
+    if registered == "after":
+        assert (await smn("POST", "/message", json=sent))[1]["failed"] == 0
+    for more, expected in (
+        ({}, [("13900000002", 2, "2"), ("13900000001", 1, "1")]),
+        ({"mobile": numbers[0]}, [("13900000001", 1, "1")]),
+        ({"offset": 1, "limit": 1}, [("13900000001", 1, "1")]),
+    ):
+        _, body = await smn("GET", "/report", params=times(message_id=message_id, **more))
+        assert [(row["mobile"], row["status"], row["extend_code"]) for row in body["data"]] == expected
+        assert {row["message_id"] for row in body["data"]} == {message_id}
+    assert (await smn("GET", f"/message/{message_id}"))[1] == {"message": SENT["message"]}
+
+
+def _now_utc() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
 
 
 def route(kind: str, urn: str) -> dict[str, Any]:
@@ -456,11 +530,29 @@ async def test_routes_that_are_none_in_redis(service: Service, redis: redis.asyn
     assert await topic(replica, "reply") == f"{URN}fine"
 
 
+async def test_the_topic_of_states_that_are_not_final_is_looked_after(
+    service: Service, redis: redis.asyncio.Redis
+) -> None:
+    """Like those of the other types: its groups are created, and its entries trimmed by age."""
+    topic = f"urn:smn:local:{PROJECT}:sms_sent"
+    await redis.xadd(topic, {"data": b"old"}, id="1-0")
+    options = f"[projects.{PROJECT}.providers.sinch]\npending = true\n"
+    await service(f'[projects.{PROJECT}]\nconsumer_groups = ["billing"]\n{options}', RECEIVER_RETENTION="1h")
+    async with asyncio.timeout(10):
+        while not await redis.exists(topic) or not await redis.xinfo_groups(topic):
+            await asyncio.sleep(0.02)
+    assert [group["name"] for group in await redis.xinfo_groups(topic)] == [b"billing"]
+    await redis.xgroup_setid(topic, "billing", "$")
+    async with asyncio.timeout(10):
+        while await redis.xlen(topic):
+            await asyncio.sleep(0.02)
+
+
 async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
     """A topic that a change leads away from is still named: what lies there unread must not be forgotten."""
-    routing = Routing([("cn-north-4", PROJECT, {})])
+    routing = Routing([Project(id=PROJECT, region="cn-north-4")])
     store = RouteOverrides(redis, routing, configure("error"))
-    others = Routing([("cn-north-4", PROJECT, {})])
+    others = Routing([Project(id=PROJECT, region="cn-north-4")])
     replica = RouteOverrides(redis, others, configure("error"))
     await store.change(PROJECT, {EventType.FAIL: f"{URN}b"}, "test")
     await store.change(PROJECT, {EventType.FAIL: f"{URN}c"}, "test")

@@ -12,6 +12,8 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
+from receiver.providers import PROVIDERS
+from receiver.providers.base import JSON, Answer
 from receiver.routing import PROJECT_ID
 from receiver.web.documents.operations import OPERATIONS, TAGS, Body, Operation
 from receiver.web.smn import error_codes
@@ -21,7 +23,6 @@ from receiver.web.smn.response_schemas import CallbackAnswer, GatewayErrorAnswer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JSON: Final = "application/json"
 _VERSION: Final = version("sms-callback-receiver")
 _SECURITY: Final = {
     "callbackKey": ("query", "key", "The project's callback key, in the URL that the provider is given."),
@@ -46,6 +47,16 @@ _CALLBACK_ERRORS: Final = {
     413: "The body or the number of items is over the limit.",
     503: "Neither Redis nor the spool can take it, or overloaded: send it again after `Retry-After`.",
 }
+_PROVIDER_ERRORS: Final = _CALLBACK_ERRORS | {
+    400: "Not in the provider's format, or no item valid (these are quarantined too). Providers that drop items after "
+    "a 4xx get their ack.",
+    401: "The signature or the key is wrong or missing.",
+    405: "The provider has no such callbacks.",
+    503: "Neither Redis nor the spool can take it, overloaded, or the signature cannot be checked now: send it again "
+    "after `Retry-After`.",
+}
+#: What answers in the providers' formats may be.
+_PROVIDER_TYPES: Final = sorted({JSON, Answer(200).content_type, *(one.ack.content_type for one in PROVIDERS.values())})
 _BODY_ERRORS: Final = {
     408: "The body did not arrive in time.",
     413: "The body is over the limit.",
@@ -65,7 +76,7 @@ def document() -> dict[str, Any]:
         title="SMS callback receiver",
         version=_VERSION,
         openapi_version="3.1.0",
-        info={"description": "Tencent Cloud SMS callbacks in, normalised events in Redis streams out. " + _STREAMS},
+        info={"description": "Callbacks of SMS providers in, normalised events in Redis streams out. " + _STREAMS},
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         plugins=[plugin],
     )
@@ -114,12 +125,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.description,
-        "parameters": [*_path_parameters(operation.path), *_query_parameters(operation)],
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
         "responses": {str(status): answer for status, answer in _answers(operation)},
     }
     if operation.body is not None:
-        content = {"schema": _body(operation.body), "example": operation.body.example}
-        described["requestBody"] = {"required": True, "content": {JSON: content}}
+        content: dict[str, Any] = {JSON: {"schema": _body(operation.body), "example": operation.body.example}}
+        content |= {media: {"schema": _ANY[media]} for media in operation.body.others}
+        described["requestBody"] = {"required": True, "content": content}
     if operation.tag in _ALLOWED:
         described["security"] = _ALLOWED[operation.tag]
     if operation.name == "ListProjects":
@@ -127,15 +139,22 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _path_parameters(path: str) -> Iterator[Any]:
+#: Bodies that are not described further, by media type.
+_ANY: Final[dict[str, dict[str, str]]] = {
+    "application/x-www-form-urlencoded": {"type": "object"},
+    "text/plain": {"type": "string"},
+}
+
+
+def _path_parameters(operation: Operation) -> Iterator[Any]:
     known = {
         "{project_id}": {"type": "string", "pattern": f"^{PROJECT_ID.pattern}$"},
-        "{provider}": {"type": "string", "enum": ["tencent"]},
+        "{provider}": {"type": "string", "enum": [*operation.providers]},
     }
     for part, schema in known.items():
-        if part in path:
+        if part in operation.path:
             yield {"in": "path", "name": part.strip("{}"), "required": True, "schema": schema}
-    if "{message_id}" in path:
+    if "{message_id}" in operation.path:
         yield {"in": "path", "schema": MessagePath}
 
 
@@ -145,6 +164,8 @@ def _query_parameters(operation: Operation) -> Iterator[Any]:
 
 
 def _body(body: Body) -> Any:  # noqa: ANN401 a schema's class, or JSON Schema around some
+    if not body.schemas:
+        return {}
     one: Any = body.schemas[0] if len(body.schemas) == 1 else {"anyOf": list(body.schemas)}
     if not body.array:
         return one
@@ -155,6 +176,9 @@ def _body(body: Body) -> Any:  # noqa: ANN401 a schema's class, or JSON Schema a
 
 
 def _answers(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
+    if operation.providers:
+        yield from _provider_answers()
+        return
     yield operation.status, _good(operation)
     if operation.tag == "callbacks":
         for status, text in _CALLBACK_ERRORS.items():
@@ -165,6 +189,12 @@ def _answers(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
         yield 503, {"description": "Not ready.", "content": {JSON: {"schema": {"type": "object"}}}}
     if operation.tag in ("lookups", "tokens"):
         yield from _smn_errors(operation)
+
+
+def _provider_answers() -> Iterator[tuple[int, dict[str, Any]]]:
+    content: dict[str, Any] = {media: {"schema": {}} for media in _PROVIDER_TYPES}
+    for status, text in {200: "Safe. The body is the provider's ack.", **_PROVIDER_ERRORS}.items():
+        yield status, {"description": text, "content": content}
 
 
 def _good(operation: Operation) -> dict[str, Any]:

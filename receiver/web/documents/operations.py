@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from receiver.providers import PROVIDERS
 from receiver.providers.tencent import Reply, StatusReport
 from receiver.web.smn import error_codes
 from receiver.web.smn.iam import TOKEN_BODY, ProjectQuery, TokenRequest
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 SMS: Final = "/v2/{project_id}/notifications/sms"
 TAGS: Final = {
-    "callbacks": "A provider posts status reports and replies. 200 with `result` 0 means that every item is safe: in "
-    "Redis, or fsynced on disk. Anything else means that nothing may be forgotten: send it again.",
+    "callbacks": "A provider sends status reports and replies. Its ack means that every item is safe: in Redis, or "
+    "fsynced on disk. Anything else means that nothing may be forgotten: send it again.",
     "lookups": "What was sent, what became of it, and where events go: the SMS API of Huawei Cloud SMN. Authentication "
     "with a token or an AK/SK signature.",
     "tokens": "The two calls to IAM that SMN's SDKs make first, answered from the configuration.",
@@ -44,17 +45,24 @@ TAGS: Final = {
 
 
 class Body(NamedTuple):
-    """A request's body: one of ``schemas``, or an array of them, or (``both``) either."""
+    """A request's body: one of ``schemas``, or an array of them, or (``both``) either; any JSON without schemas.
+
+    ``others`` are media types that it may have besides JSON.
+    """
 
     schemas: tuple[type[Schema], ...]
     array: bool = False
     both: bool = False
     most: int | None = None
+    others: tuple[str, ...] = ()
     example: object = None
 
 
 class Operation(NamedTuple):
-    """One operation. ``answer`` is a schema, or a media type for what is no JSON object of ours."""
+    """One operation. ``answer`` is a schema, or a media type for what is no JSON object of ours.
+
+    ``providers`` are those that the path may name. Each answers in its own format.
+    """
 
     method: str
     path: str
@@ -67,6 +75,7 @@ class Operation(NamedTuple):
     answer: type[Schema] | str | None = None
     status: int = 200
     faults: tuple[error_codes.SmnErrorCode, ...] = ()
+    providers: tuple[str, ...] = ()
 
 
 #: From the provider's document, https://www.tencentcloud.com/document/product/382/59178.
@@ -91,10 +100,34 @@ def _callback(path: str, name: str, summary: str) -> Operation:
     return Operation("post", path, name, "callbacks", summary, _CALLBACK_TEXT, body=_CALLBACK, answer=CallbackAnswer)
 
 
+_PROVIDER_BODY: Final = Body((), others=("application/x-www-form-urlencoded", "text/plain"), example=[_SAMPLE])
+_PROVIDER_TEXT: Final = (
+    "The {where}, as the provider's documents describe it: {providers}. The provider verifies its signature, where the "
+    "project has configured the secret; else the URL has the project's key. A bad item harms no other: it is kept in "
+    "the project's quarantine, with the reasons."
+)
+
+
+def _of_any_provider(method: str, name: str, summary: str, where: str, body: Body | None = None) -> Operation:
+    providers = [provider for provider in PROVIDERS.values() if method.upper() in provider.methods]
+    listed = ", ".join(f"`{provider.name}` ({provider.title})" for provider in providers)
+    return Operation(
+        method,
+        "/callbacks/{provider}/{project_id}",
+        name,
+        "callbacks",
+        summary,
+        _PROVIDER_TEXT.format(where=where, providers=listed),
+        body=body,
+        providers=tuple(provider.name for provider in providers),
+    )
+
+
 OPERATIONS: Final = (
     _callback("/sms/callback", "receiveForDefault", "Tencent callback for the default project"),
     _callback("/sms/callback/{project_id}", "receiveForProject", "Tencent callback for a project"),
-    _callback("/callbacks/{provider}/{project_id}", "receive", "Callback of any provider"),
+    _of_any_provider("post", "receive", "Callback of any provider", "body", _PROVIDER_BODY),
+    _of_any_provider("get", "receiveQuery", "Callback whose parameters are in the query", "query"),
     Operation(
         "get",
         f"{SMS}/callback",
@@ -123,7 +156,9 @@ OPERATIONS: Final = (
         "ListSmsMsgReport",
         "lookups",
         "Status reports, newest first",
-        "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0. Messages that were "
+        "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0: where nobody has told "
+        "that, the time of the state. With a `message_id` that several recipients share, as it is per request at some "
+        "providers, there is a report for each of them. Messages that were "
         "registered without a `sign_id`, or not at all, have the project's: the configured one, else the project's id. "
         "`start_time` may be as old as reports are kept (and a minute more, for clients that compute it): "
         "RECEIVER_REPORT_RETENTION, 7 days unless set. Country code and national number are apart, whatever the "
@@ -138,7 +173,7 @@ OPERATIONS: Final = (
         "GetSmsMessage",
         "lookups",
         "Text of a message",
-        "For 24 hours after its `submit_time`.",
+        "For 24 hours after its `submit_time`. Where recipients share the `message_id`, the text registered last.",
         answer=MessageText,
         faults=(error_codes.MESSAGE_ID, error_codes.NO_MESSAGE, error_codes.OLD_MESSAGE),
     ),
@@ -148,7 +183,8 @@ OPERATIONS: Final = (
         "RegisterSmsMessage",
         "lookups",
         "Register a sent message",
-        "Idempotent. The status report may come before the registration: both orders end in the same state. "
+        "Idempotent. Recipients that share the `message_id` are registered one by one. The status report may come "
+        "before the registration: both orders end in the same state. "
         f"A body has at most {PUT_BODY} bytes.",
         body=Body((Sent,)),
         answer=Registered,

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-#: The order of the document's example.
-_ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS)
+#: The order of the document's example; SMN does not know the last one.
+_ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS, EventType.SENT)
 #: A client that asks for all that is kept has computed its start a little ago, by a clock of its own.
 _GRACE_MS: Final = 60_000
 #: Seconds that Redis may take to answer a lookup.
@@ -63,12 +63,21 @@ class SmsEvents:
         self._store = store
 
     async def list(self, request: web.Request) -> web.Response:
-        """ListSmsEvent: ``GET /v2/{project_id}/notifications/sms/callback[?event_type=]``. Raises SmnError."""
+        """ListSmsEvent: ``GET /v2/{project_id}/notifications/sms/callback[?event_type=]``. Raises SmnError.
+
+        SMN's three types, and ``sms_sent_event`` where the project publishes states that are not final.
+        """
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
         query: Any = await self._parser.parse(EventQuery(), request, location="query")
         wanted = query.get("event_type")
         routes = self._routing[project.id].routed()
-        callback = [{"event_type": kind, "topic_urn": routes[kind]} for kind in _ORDER if wanted in (None, kind)]
+        if wanted is not None and wanted not in routes:
+            raise error_codes.EVENT_TYPE.error()
+        callback = [
+            {"event_type": kind, "topic_urn": routes[kind]}
+            for kind in _ORDER
+            if kind in routes and wanted in (None, kind)
+        ]
         return smn_response({"callback": callback})
 
     async def update(self, request: web.Request) -> web.Response:
@@ -78,10 +87,11 @@ class SmsEvents:
         """
         project, who = await self._credentials.check(request, request.match_info["project_id"])
         body: Any = await self._parser.parse(Routes(), request, location="json")
+        published = self._routing[project.id].types
         routes: dict[EventType, str | None] = {}
         for item in body["callback"]:
             kind, urn = EventType(item["event_type"]), item["topic_urn"] or None
-            if kind in routes:
+            if kind in routes or kind not in published:
                 raise error_codes.EVENT_TYPE.error()
             if urn is not None and topic_problem(urn, project.id) is not None:
                 raise error_codes.ROUTES[kind].error()

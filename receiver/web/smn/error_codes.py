@@ -60,4 +60,5 @@ ROUTES: Final = {
     EventType.FAIL: SmnErrorCode(400, "SMN.0140", _WRONG_TOPIC.format("failure")),
     EventType.SUCCESS: SmnErrorCode(400, "SMN.0142", _WRONG_TOPIC.format("success")),
     EventType.REPLY: SmnErrorCode(400, "SMN.0144", _WRONG_TOPIC.format("response")),
+    EventType.SENT: TOPIC_URN,  # SMN has no such type
 }

@@ -123,7 +123,11 @@ def _message_id(**options: Any) -> fields.String:  # noqa: ANN401 a field's opti
 def _event_type(**options: Any) -> fields.String:  # noqa: ANN401 a field's options
     return fields.String(
         validate=validate.OneOf([str(kind) for kind in ROUTED]),
-        metadata={"description": "Type of the events.", "fault": error_codes.EVENT_TYPE},
+        metadata={
+            "description": "Type of the events. `sms_sent_event`: only of a project that publishes states that are not "
+            "final.",
+            "fault": error_codes.EVENT_TYPE,
+        },
         **options,
     )
 

@@ -46,12 +46,12 @@ class ReportRow(Schema):
     status_desc = _nullable("The carrier's code; null while `status` is 0.", example="DELIVRD")
     fee_num = Count(
         required=True,
-        metadata={"description": "Messages charged; 0: not known, because the message was not registered."},
+        metadata={"description": "Messages charged; 0: neither registered nor told by the provider."},
     )
-    extend_code = _nullable("Extension code; null unless registered with one.", example="01")
+    extend_code = _nullable("Extension code; null unless registered with one, or told by the provider.", example="01")
     nation_code = _nullable("Country calling code; null unless reported or registered.", example="86")
     mobile = _nullable("National number; null where the provider's report names none.", example="13800138000")
-    submit_time = _moment("When it was sent; null unless registered.")
+    submit_time = _moment("When it was sent; null unless registered, or told by the provider.")
     deliver_time = _moment("When its status came; null while `status` is 0.")
 
 
