@@ -142,7 +142,6 @@ class ForeignError(ReceiverError):
     code = "http"
 
     def __init__(self, status: int, message: str) -> None:
-        """Take the HTTP status and the reason."""
         super().__init__(message)
         self.status = status
 
@@ -195,7 +194,6 @@ class GatewayError(ReceiverError):
     gateway_code: ClassVar[str] = "APIG.0301"
 
     def __init__(self, reason: str) -> None:
-        """Take what was wrong with the credentials, for the caller."""
         super().__init__(f"Incorrect IAM authentication information: {reason}")
 
 

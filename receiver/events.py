@@ -132,7 +132,6 @@ class EnvelopeBuilder:
     """Turns events of one provider and project into entries: gives each its id and its envelope."""
 
     def __init__(self, provider: str, project_id: str) -> None:
-        """Prepare the parts of the envelope that are the same for all events of this source."""
         source = f"/{provider}/{project_id}"
         self._salt = f"{project_id}\0{source}\0".encode()
         self._middle = {

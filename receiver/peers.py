@@ -85,7 +85,6 @@ class SharedRecords:
     """
 
     def __init__(self) -> None:
-        """Create the memory."""
         try:
             self._descriptor = os.memfd_create("receiver-workers")
         except (AttributeError, OSError):  # not on Linux, or not allowed

@@ -21,7 +21,6 @@ class Network:
     """An IPv4 or IPv6 network, such as ``203.0.113.0/24``."""
 
     def __init__(self, network: IPv4Network | IPv6Network) -> None:
-        """Wrap a parsed network."""
         self._network = network
 
     @classmethod

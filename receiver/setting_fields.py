@@ -36,7 +36,6 @@ class Secret(fields.String):
     """
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 marshmallow's
-        """Take marshmallow's arguments."""
         length = validate.Length(1, _MAX_SECRET, error="must have between {min} and {max} characters.")
         super().__init__(validate=length, error_messages=TEXT, **kwargs)
 

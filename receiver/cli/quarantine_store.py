@@ -70,7 +70,6 @@ class Quarantine:
     """The quarantine stream of a project."""
 
     def __init__(self, client: Redis, project: Project) -> None:
-        """Take the project and the Redis of its streams."""
         self._client = client
         self._topic = configured_routing([project])[project.id].quarantine
 

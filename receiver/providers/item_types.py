@@ -58,11 +58,12 @@ class _Enclosed:
 
 
 class ItemSchema(Schema):
-    """A schema of items, or of what is in them: fields that it does not know are kept."""
+    """A schema of items, or of objects in them.
+
+    It keeps unknown fields: a field that a provider adds one day must not reject the item.
+    """
 
     class Meta:
-        """A field that a provider adds one day is not refused."""
-
         unknown = INCLUDE
 
 
@@ -79,7 +80,6 @@ class ItemType(Generic[P, ItemT]):
         discriminators: Iterable[str],
         to_event: Callable[[P, ItemT, dict[str, Any] | None], Event],
     ) -> None:
-        """Derive the fast decoders from the schema."""
         self.schema = schema()
         self.discriminators = frozenset(discriminators)
         self.to_event = to_event
@@ -141,7 +141,6 @@ class ItemProvider(Provider):
     _of_object: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
 
     def __init_subclass__(cls) -> None:
-        """Choose the decoders."""
         item_types = [item_type for item_type in getattr(cls, "item_types", ()) if item_type.fast]
         cls._of_array = tuple((item_type, item_type.many) for item_type in item_types[: cls.types_in_arrays])
         if cls.items_in is None:

@@ -58,11 +58,12 @@ _ENVELOPE: Final = "not a notification: the envelope is missing"
 
 
 class EnvelopeSchema(Schema):
-    """What is around a message. Providers spell the members in their own ways; what is not signed is left out."""
+    """The signed envelope around a message. Each provider spells the members its own way.
+
+    Unknown members are dropped: an unsubscribe URL, for example, belongs in no event.
+    """
 
     class Meta:
-        """A URL to unsubscribe by belongs to no event."""
-
         unknown = EXCLUDE
 
 
@@ -122,7 +123,6 @@ class NotificationProvider(ItemProvider):
     _spelling: ClassVar[dict[str, str]]
 
     def __init_subclass__(cls) -> None:
-        """Derive the fast decoder from the schema of the envelope."""
         super().__init_subclass__()
         cls._decoder = ItemType.decoder_of(struct_of(cls.envelope_schema))
         cls._spelling = {

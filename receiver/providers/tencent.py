@@ -48,11 +48,9 @@ class SessionContext(fields.Field[Any]):
 
 
 class StatusReport(Schema):
-    """One element of a status callback."""
+    """One element of a status callback. Unknown fields are kept."""
 
     class Meta:
-        """A field that Tencent adds one day is kept, not refused."""
-
         unknown = INCLUDE
 
     # It has no zone. Tencent's pull API gives the same moments as text and as Unix seconds: the text is in UTC+8.
@@ -73,11 +71,9 @@ class StatusReport(Schema):
 
 
 class Reply(Schema):
-    """A reply callback."""
+    """A reply callback. Unknown fields are kept."""
 
     class Meta:
-        """As for reports."""
-
         unknown = INCLUDE
 
     extend = fields.String(allow_none=True)

@@ -57,11 +57,9 @@ _PORTS: Final = {"https": 443, "http": 80}
 
 
 class MessageStatus(Schema):
-    """A status callback. Twilio adds parameters without notice."""
+    """A status callback. Twilio adds parameters without notice: unknown ones are kept."""
 
     class Meta:
-        """Unknown parameters are kept."""
-
         unknown = INCLUDE
 
     MessageSid = fields.String(required=True, validate=validate.Length(1, 128))
@@ -96,11 +94,9 @@ class MessageStatusItem(Protocol):
 
 
 class IncomingMessage(Schema):
-    """A message that a person sent. Most of its parameters say where the two numbers are; they are kept."""
+    """A message that a person sent. Unknown parameters are kept: most describe where the two numbers are."""
 
     class Meta:
-        """Unknown parameters are kept."""
-
         unknown = INCLUDE
 
     MessageSid = fields.String(required=True, validate=validate.Length(1, 128))

@@ -55,7 +55,6 @@ class Acks:
     """Makes acks for one provider. The head holds the date, so the bytes are made anew each second."""
 
     def __init__(self, answer: Answer) -> None:
-        """Take the ack."""
         self._body = answer.body
         self._type = answer.content_type
         self._second = 0

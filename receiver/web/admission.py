@@ -50,7 +50,6 @@ class AdmissionControl:
     """Counts the bytes and events of callbacks that are neither safe nor refused yet."""
 
     def __init__(self, max_bytes: int, max_events: int) -> None:
-        """Take the bounds."""
         self.max_bytes = max_bytes
         self.max_events = max_events
         self.bytes = 0
@@ -88,13 +87,11 @@ class Reservation:
     __slots__ = ("_admission", "_bytes", "_events")
 
     def __init__(self, admission: AdmissionControl) -> None:
-        """Begin with nothing."""
         self._admission = admission
         self._bytes = 0
         self._events = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -30,7 +30,6 @@ class CallbackAuth:
     def __init__(
         self, projects: Projects, addresses: ClientAddresses, failures: AuthFailures, browsers: BrowserGuard
     ) -> None:
-        """Hand the collaborators over."""
         self._projects = projects
         self._browsers = browsers
         self._addresses = addresses

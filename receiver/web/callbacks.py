@@ -62,7 +62,6 @@ class Endpoint:
     def __init__(
         self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.BatchedCounters
     ) -> None:
-        """Prepare the acks and the envelopes."""
         self.project = project
         self.provider = provider
         self.counters = counters
@@ -96,7 +95,6 @@ class Callbacks:
         routing: Routing,
         delivery: Delivery,
     ) -> None:
-        """Take the parts in the order of the way."""
         self._settings = settings
         self._auth = auth
         self._admission = admission

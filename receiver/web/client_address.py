@@ -21,7 +21,6 @@ class ClientAddresses:
     """Finds the addresses of clients, through the proxies whose X-Forwarded-For is believed."""
 
     def __init__(self, proxies: tuple[Network, ...]) -> None:
-        """Take the networks of the trusted proxies."""
         self._proxies = proxies
 
     def of(self, request: BaseRequest) -> IPv4Address | IPv6Address | None:

@@ -56,7 +56,6 @@ class Connections:
     """Knows the open connections, and makes room at the bound."""
 
     def __init__(self, limit: int, logger: Logger) -> None:
-        """Take the most connections."""
         self._limit = limit
         self._hard_limit = limit + 1 + min(int(limit * _SLACK), _MAX_SLACK)
         self._logger = logger

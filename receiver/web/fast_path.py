@@ -24,7 +24,6 @@ class FastPath:
     """Stands in front of an application."""
 
     def __init__(self, auth: CallbackAuth, callbacks: Callbacks, errors: ErrorResponses) -> None:
-        """Take what knows the URLs, what takes their callbacks, and what answers errors."""
         self._auth = auth
         self._callbacks = callbacks
         self._errors = errors

@@ -39,7 +39,6 @@ class PublicResolver(AbstractResolver):
     """Resolves names to public addresses only, so that nobody reaches our own network through us."""
 
     def __init__(self) -> None:
-        """Wrap the system's resolver."""
         self._resolver = ThreadedResolver()
 
     async def resolve(

@@ -49,11 +49,10 @@ class ErrorResponses:
     __middleware_version__ = 1  # what aiohttp's decorator sets on functions
 
     def __init__(self, logger: Logger) -> None:
-        """Take the logger for errors that are ours."""
         self._logger = logger
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Call the handler, and answer what it raises."""
+        """Run the handler and turn any exception into a response."""
         try:
             return await handler(request)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer

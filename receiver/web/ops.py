@@ -25,7 +25,6 @@ class Ops:
     """``/livez``, ``/readyz`` and ``/metrics``, for this process and the other workers of the service."""
 
     def __init__(self, delivery: Delivery, admission: AdmissionControl, peers: Peers, logger: Logger) -> None:
-        """Take what can be ready or not, what counts the callbacks in work, and how the other workers are asked."""
         self._delivery = delivery
         self._admission = admission
         self._peers = peers

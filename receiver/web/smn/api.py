@@ -56,7 +56,6 @@ class SmsEvents:
     """Which topic each event type routes to."""
 
     def __init__(self, credentials: Credentials, parser: SmnParser, routing: Routing, store: RouteOverrides) -> None:
-        """Hand the collaborators over."""
         self._credentials = credentials
         self._parser = parser
         self._routing = routing

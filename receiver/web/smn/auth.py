@@ -45,7 +45,6 @@ class Credentials:
         addresses: ClientAddresses,
         failures: AuthFailures,
     ) -> None:
-        """Hand the collaborators over: the projects with their secrets, and how to read a body."""
         self._projects = projects
         self._addresses = addresses
         self.browsers = browsers

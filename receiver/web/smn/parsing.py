@@ -28,7 +28,6 @@ class SmnParser(AIOHTTPParser):
     """Loads queries and JSON bodies with marshmallow schemas, and raises SmnError."""
 
     def __init__(self, body: Body) -> None:
-        """Take how to read a body."""
         super().__init__()
         # SDKs send parameters that we do not know.
         self.DEFAULT_UNKNOWN_BY_LOCATION = {"query": EXCLUDE, "json": EXCLUDE}

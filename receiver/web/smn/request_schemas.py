@@ -67,7 +67,6 @@ class BoundedList(fields.List[Any]):
     """A list whose length is checked before its items: to read ten thousand wrong ones takes a third of a second."""
 
     def __init__(self, inner: fields.Field[Any], *, low: int = 0, high: int, **options: Any) -> None:  # noqa: ANN401 a field's options
-        """Take how few and how many items there may be."""
         super().__init__(inner, validate=validate.Length(low, high), **options)
         self._high = high
 
@@ -134,13 +133,11 @@ def _time(description: str, fault: error_codes.SmnErrorCode, **options: Any) -> 
 
 
 class Tolerant(Schema):
-    """SDKs and later versions send what we do not know: it is ignored."""
+    """Ignores unknown fields, which SDKs and later versions of the API send."""
 
     error_messages = {"type": "Expected an object."}  # noqa: RUF012 as marshmallow declares it
 
     class Meta:
-        """Unknown fields are left out."""
-
         unknown = EXCLUDE
 
 

@@ -40,7 +40,6 @@ class Tokens:
     """Issues tokens and recognises them."""
 
     def __init__(self, projects: Projects) -> None:
-        """Take the projects with their users."""
         self._projects = projects
         #: Keys by project and user, of configured users only. A task, so that all who wait share one derivation.
         self._keys: dict[tuple[str, str], asyncio.Task[bytes]] = {}
