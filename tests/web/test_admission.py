@@ -33,7 +33,7 @@ def test_what_a_callback_holds_is_shown_and_given_back_whatever_becomes_of_it(ad
         other.add_bytes(10)
         other.add_events(7)
         assert figures(admission) == [70, 10]
-        with pytest.raises(OverloadedError, match="events are in work"):
+        with pytest.raises(OverloadedError, match="events are in flight"):
             other.add_events(1)
     assert figures(admission) == [0, 0]
 
@@ -43,11 +43,11 @@ def test_just_the_bound_is_taken_and_one_more_is_not(admission):
     with admission.admit() as one, admission.admit() as other:
         one.add_bytes(60)
         other.add_bytes(40)
-        with pytest.raises(OverloadedError, match="bytes are in work"):
+        with pytest.raises(OverloadedError, match="bytes are in flight"):
             other.add_bytes(1)
         one.add_events(6)
         other.add_events(4)
-        with pytest.raises(OverloadedError, match="events are in work"):
+        with pytest.raises(OverloadedError, match="events are in flight"):
             one.add_events(1)
 
 
