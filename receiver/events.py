@@ -1,4 +1,4 @@
-"""Our vocabulary, its wire form, and the event id.
+"""The event vocabulary, its wire format, and the event id.
 
 An event travels as a CloudEvents 1.0 event in structured JSON (https://cloudevents.io), in one field ``data``
 of a Redis stream entry. Its ``data`` uses the names of Huawei Cloud SMN's SMS events.
@@ -16,30 +16,30 @@ import msgspec
 
 
 class EventType(StrEnum):
-    """What an event is about. The first three are the types that SMN routes to topics."""
+    """The type of an event. The first three are the types that SMN routes to topics."""
 
-    SUCCESS = "sms_success_event"  # the handset has the message
-    FAIL = "sms_fail_event"  # the carrier gave up on it
-    REPLY = "sms_reply_event"  # a person answered
-    SENT = "sms_sent_event"  # on its way; only where a project asks for states that are not final
-    REJECTED = "sms_rejected_event"  # an item that failed validation, kept with the reasons
+    SUCCESS = "sms_success_event"  # the handset has received the message
+    FAIL = "sms_fail_event"  # delivery has failed for good
+    REPLY = "sms_reply_event"  # a person sent a message
+    SENT = "sms_sent_event"  # a state that is not final; only for projects with the option ``pending``
+    REJECTED = "sms_rejected_event"  # an item that failed validation, with the reasons
 
 
-#: The types that have a route; rejected events always go to the project's quarantine.
+#: The types that have a configurable route.
 ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY)
 
-#: Status codes of SMN's ``Sms_report_data``: sent without a status yet, delivered, failed.
+#: Status codes of SMN's ``Sms_report_data``: sent (no final status yet), delivered, failed.
 SENT, DELIVERED, FAILED = 0, 1, 2
 
-# Sorted keys where the order carries no meaning, so that the same item has the same bytes and the same id.
+# Sorted keys, so that the same item always has the same bytes and the same id.
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """``data`` of a report's event. What the provider does not tell is left out, never invented.
+    """``data`` of a status report event. Fields that the provider does not send are absent.
 
-    ``status_desc`` is the most specific code of the cause; without one, the provider's own word for the state.
-    ``sender`` is the number or name that the message came from, ``fee_num`` the number of its segments.
+    ``status_desc`` is the most specific error code, or the provider's name for the state. ``sender`` is the number or
+    name that the message was sent from, ``fee_num`` the number of its segments.
     """
 
     event_type: str
@@ -63,7 +63,7 @@ class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
     """``data`` of a reply event.
 
     ``extend_code`` is the number, or the part of it, that the person wrote to. ``in_reply_to`` is the ``message_id``
-    of the message that the reply answers, where the provider tells.
+    of the message that the reply answers, if the provider sends it.
     """
 
     event_type: str
@@ -79,9 +79,9 @@ class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """``data`` of a rejected event: the item exactly as received, and why it was refused.
+    """``data`` of a rejected event: the item exactly as received, and the reasons.
 
-    ``item`` is the item's own JSON text; bytes that are not UTF-8 are in ``item_base64`` instead.
+    ``item`` is the item's own text. An item that is not UTF-8 is in ``item_base64`` instead.
     """
 
     event_type: str
@@ -91,10 +91,10 @@ class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
+    """An event without id and topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
 
-    ``identity`` is what the id is made of if it is not ``data``: for an item whose only time is that of the push, so
-    that a retry has other data.
+    The id is computed from ``identity`` if given, else from ``data``. It is given for items whose data differs between
+    retries, for example by the time of the push.
     """
 
     type: EventType
@@ -104,7 +104,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What delivery handles: a stream's key, the 16 bytes of the event's id, and the value of field ``data``."""
+    """A stream entry to be stored: the stream's key, the event's id (16 bytes), and the value of field ``data``."""
 
     topic: str
     id: bytes
@@ -129,21 +129,21 @@ def _stamp(milliseconds: int) -> bytes:
 
 
 class EnvelopeBuilder:
-    """Turns events of one provider and project into entries: gives each its id and its envelope."""
+    """Turns events of one provider and project into entries with id and envelope."""
 
     def __init__(self, provider: str, project_id: str) -> None:
         source = f"/{provider}/{project_id}"
         self._salt = f"{project_id}\0{source}\0".encode()
         self._middle = {
-            kind: f'","source":{_encoder.encode(source).decode()},"type":"{kind}","time":"'.encode()
-            for kind in EventType
+            event_type: f'","source":{_encoder.encode(source).decode()},"type":"{event_type}","time":"'.encode()
+            for event_type in EventType
         }
 
     def build(self, event: Event, topic: str, received_ms: int) -> Entry:
-        """Return the entry of an event that came at ``received_ms`` (milliseconds since the epoch).
+        """Return the entry of an event received at ``received_ms`` (milliseconds since the epoch).
 
-        The id is the 128-bit BLAKE2b of project, source and data (or what stands for it, the event's ``identity``):
-        it does not depend on when or where it is computed, so a provider's retry is recognised.
+        The id is the 128-bit BLAKE2b hash of project, source and data (or the event's ``identity``). It does not depend
+        on when and where it is computed, so a provider's retry gets the same id.
         """
         received = _stamp(received_ms)
         digest = blake2b(self._salt + (event.identity or event.data), digest_size=16)

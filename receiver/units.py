@@ -1,4 +1,4 @@
-"""Sizes and durations, in the units that people write."""
+"""Sizes and durations with units, as written in settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Seconds(TimeDelta):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:  # type: ignore[override]  # noqa: ANN401 marshmallow's
         decimal = _DECIMAL.fullmatch(str(value).strip())
-        if decimal is not None:  # environs takes whole numbers alone
+        if decimal is not None:  # environs accepts whole numbers only
             return float(decimal[1]) * _SECONDS[decimal[2]]
         try:
             duration: timedelta = super()._deserialize(value, attr, data, **kwargs)
@@ -43,7 +43,7 @@ class Seconds(TimeDelta):
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the words of people, in the largest unit that it has a whole number of: ``7 days``."""
+    """Return a duration as text in the largest unit that gives a whole number: ``7 days``."""
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length and seconds % length == 0:
             count = round(seconds / length)

@@ -232,7 +232,7 @@ class Sent(Tolerant):
         allow_none=True,
         validate=validate.Range(1, 1000),
         metadata={
-            "description": "Messages charged. Default: counted from the text, 1 up to 70 characters, else 1 for each 67."
+            "description": "Messages charged. Default: counted from the text: 1 up to 70 characters, else 1 per 67."
         },
     )
 
