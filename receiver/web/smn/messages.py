@@ -107,7 +107,7 @@ def _result(index: int, message_id: str, outcome: bool | Refused) -> dict[str, A
 def _read_batch(body: bytes) -> list[SentMessage | dict[str, Any]]:
     """Read each message of a batch on its own. Raises SmnError for too many, or if the array cannot be split."""
     if not body.lstrip().startswith(b"["):
-        raise error_codes.MALFORMED.error("expected an array of messages: the body is not a JSON array")
+        raise error_codes.MALFORMED.error("expected an array of messages: the body is not JSON, or not an array")
     try:
         items = split(body, MAX_MESSAGES)
     except NotJsonError as error:
