@@ -43,7 +43,7 @@ def topic_problem(urn: str, project_id: str) -> str | None:
     if match["project"] != project_id:
         return f"belongs to project {match['project']}; a route stays in its own project, {project_id}"
     if match["name"] == QUARANTINE:
-        return "is the quarantine, which takes only rejected events; choose another name"
+        return "is the quarantine, which is only for rejected events; choose another name"
     return None
 
 

@@ -155,7 +155,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each ``RECEIVER_…`` variable that is no setting: most likely a slip of the pen."""
+    """Return a message for each ``RECEIVER_…`` variable that is not a setting, most likely a typing error."""
     names = {f"RECEIVER_{f.name.upper()}": env_name(f.name) for f in dataclasses.fields(Settings) if f.metadata}
     found = []
     for name in environ:

@@ -161,7 +161,7 @@ class Provider:
 
     #: The name in ``/callbacks/{provider}/{project_id}``, in events and in metrics.
     name: ClassVar[str]
-    #: The name in documents for people.
+    #: The name in documentation and error messages.
     title: ClassVar[str]
     options_type: ClassVar[type[ProviderOptions]] = ProviderOptions
     #: The ack: all items are stored.

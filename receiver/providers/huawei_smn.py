@@ -68,7 +68,7 @@ class HuaweiEnvelope(EnvelopeSchema):
 
 
 class Report(ItemSchema):
-    """What became of a message."""
+    """The status of a message."""
 
     event_type = fields.String(required=True, validate=validate.OneOf([*_OUTCOMES]))
     message_id = fields.String(required=True, validate=validate.Length(1, 128))

@@ -97,9 +97,9 @@ class ItemType(Generic[P, ItemT]):
             self.many = self.decoder_of(GenericAlias(list, self.struct))
 
     @staticmethod
-    def decoder_of(kind: Any) -> Decoder:  # noqa: ANN401 a type expression
+    def decoder_of(decoded_type: Any) -> Decoder:  # noqa: ANN401 a type expression
         """Return a fast decoder for structs that were derived from schemas."""
-        return msgspec.json.Decoder(kind, dec_hook=deserialize)
+        return msgspec.json.Decoder(decoded_type, dec_hook=deserialize)
 
     def convert(self, item: Mapping[str, Any]) -> ItemT:
         """Return the struct of a decoded item, for example of a form. Raises one of UNFIT."""

@@ -111,7 +111,7 @@ def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
 
 
 def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 any JSON
-    """Raise marshmallow.ValidationError, about this field, when a value is nested more than MAX_NESTED deep."""
+    """Raise marshmallow.ValidationError, about this field, if a value is nested deeper than MAX_NESTED."""
     level = [value]
     for _ in range(MAX_NESTED + 1):
         nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
@@ -122,7 +122,7 @@ def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 a
 
 
 def _neither(text: bytes) -> str:
-    """Say what a body is that is neither an array nor an object."""
+    """Return the reason for a body that is neither an array nor an object."""
     try:
         msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

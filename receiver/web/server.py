@@ -116,7 +116,7 @@ class Server(web.Server):
     ) -> None:
         """``first_request_timeout`` is in seconds."""
         super().__init__(handler, **options)
-        self._bounded = connections
+        self._open_connections = connections
         self.first_request_timeout = first_request_timeout
         answer = DEFAULT().refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; send again later")
         self._busy = self._BUSY.format(answer.content_type, len(answer.body)).encode() + answer.body
@@ -124,7 +124,7 @@ class Server(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Add a connection, or answer 503 and close it."""
         super().connection_made(handler, transport)
-        if isinstance(handler, Connection) and not self._bounded.add(handler):
+        if isinstance(handler, Connection) and not self._open_connections.add(handler):
             transport.write(self._busy)
             handler.force_close()
 
@@ -132,7 +132,7 @@ class Server(web.Server):
         """Remove a connection."""
         super().connection_lost(handler, exc)
         if isinstance(handler, Connection):
-            self._bounded.remove(handler)
+            self._open_connections.remove(handler)
 
     def __call__(self) -> Connection:
         """Return the protocol for a new connection."""

@@ -195,7 +195,7 @@ OPERATIONS: Final = (
         "/readyz",
         "readyz",
         "operation",
-        "Ready to take events",
+        "Readiness to accept events",
         "200 while Redis or the spool can durably store events and the service is not stopping, else 503.",
         response="application/json",
     ),

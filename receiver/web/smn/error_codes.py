@@ -45,7 +45,7 @@ TOO_MANY_SIGNS: Final = SmnErrorCode(
 )
 EVENT_TYPE: Final = SmnErrorCode(400, "SMN.0100", "The eventType parameter is invalid.")
 MESSAGE_ID: Final = SmnErrorCode(400, "SMN.0102", "Parameter: message_id is invalid.")
-#: SMN has no code for "not found"; the status tells the two apart.
+#: SMN has no code for "not found". The status distinguishes it from MESSAGE_ID.
 NO_MESSAGE: Final = SmnErrorCode(404, "SMN.0102", "The message_id is unknown: no message was registered with it.")
 OLD_MESSAGE: Final = SmnErrorCode(404, "SMN.0102", "The text of this message has expired: it is kept for 24 hours.")
 START_TIME: Final = SmnErrorCode(400, "SMN.0103", "The start_time parameter value is invalid.")
