@@ -76,7 +76,7 @@ EVENTS: Final = Counter(
 )
 READINGS: Final = Counter(
     "receiver_readings",
-    "Callbacks by parser path: fast (structs) or slow (marshmallow). A rise of slow: the provider changed its format.",
+    "Callbacks by parser: fast (structs) or slow (marshmallow). A rise of slow: the provider changed its format.",
     ["provider", "way"],
 )
 ITEMS_WITHOUT_EVENT: Final = Counter(

@@ -29,7 +29,7 @@ PENDING: Final[Outcome] = (EventType.SENT, 0)
 #: Values of the option ``inconclusive``, for final states that mean neither delivery nor failure.
 INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED, "success": DELIVERED}
 _MAX_TOLERANCE: Final = 7 * 86400
-#: The two paths of a parser; both give the same events.
+#: The parser that was used: ``parse_fast`` or ``parse_tolerant``. Both give the same events.
 FAST, SLOW = "fast", "slow"
 
 
@@ -222,7 +222,7 @@ class Provider:
         """
         raise NotImplementedError
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse a request for which ``parse_fast`` returned None, with the reasons for each rejection.
 
         Invalid content never raises. Raises TooManyItemsError.
@@ -230,8 +230,8 @@ class Provider:
         raise NotImplementedError
 
     def parse(self, request: CallbackRequest) -> ParsedCallback:
-        """Parse a request on the fast path if possible, else on the slow one. Raises TooManyItemsError."""
-        return self.parse_fast(request) or self.parse_slow(request)
+        """Parse a request with the fast parser if possible, else with the tolerant one. Raises TooManyItemsError."""
+        return self.parse_fast(request) or self.parse_tolerant(request)
 
     def parsed(self, events: list[Event], rejections: list[Rejection], path: str, ignored: int = 0) -> ParsedCallback:
         """Return the parsed callback. States that are not final are dropped without the option ``pending``."""

@@ -42,7 +42,7 @@ class FormProvider(ItemProvider):
             return None
         return self.parsed([event], [], FAST)
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse parameters, with the reasons for a rejection."""
         try:
             item = self._decoded(request)

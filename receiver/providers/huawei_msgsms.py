@@ -208,10 +208,10 @@ class HuaweiMsgsms(FormProvider):
         parser = ItemProvider if _is_json(request) else FormProvider
         return parser.parse_fast(self, request)
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse a form, or a list item by item, with the reasons for rejections. Raises TooManyItemsError."""
         parser = ItemProvider if _is_json(request) else FormProvider
-        return parser.parse_slow(self, request)
+        return parser.parse_tolerant(self, request)
 
 
 def _is_json(request: CallbackRequest) -> bool:

@@ -1,7 +1,7 @@
 """Item types: a marshmallow schema, and a pure function that turns an item into an event.
 
-Parsing has two paths with the same result. The fast path decodes the whole body into structs. If anything does not fit,
-the slow path parses item by item: marshmallow names the errors, and valid items become events.
+Two parsers give the same result. ``parse_fast`` decodes the whole body into structs. If anything does not fit,
+``parse_tolerant`` goes item by item: marshmallow names the errors, and valid items become events.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Decoder(Protocol):
 
 
 class _NoDecoder:
-    """Always fails, so that the slow path is used."""
+    """Always fails, so that the tolerant parser is used."""
 
     def decode(self, _body: bytes, /) -> NoReturn:
         raise ValueError("the schema cannot be expressed as a struct")
@@ -167,7 +167,7 @@ class ItemProvider(Provider):
             return self.parsed(events, [], FAST)
         return None
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse a body item by item, 25 to 70 µs each, with the reasons for rejections. Raises TooManyItemsError."""
         try:
             items = self.split(request.body)

@@ -190,7 +190,7 @@ class NotificationProvider(ItemProvider):
             return self.parsed([event], [], FAST)
         return None
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse an envelope, with the reasons for a rejection."""
         try:
             envelope = self._loaded(request)

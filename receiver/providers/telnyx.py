@@ -207,7 +207,7 @@ def _report(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | No
     message = item.payload
     recipient = message.to[0]
     if len(message.to) > 1 or message.cc:
-        raise ValidationError("Several recipients: the slow path splits them.", "payload.to")
+        raise ValidationError("Several recipients: the tolerant parser splits them.", "payload.to")
     event_type, status = _outcome(provider, recipient.status)
     cause = message.errors[0] if message.errors and event_type is EventType.FAIL else None
     time = message.completed_at or item.occurred_at

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a large callback may wait for a slot; delivery may take 1.3 s more.
 _MAX_WAIT: Final = 0.5
-#: Seconds for the slow path, waiting for a slot included. Delivery follows, and a provider waits for 2 s in all.
+#: Seconds for the tolerant parser, waiting for its slot included. Delivery follows, and a provider waits 2 s in all.
 _TOLERANT_TIME: Final = 1.0
 _MIN_WAIT: Final = 0.1
 
@@ -67,7 +67,7 @@ class AdmissionControl:
         return self._large.slot(_MAX_WAIT)
 
     def tolerant_slot(self, seconds: float) -> AbstractAsyncContextManager[None]:
-        """Hold the only slot of the slow path, for a callback that may need ``seconds`` on it.
+        """Hold the only slot of the tolerant parser, for a callback that may need ``seconds``.
 
         Raises OverloadedError when its answer would come too late. Without the slot, twenty callbacks of 10,000 wrong
         items (0.7 s each) would share one processor and all be answered after 14 s, long after the provider's timeout.

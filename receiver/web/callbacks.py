@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 #: Bytes of a body, some 500 reports. A larger one waits for a slot and is parsed in a thread: parsing takes over 1 ms.
 _LARGE_BODY: Final = 128 << 10
-#: Worst cases of the slow path, in seconds: an object with seven wrong fields, any other value, a byte (a bracket).
+#: Worst cases of the tolerant parser, in seconds: an object with seven wrong fields, another value, a byte (a bracket).
 _SECONDS_PER_OBJECT: Final = 75e-6
 _SECONDS_PER_VALUE: Final = 8e-6
 _SECONDS_PER_BYTE: Final = 0.25e-6
-#: Seconds. A body that may take longer on the slow path waits for a slot and is parsed in a thread.
+#: Seconds. A body that may take the tolerant parser longer waits for a slot and is parsed in a thread.
 _MAX_INLINE: Final = 1e-3
 _NO_SLOT: Final = nullcontext()
 
@@ -166,33 +166,33 @@ class Callbacks:
     async def _parse(self, callback: CallbackRequest, endpoint: Endpoint) -> tuple[ParsedCallback, list[Entry]]:
         """Parse a callback and build its entries, a large body in a thread.
 
-        Raises TooLargeError for too many items, and OverloadedError from the slow path.
+        Raises TooLargeError for too many items, and OverloadedError if the tolerant parser is busy.
         """
         large = len(callback.body) > _LARGE_BODY
         parse_fast = endpoint.provider.parse_fast
         try:
             parsed = await asyncio.to_thread(parse_fast, callback) if large else parse_fast(callback)
             if parsed is None:
-                parsed = await self._parse_slow(callback, endpoint.provider)
+                parsed = await self._parse_tolerant(callback, endpoint.provider)
         except TooManyItemsError as error:
             raise TooLargeError(str(error)) from None
         if large:
             return parsed, await asyncio.to_thread(endpoint.envelope, parsed)
         return parsed, endpoint.envelope(parsed)
 
-    async def _parse_slow(self, callback: CallbackRequest, provider: Provider) -> ParsedCallback:
-        """Parse on the slow path, which can take most of a second: then one body at a time, in a thread.
+    async def _parse_tolerant(self, callback: CallbackRequest, provider: Provider) -> ParsedCallback:
+        """Parse item by item. This can take most of a second: then one body at a time, in a thread.
 
         Raises OverloadedError for a body that would wait longer than its provider does, and TooManyItemsError.
         """
-        seconds = self._slow_path_seconds(callback.body)
+        seconds = self._tolerant_seconds(callback.body)
         if seconds <= _MAX_INLINE:
-            return provider.parse_slow(callback)
+            return provider.parse_tolerant(callback)
         async with self._admission.tolerant_slot(seconds):
-            return await asyncio.to_thread(provider.parse_slow, callback)
+            return await asyncio.to_thread(provider.parse_tolerant, callback)
 
-    def _slow_path_seconds(self, body: bytes) -> float:
-        """Return the longest time that the slow path can take. It refuses a body of more than ``max_items``."""
+    def _tolerant_seconds(self, body: bytes) -> float:
+        """Return the maximum time of the tolerant parser, which refuses more than ``max_items``."""
         objects, values = (min(body.count(mark), self._settings.max_items) for mark in (b"{", b","))
         return objects * _SECONDS_PER_OBJECT + values * _SECONDS_PER_VALUE + len(body) * _SECONDS_PER_BYTE
 
