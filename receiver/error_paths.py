@@ -1,4 +1,4 @@
-"""Where mistakes are: marshmallow's tree of messages as one line for each place."""
+"""Flattens marshmallow's tree of error messages into lines."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def flatten_errors(messages: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 marshmallow's tree of messages
-    """Flatten marshmallow's error tree into ``projects.a.tokens[0]: what is wrong``.
+    """Yield lines of the form ``projects.a.tokens[0]: message``.
 
-    The steps ``key`` and ``value`` that marshmallow puts into errors of dicts are left out.
+    The steps ``key`` and ``value`` in marshmallow's errors of dicts are omitted.
     """
     if isinstance(messages, list):
-        said = " ".join(str(message) for message in messages)
-        yield f"{at}: {said}" if at else said  # about the whole
+        text = " ".join(str(message) for message in messages)
+        yield f"{at}: {text}" if at else text  # without ``at``, an error of the whole
         return
     for step, inner in messages.items():
         if isinstance(step, int):

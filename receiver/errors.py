@@ -1,6 +1,6 @@
-"""Each failure knows its code, its HTTP status, and whether sending again helps.
+"""Errors, each with its code, its HTTP status, and whether a retry can help.
 
-The code is also the error's label in logs and metrics. Only the web layer turns an error into an answer.
+The code is also the label in logs and metrics. Only the web layer turns errors into responses.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: Problems that one answer lists, and characters of each: a problem may quote what was sent.
+#: Problems listed in one response, and characters of each: a problem may quote the request.
 _MAX_PROBLEMS: Final = 10
 _MAX_PROBLEM: Final = 500
 
 
 def summary(problems: Iterable[str]) -> str:
-    """Return the first problems in one line, and how many more there are: an answer is short, whatever was sent."""
+    """Return the first problems in one line, and the number of the others. The result is always short."""
     rest = iter(problems)
     listed = [_shortened(problem) for problem in islice(rest, _MAX_PROBLEMS)]
     more = sum(1 for _ in rest)
@@ -31,49 +31,49 @@ def _shortened(problem: str) -> str:
 
 
 class ReceiverError(Exception):
-    """A failure that has an answer. The message is for the caller: it says what is wrong and where."""
+    """An error with a response. The message tells the caller what is wrong and where."""
 
     code: ClassVar[str] = "internal"
     status: int = 500
-    #: Seconds after which sending the same again may help; None when it will not.
+    #: Seconds after which a retry may help; None if it cannot.
     retry_after: int | None = None
 
 
 class InvalidCallbackError(ReceiverError):
-    """No item of the callback could be accepted: it is not JSON, or nothing in it passed the schema."""
+    """The callback has no valid item: it is invalid JSON, or every item failed validation."""
 
     code = "invalid"
     status = 400
 
 
 class UnauthorizedError(ReceiverError):
-    """The key in the callback's URL is missing or not one of the project's keys."""
+    """The key in the callback URL is missing or wrong."""
 
     code = "unauthorized"
     status = 401
 
 
 class RateLimitedError(ReceiverError):
-    """The credentials are wrong, and the same client has sent too many wrong ones. Right ones are taken."""
+    """The credentials are wrong, after too many wrong ones from the same client. Right ones are still accepted."""
 
     code = "rate_limited"
     status = 429
 
     def __init__(self, retry_after: int, reason: str) -> None:
-        """Take the seconds until the next wrong credentials are answered as such, and what is wrong with them."""
-        super().__init__(f"{reason}, as too many from this address were; send the right one")
+        """``retry_after`` is the time in seconds until wrong credentials get 401 again."""
+        super().__init__(f"{reason}; too many wrong ones came from this address, so retry later or with the right one")
         self.retry_after = retry_after
 
 
 class BadSignatureError(ReceiverError):
-    """The request does not carry a valid signature of the provider. Sending the same again does not help."""
+    """The request has no valid signature of the provider. A retry does not help."""
 
     code = "bad_signature"
     status = 401
 
 
 class UnverifiableError(ReceiverError):
-    """Whether the signature is valid cannot be told now: a certificate is missing, for example."""
+    """The signature cannot be checked now: a certificate could not be fetched, for example."""
 
     code = "unverifiable"
     status = 503
@@ -81,33 +81,33 @@ class UnverifiableError(ReceiverError):
 
 
 class ForbiddenError(ReceiverError):
-    """The caller's address is in none of the project's allowed networks."""
+    """The client may not use the project: its address is not allowed, or a web page sent the request."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFoundError(ReceiverError):
-    """No such project, provider or path."""
+    """The project, provider or path does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowedError(ReceiverError):
-    """The path exists, the method does not."""
+    """The path exists, but not with this method."""
 
     code = "method_not_allowed"
     status = 405
 
     def __init__(self, method: str, allowed: str) -> None:
-        """Take the method that was used, and those that are allowed, separated by commas."""
+        """Take the allowed methods as one text, separated by commas."""
         super().__init__(f"{method} is not allowed here; use {allowed}")
         self.allowed = allowed
 
 
 class ReadTimeoutError(ReceiverError):
-    """The body did not arrive within the time limit."""
+    """The body did not arrive in time."""
 
     code = "read_timeout"
     status = 408
@@ -115,14 +115,14 @@ class ReadTimeoutError(ReceiverError):
 
 
 class TooLargeError(ReceiverError):
-    """The body, counted after decompression, or the number of its items is over the limit."""
+    """The decompressed body, or the number of its items, exceeds the limit."""
 
     code = "too_large"
     status = 413
 
 
 class UnavailableError(ReceiverError):
-    """Neither Redis nor the spool can take the events now. Nothing was acknowledged."""
+    """Neither Redis nor the spool can store the events now. Nothing was acknowledged."""
 
     code = "unavailable"
     status = 503
@@ -130,36 +130,35 @@ class UnavailableError(ReceiverError):
 
 
 class OverloadedError(UnavailableError):
-    """More bytes or events are in flight than the settings allow. Nothing was acknowledged."""
+    """Too many bytes or events are in flight. Nothing was acknowledged."""
 
     code = "overloaded"
     retry_after = 1
 
 
 class ForeignError(ReceiverError):
-    """What the HTTP library refused by itself, with its status."""
+    """An error of the HTTP library, with its status."""
 
     code = "http"
 
     def __init__(self, status: int, message: str) -> None:
-        """Take the HTTP status and the reason."""
         super().__init__(message)
         self.status = status
 
 
 class SettingsError(ReceiverError):
-    """The configuration is wrong. Each of ``problems`` names a place, what is wrong there, and the mend."""
+    """The configuration is invalid. Each of ``problems`` names the place, the error and the fix."""
 
     code = "settings"
 
     def __init__(self, problems: list[str]) -> None:
-        """Keep the problems, all of those found, in the order of the file."""
+        """``problems`` are all problems found, in the order of the file."""
         super().__init__("\n".join(problems))
         self.problems = problems
 
     @classmethod
     def cannot_write(cls, folder: Path, error: Exception) -> SettingsError:
-        """Return what to tell about a folder below RECEIVER_DATA_DIR that takes nothing."""
+        """Return the error for an unwritable folder below RECEIVER_DATA_DIR."""
         reason = "it is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
         return cls(
             [f"cannot write to {folder}: {reason}; set RECEIVER_DATA_DIR to a folder of the service's own user."]
@@ -167,13 +166,13 @@ class SettingsError(ReceiverError):
 
 
 class EmbeddedError(ReceiverError):
-    """The embedded Valkey could not be started; the message says the mend."""
+    """The embedded Valkey could not be started. The message includes the fix."""
 
     code = "embedded"
 
 
 class SmnError(ReceiverError):
-    """An error in the words of SMN's API.
+    """An error in the format of SMN's API.
 
     Codes: https://support.huaweicloud.com/api-smn/smn_api_66000.html. Body: ``request_id``, ``code``, ``message``.
     """
@@ -181,50 +180,49 @@ class SmnError(ReceiverError):
     code = "smn"
 
     def __init__(self, status: int, smn_code: str, message: str) -> None:
-        """Take the HTTP status, a code such as ``SMN.0100``, and the message for the caller."""
+        """``smn_code`` is a code such as ``SMN.0100``."""
         super().__init__(message)
         self.status = status
         self.smn_code = smn_code
 
 
 class GatewayError(ReceiverError):
-    """Authentication failed; in the words of the gateway in front of SMN (``error_code`` APIG.0301)."""
+    """Authentication failed, in the format of SMN's gateway (``error_code`` APIG.0301)."""
 
     code = "gateway"
     status = 401
     gateway_code: ClassVar[str] = "APIG.0301"
 
     def __init__(self, reason: str) -> None:
-        """Take what was wrong with the credentials, for the caller."""
         super().__init__(f"Incorrect IAM authentication information: {reason}")
 
 
 class GatewayRateLimitedError(GatewayError):
-    """Authentication failed, as it did too often for the same client; APIG.0308 is the gateway's throttling."""
+    """Authentication failed too often for the same client. APIG.0308 is the gateway's throttling."""
 
     status = 429
     gateway_code = "APIG.0308"
 
     def __init__(self, reason: str, retry_after: int) -> None:
-        """Take what was wrong, and the seconds until the next wrong credentials are answered as such."""
-        super().__init__(f"{reason}; too many from this address were wrong")
+        """``retry_after`` is the time in seconds until wrong credentials get 401 again."""
+        super().__init__(f"{reason}; too many wrong ones came from this address")
         self.retry_after = retry_after
 
 
 class WriteFailedError(Exception):
-    """A write did not take (all of) the entries. Whether some are stored is not known: write them again elsewhere.
+    """A write did not store all entries. Some may be stored: write all of them elsewhere.
 
-    No answer to a caller: delivery finds another place, or raises UnavailableError.
+    It never reaches a caller: delivery falls back to the spool, or raises UnavailableError.
     """
 
     def __init__(self, reason: str, message: str, topic: str | None = None) -> None:
-        """Take the reason, a metric label, a message for the log, and the topic if it is about that one alone."""
+        """``reason`` is a metric label, ``message`` for the log. ``topic`` is given if only that topic failed."""
         super().__init__(message)
         self.reason = reason
         self.topic = topic
 
 
-#: All that can become of a callback: its ack, or the code of the error that answers it. Each is a counter.
+#: All outcomes of a callback: ``ok`` for the ack, or an error's code. Each has a counter.
 OUTCOMES: Final = (
     "ok",
     *(

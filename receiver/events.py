@@ -1,4 +1,4 @@
-"""Our vocabulary, its wire form, and the event id.
+"""The event vocabulary, its wire format, and the event id.
 
 An event travels as a CloudEvents 1.0 event in structured JSON (https://cloudevents.io), in one field ``data``
 of a Redis stream entry. Its ``data`` uses the names of Huawei Cloud SMN's SMS events.
@@ -16,23 +16,23 @@ import msgspec
 
 
 class EventType(StrEnum):
-    """What an event is about. The first three are the types of SMN, which every project has."""
+    """The type of an event. Every project has the first three, which are SMN's."""
 
-    SUCCESS = "sms_success_event"  # the handset has the message
-    FAIL = "sms_fail_event"  # the carrier gave up on it
-    REPLY = "sms_reply_event"  # a person answered
-    SENT = "sms_sent_event"  # on its way; only where a project asks for states that are not final
-    REJECTED = "sms_rejected_event"  # an item that failed validation, kept with the reasons
+    SUCCESS = "sms_success_event"  # the handset has received the message
+    FAIL = "sms_fail_event"  # delivery has failed for good
+    REPLY = "sms_reply_event"  # a person sent a message
+    SENT = "sms_sent_event"  # a state that is not final; only for projects with the option ``pending``
+    REJECTED = "sms_rejected_event"  # an item that failed validation, with the reasons
 
 
 #: The types that may have a route; rejected events always go to the project's quarantine. SENT has one only where a
 #: project publishes states that are not final: ``ProjectRoutes.types``.
 ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY, EventType.SENT)
 
-#: Status codes of SMN's ``Sms_report_data``: sent without a status yet, delivered, failed.
+#: Status codes of SMN's ``Sms_report_data``: sent (no final status yet), delivered, failed.
 SENT, DELIVERED, FAILED = 0, 1, 2
 
-# Sorted keys where the order carries no meaning, so that the same item has the same bytes and the same id.
+# Sorted keys, so that the same item always has the same bytes and the same id.
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -42,10 +42,10 @@ _Text = str | msgspec.UnsetType
 
 
 class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """``data`` of a report's event. What the provider does not tell is left out, never invented.
+    """``data`` of a status report event. Fields that the provider does not send are absent.
 
-    ``status_desc`` is the most specific code of the cause; without one, the provider's own word for the state.
-    ``sender`` is the number or name that the message came from, ``fee_num`` the number of its segments.
+    ``status_desc`` is the most specific error code, or the provider's name for the state. ``sender`` is the number or
+    name that the message was sent from, ``fee_num`` the number of its segments.
     """
 
     event_type: Annotated[str, _Told(description="As the event's `type`.")]
@@ -82,7 +82,7 @@ class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
     """``data`` of a reply event.
 
     ``extend_code`` is the number, or the part of it, that the person wrote to. ``in_reply_to`` is the ``message_id``
-    of the message that the reply answers, where the provider tells.
+    of the message that the reply answers, if the provider sends it.
     """
 
     event_type: Annotated[str, _Told(description="As the event's `type`.")]
@@ -104,7 +104,7 @@ class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """``data`` of a rejected event: the item exactly as received, and why it was refused.
+    """``data`` of a rejected event: the item exactly as received, and the reasons.
 
     ``item`` is the item's own text; bytes that are not UTF-8 are in ``item_base64`` instead.
     """
@@ -120,7 +120,7 @@ class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An event before it has an id and a topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
+    """An event without id and topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
 
     The id is made of ``data``, or of ``identity`` where data holds something that a retry changes: the time of a push,
     or, in a rejected item, its counters and its envelope. ``identity`` is what identifies the item without that.
@@ -133,7 +133,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What delivery handles: a stream's key, the 16 bytes of the event's id, and the value of field ``data``."""
+    """A stream entry to be stored: the stream's key, the event's id (16 bytes), and the value of field ``data``."""
 
     topic: str
     id: bytes
@@ -158,22 +158,21 @@ def _stamp(milliseconds: int) -> bytes:
 
 
 class EnvelopeBuilder:
-    """Turns events of one provider and project into entries: gives each its id and its envelope."""
+    """Turns events of one provider and project into entries with id and envelope."""
 
     def __init__(self, provider: str, project_id: str) -> None:
-        """Prepare the parts of the envelope that are the same for all events of this source."""
         source = f"/{provider}/{project_id}"
         self._salt = f"{project_id}\0{source}\0".encode()
         self._middle = {
-            kind: f'","source":{_encoder.encode(source).decode()},"type":"{kind}","time":"'.encode()
-            for kind in EventType
+            event_type: f'","source":{_encoder.encode(source).decode()},"type":"{event_type}","time":"'.encode()
+            for event_type in EventType
         }
 
     def build(self, event: Event, topic: str, received_ms: int) -> Entry:
-        """Return the entry of an event that came at ``received_ms`` (milliseconds since the epoch).
+        """Return the entry of an event received at ``received_ms`` (milliseconds since the epoch).
 
-        The id is the 128-bit BLAKE2b of project, source and data (or what stands for it, the event's ``identity``):
-        it does not depend on when or where it is computed, so a provider's retry is recognised.
+        The id is the 128-bit BLAKE2b hash of project, source and data (or the event's ``identity``). It does not depend
+        on when and where it is computed, so a provider's retry gets the same id.
         """
         received = _stamp(received_ms)
         digest = blake2b(self._salt + (event.identity or event.data), digest_size=16)

@@ -1,11 +1,11 @@
-"""Huawei Cloud's AK/SK signatures, checked: bytes in, a verdict out, no I/O.
+"""Verifies Huawei Cloud's AK/SK signatures, without I/O.
 
 https://support.huaweicloud.com/devg-apisign/api-sign-algorithm.html. Two forms of ``Authorization`` are in use:
 
 ``SDK-HMAC-SHA256 Access=AK, SignedHeaders=a;b, Signature=hex``
-    HMAC-SHA256 with the secret key itself. The SDKs of today.
+    HMAC-SHA256 with the secret key itself. Used by current SDKs.
 ``SDK-HMAC-SHA256 Credential=AK/yyyyMMdd/region/service/sdk_request, SignedHeaders=…, Signature=hex``
-    With a key derived from it for day, region and service, as AWS Signature Version 4 does. SMN's Java SDK 2.0.
+    With a key derived for day, region and service, as in AWS Signature Version 4. Used by SMN's Java SDK 2.0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ALGORITHM: Final = "SDK-HMAC-SHA256"
-#: Seconds that a signature's date may be away from our clock, in the past or in the future.
+#: Seconds by which a signature's date may differ from our clock, in either direction.
 MAX_SKEW: Final = 15 * 60
 DATE_HEADER: Final = "x-sdk-date"
 
@@ -34,7 +34,7 @@ _AUTHORIZATION: Final = re.compile(
 
 
 class Authorization(NamedTuple):
-    """A parsed ``Authorization`` header. ``scope`` (``day/region/service/sdk_request``) only in the second form."""
+    """A parsed ``Authorization`` header. Only the second form has a ``scope`` (``day/region/service/sdk_request``)."""
 
     access_key: str
     scope: str | None
@@ -43,7 +43,7 @@ class Authorization(NamedTuple):
 
 
 class SignedRequest(NamedTuple):
-    """What a signature covers. ``path`` and ``query`` as they came over the wire, ``body_hash`` in hex."""
+    """The parts of a request that a signature covers. ``path`` and ``query`` are undecoded, ``body_hash`` is hex."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class SignedRequest(NamedTuple):
 
 
 def parse_authorization(text: str) -> Authorization | None:
-    """Read the header; None if it has neither of the two forms."""
+    """Parse the header. Returns None if it has neither form."""
     match = _AUTHORIZATION.fullmatch(text.strip())
     if match is None:
         return None
@@ -64,9 +64,9 @@ def parse_authorization(text: str) -> Authorization | None:
 def verify(
     authorization: Authorization, request: SignedRequest, secret_key: str, now: float, max_skew: float = MAX_SKEW
 ) -> bool:
-    """Tell whether the request was signed with the secret key, not more than ``max_skew`` from ``now`` (seconds).
+    """Return whether the request was signed with the secret key, within ``max_skew`` seconds of ``now``.
 
-    Takes the same time wherever the signature differs.
+    Signatures are compared in constant time.
     """
     headers = _signed_headers(authorization.signed_headers, request.headers)
     dates = [value.strip() for name, value in request.headers if name.lower() == DATE_HEADER]
@@ -93,7 +93,7 @@ def _fresh(date: str, now: float, max_skew: float) -> bool:
 
 
 def _signed_headers(names: str, headers: Iterable[tuple[str, str]]) -> str | None:
-    """Return ``name:value`` lines of the headers named, or None if one is missing or there twice."""
+    """Return ``name:value`` lines of the named headers; None if one is missing or repeated."""
     found: dict[str, list[str]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(value.strip())
@@ -107,14 +107,14 @@ def _signed_headers(names: str, headers: Iterable[tuple[str, str]]) -> str | Non
 
 
 def _canonical(authorization: Authorization, request: SignedRequest, headers: str) -> Iterator[str]:
-    """Yield the texts that may have been signed: one, or two where an SDK differs from the document."""
+    """Yield the canonical requests that may have been signed. SDKs differ from the documentation in two cases."""
     queries = [parse_qsl(request.query, keep_blank_values=True)]
     if _by_java_sdk(authorization) and ("%" in request.query or "+" in request.query):
-        # It encodes what is encoded already: a colon is %3A in its URL and %253A in what it signs, a space + and %2B.
+        # It encodes twice when it signs: %3A in the URL is signed as %253A, and + (a space) as %2B.
         queries.append([_pair(part) for part in request.query.split("&") if part])
     paths = [unquote(request.path, errors="surrogateescape")]
     if authorization.scope is None and "%" in request.path:
-        # Node's SDK core encodes a path that the application has encoded already: %3A in the URL is signed as %253A.
+        # Node's SDK core encodes an already encoded path again: %3A in the URL is signed as %253A.
         paths.append(request.path)
     for path, pairs in product(paths, queries):
         uri = "/".join(map(_encoded, path.split("/")))
@@ -124,7 +124,7 @@ def _canonical(authorization: Authorization, request: SignedRequest, headers: st
 
 
 def _by_java_sdk(authorization: Authorization) -> bool:
-    """Tell whether SMN's Java SDK 2.0 may have signed: it derives the key, and signs these two headers and no other."""
+    """Return whether SMN's Java SDK 2.0 may have signed: it derives the key, and signs exactly these two headers."""
     return authorization.scope is not None and authorization.signed_headers == f"host;{DATE_HEADER}"
 
 

@@ -1,7 +1,7 @@
-"""Logs: dotted facts with fields, JSON unless a person watches. Redaction is a processor and cannot be forgotten.
+"""Structured logs: events with dotted names and fields, as JSON, or as text on a terminal.
 
-No secret, phone number or text of a person leaves here: fields that may carry one are masked by name, and so are
-long runs of digits, keys in URLs and passwords in URLs wherever they stand in a text.
+A processor redacts secrets, phone numbers and message texts. It masks fields by name. In every other text it masks long
+runs of digits, and keys and passwords in URLs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Logger = structlog.stdlib.BoundLogger
 
 _MASK: Final = "[redacted]"
-#: Names of fields that hold a secret, a phone number or what a person wrote, in any spelling of the providers.
+#: Names of fields that hold a secret, a phone number or a message text, in the spellings of all providers.
 _PRIVATE_NAMES: Final = re.compile(
     r"key|token|secret|password|passwd|authorization|signature|cookie|mobile|phone|subscriber|text|reply|message$"
     r"|body|item|session_context|^ext$|^data$|query",
@@ -33,32 +33,32 @@ _PRIVATE_NAMES: Final = re.compile(
 )
 _SECRETS: Final = (
     (re.compile(r"(?i)([?&;](?:key|token|password|secret|signature)=)[^&\s\"']*"), rf"\1{_MASK}"),
-    # To the last @ before the path: a password may have one of its own, as the user may.
+    # Up to the last @ before the path: user and password may contain @.
     (re.compile(r"(://[^/\s:]*:)[^/\s]*@"), rf"\1{_MASK}@"),
-    # Not the decimals of a figure, nor a part of a hexadecimal id. Chinese needs no space before a number.
+    # Neither decimals nor parts of hexadecimal ids. Chinese text has no space before a number.
     (re.compile(r"(?<![A-Za-z0-9])(?<!\d\.)\+?\d{7,15}(?![A-Za-z0-9])"), _MASK),
 )
-#: Numbers that are no phone numbers although they are long; the ids of entries are times.
+#: Fields with long numbers that are not phone numbers. Entry ids contain times.
 _MEASURES: Final = re.compile(
     r"_(bytes|events|seconds|ms|count)$|^entry_ids$|^(pid|port|bytes|events|seconds|count|timestamp)$"
 )
 
 _MINUTE: Final = 60.0
 
-#: What aiohttp raises for bytes that are no HTTP, bodies that do not end as announced, and clients that go away.
-_CLIENTS_FAULTS: Final = (HttpProcessingError, RequestPayloadError, ConnectionError)
+#: aiohttp's exceptions for invalid HTTP, incomplete bodies, and closed connections.
+_CLIENT_ERRORS: Final = (HttpProcessingError, RequestPayloadError, ConnectionError)
 
 
 class OnceAMinute:
-    """Says when something that goes on may be logged again."""
+    """Limits a repeated log event to one a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the clock, in seconds."""
+        """``clock`` returns seconds."""
         self._clock = clock
         self._next = -math.inf
 
     def due(self) -> bool:
-        """Tell whether a minute has passed since the answer was last yes."""
+        """Return True at most once a minute."""
         now = self._clock()
         if now < self._next:
             return False
@@ -67,7 +67,7 @@ class OnceAMinute:
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask what may not be logged: a structlog processor."""
+    """Mask private values: a structlog processor."""
     return {name: _redacted(name, value) for name, value in event.items()}
 
 
@@ -94,18 +94,18 @@ def _masked(value: Any) -> Any:  # noqa: ANN401 a log field
     return text
 
 
-def _error_in_a_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Turn an exception into its name and message: for expected failures a traceback is noise."""
+def _one_line_error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace an exception by its name and message. A traceback of an expected failure is noise."""
     error = event.get("error")
     if isinstance(error, BaseException):
         event["error"] = f"{type(error).__name__}: {error}"
     return event
 
 
-def _without_clients_words(record: logging.LogRecord) -> bool:
-    """Filter aiohttp's log: what a client did wrong is no error of ours, and the exception quotes what it sent."""
+def _demote_client_errors(record: logging.LogRecord) -> bool:
+    """Filter aiohttp's log: log errors of clients at debug level, without the exception, which quotes the request."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, _CLIENTS_FAULTS):
+    if isinstance(error, _CLIENT_ERRORS):
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         record.msg, record.args, record.exc_info = "http.clients_fault", (), None
         record.reason = type(error).__name__
@@ -113,16 +113,16 @@ def _without_clients_words(record: logging.LogRecord) -> bool:
 
 
 def configure(level: str) -> Logger:
-    """Set up logging for the process and return the service's logger. Standard library loggers go the same way."""
-    person = sys.stderr.isatty()
+    """Configure logging for the process, standard library loggers included. Returns the service's logger."""
+    terminal = sys.stderr.isatty()
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _error_in_a_line,
+        _one_line_error,
         redact,
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer()
+    renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -140,6 +140,6 @@ def configure(level: str) -> Logger:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("aiohttp.server").filters[:] = [_without_clients_words]
+    logging.getLogger("aiohttp.server").filters[:] = [_demote_client_errors]
     logger: Logger = structlog.stdlib.get_logger("receiver")
     return logger

@@ -1,11 +1,11 @@
-"""Every metric, declared once, with what it means. Names and units follow Prometheus' conventions.
+"""Every metric, declared once, with its meaning. Names and units follow Prometheus' conventions.
 
-https://prometheus.io/docs/practices/naming/. Labels are only ever values of our own (providers, error codes, event
-types, topics, groups), never what a caller sends. Every worker counts in its own memory and publishes its counts to the
-others (``receiver.peers``); the worker that is scraped adds them up.
+https://prometheus.io/docs/practices/naming/. Label values are our own (providers, error codes, event types, topics,
+groups), never taken from requests. Each worker counts in its own memory and publishes its counts to the others
+(``receiver.peers``). The scraped worker sums them.
 
-A counter with labels that is born with its first event is born at 1, and Prometheus sees no increase: an alert would
-miss the first burst. So those that alerts ask for are there, at 0, before anything happens.
+A labelled counter that first appears with value 1 shows no increase to Prometheus, so an alert would miss the first
+burst. The counters that alerts use therefore exist from the start, with value 0.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from prometheus_client.registry import REGISTRY, Collector
 
 from receiver.errors import OUTCOMES
 from receiver.events import EventType
-from receiver.peers import ROUTES, Sample, State, total, worst
+from receiver.peers import ROUTES, Sample, WorkerState, total, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from receiver.peers import Report
+    from receiver.peers import WorkerReport
     from receiver.providers.base import ParsedCallback
 
-#: Our metrics, which add up over the workers. The default registry has those of Python and of the process.
+#: Our metrics, which are summed over the workers. The default registry has those of Python and the process.
 OURS: Final = CollectorRegistry()
 Counter: Final = partial(_Counter, registry=OURS)
 Gauge: Final = partial(_Gauge, registry=OURS)
 Histogram: Final = partial(_Histogram, registry=OURS)
-# Else each counter has a gauge with the time of its first sample: twice the series, and their sum means nothing.
+# Otherwise each counter has a gauge with its creation time: twice the series, and meaningless sums.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-#: Acks that are counted before they are handed over: bounds the memory of a service that nobody scrapes.
+#: Acks counted before they are flushed: bounds the memory while nothing scrapes the service.
 _FLUSH_AT: Final = 1000
-_WAYS: Final = ("fast", "slow")
+_PATHS: Final = ("fast", "slow")
 _WITHOUT_EVENT: Final = ("pending", "ignored")
 _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -61,68 +61,71 @@ for _credential in CREDENTIALS:
 CONNECTIONS: Final = Gauge("receiver_open_connections", "Connections of clients that are open.")
 SHED_CONNECTIONS: Final = Counter(
     "receiver_shed_connections",
-    "Connections closed at the bound to make room: silent (no request yet), idle, or stalled (the client is slow); "
-    "refused: there was no room for it.",
+    "Connections closed at the bound: silent (no request yet), idle, or stalled (the client is slow); refused: a new "
+    "connection that got 503.",
     ["reason"],
 )
 for _reason in ("silent", "idle", "stalled", "refused"):
     SHED_CONNECTIONS.labels(_reason)
 UNREADABLE: Final = Counter(
     "receiver_unreadable_requests",
-    "Requests that are no HTTP. Nobody can tell whose.",
+    "Requests that are not valid HTTP, so their provider is unknown.",
 )
 EVENTS: Final = Counter(
-    "receiver_events", "Events made safe, duplicates and rejected items included.", ["provider", "event_type"]
+    "receiver_events", "Events stored, duplicates and rejected items included.", ["provider", "event_type"]
 )
 READINGS: Final = Counter(
     "receiver_readings",
-    "Callbacks by how they were read: fast (structs) or slow (marshmallow). A rise of slow: the provider changed.",
+    "Callbacks by parser: fast (structs) or slow (marshmallow). A rise of slow: the provider changed its format.",
     ["provider", "way"],
 )
 ITEMS_WITHOUT_EVENT: Final = Counter(
     "receiver_items_without_event",
-    "Items that were acknowledged and became no event: pending (a state that is not final), ignored (not about SMS).",
+    "Items acknowledged without an event: pending (a state that is not final), or ignored (not about SMS).",
     ["provider", "reason"],
 )
 ACK: Final = Histogram(
-    "receiver_ack_seconds", "From the callback's headers to its ack, for callbacks that were acknowledged.",
+    "receiver_ack_seconds", "Time from a callback's headers to its ack, of acknowledged callbacks.",
     ["provider"], buckets=_LATENCIES,
 )  # fmt: skip
-IN_FLIGHT_EVENTS: Final = Gauge("receiver_in_flight_events", "Events received and not yet safe.")
+IN_FLIGHT_EVENTS: Final = Gauge("receiver_in_flight_events", "Events received and not yet stored.")
 IN_FLIGHT_BYTES: Final = Gauge("receiver_in_flight_bytes", "Bytes of bodies received and not yet answered.")
-PUBLISH: Final = Histogram(
-    "receiver_publish_seconds", "From handing a batch to Redis to its reply.", buckets=_LATENCIES
-)
-BATCH: Final = Histogram("receiver_publish_batch_events", "Events that went to Redis together.", buckets=_BATCHES)
+PUBLISH: Final = Histogram("receiver_publish_seconds", "Time for Redis to answer a batch.", buckets=_LATENCIES)
+BATCH: Final = Histogram("receiver_publish_batch_events", "Events sent to Redis in one batch.", buckets=_BATCHES)
 ADDED: Final = Counter("receiver_stream_entries_added", "Entries that the script added to streams.")
-DUPLICATES: Final = Counter("receiver_duplicate_events", "Events that the script had seen before and did not add.")
+DUPLICATES: Final = Counter("receiver_duplicate_events", "Events that the script skipped as duplicates.")
 PUBLISH_FAILURES: Final = Counter(
-    "receiver_publish_failures", "Batches that Redis did not take, by reason.", ["reason"]
+    "receiver_publish_failures", "Batches that Redis did not accept, by reason.", ["reason"]
 )
 SPOOLED: Final = Counter("receiver_spooled_events", "Events committed to the spool on disk.")
-DRAINED: Final = Counter("receiver_drained_events", "Events that went from the spool to Redis.")
-SPOOL_EVENTS: Final = Gauge("receiver_spool_events", "Events on disk that Redis has not taken yet.")
+DRAINED: Final = Counter("receiver_drained_events", "Events moved from the spool to Redis.")
+SPOOL_EVENTS: Final = Gauge("receiver_spool_events", "Events in the spool, not yet in Redis.")
 SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.")
-SPOOL_FAILURES: Final = Counter("receiver_spool_failures", "Batches that the spool did not take.", ["reason"])
+SPOOL_FAILURES: Final = Counter(
+    "receiver_spool_failures", "Batches that the spool did not accept, by reason.", ["reason"]
+)
 
-# What is known of each worker. A worker that has ended has none of these.
+# The state of each worker. The series of a worker end with it.
 ROUTE: Final = partial(
     GaugeMetricFamily, "receiver_route",
-    "1 for where events go now: redis, spool (Redis is away), or refuse (503). Of several workers the worst.",
+    "1 for the current route of events: redis, spool (Redis is away), or refuse (503). The worst of several workers.",
     labels=["route"],
 )  # fmt: skip
 WORKER_ROUTE: Final = partial(
-    GaugeMetricFamily, "receiver_worker_route", "1 for where the events of a worker go now.", labels=["worker", "route"]
+    GaugeMetricFamily,
+    "receiver_worker_route",
+    "1 for the current route of a worker's events.",
+    labels=["worker", "route"],
 )
 SPOOL_WRITABLE: Final = partial(
-    GaugeMetricFamily, "receiver_spool_writable", "1 while the disk takes the events of a worker, else 0.",
+    GaugeMetricFamily, "receiver_spool_writable", "1 while a worker can write its spool, else 0.",
     labels=["worker"],
 )  # fmt: skip
 SPOOL_FREE_BYTES: Final = partial(
-    GaugeMetricFamily, "receiver_spool_free_bytes", "Free space of the disk that holds the spool."
+    GaugeMetricFamily, "receiver_spool_free_bytes", "Free space on the disk of the spool."
 )
 
-# Of topics that events are routed to or that hold entries, and of their groups. They go when those go.
+# By topic and group, while events are routed to the topic or it holds entries.
 TRIMMED: Final = partial(
     CounterMetricFamily, "receiver_trimmed_entries", "Entries trimmed from streams by age.", labels=["topic"]
 )
@@ -150,24 +153,24 @@ GROUP_OLDEST: Final = partial(
 
 INDEX_ENTRIES: Final = Gauge(
     "receiver_index_entries",
-    "Entries that the report index has read, by what became of them: applied, skipped (about no message), undecodable"
-    " (no event of ours: alert on an increase), and claimed (also one of these, taken over from an indexer that died)."
-    " Counted in Redis for all indexers together, so every replica tells the same.",
+    "Entries that the report index has read, by outcome: applied, skipped (not about a message), or undecodable (not an"
+    " event of this service: alert on an increase). claimed counts those taken over from an indexer that died."
+    " Counted in Redis for all indexers together, so every replica shows the same value.",
     ["outcome"])  # fmt: skip
 
 
 class BatchedCounters:
-    """The metrics of one provider's acks, counted in plain numbers and handed to Prometheus' objects in bulk.
+    """Counts one provider's callbacks in plain numbers, and adds them to Prometheus' objects in bulk.
 
-    Those take about 1 µs a call, and several are due for each callback.
+    A call of those takes about 1 µs, and each callback would need several.
     """
 
     _all: ClassVar[list[BatchedCounters]] = []
 
     def __init__(self, provider: str) -> None:
-        """Begin at nothing, and show it."""
+        """Create the provider's series, with value 0."""
         self._provider = provider
-        self._ways: defaultdict[str, int] = defaultdict(int)
+        self._paths: defaultdict[str, int] = defaultdict(int)
         self._types: defaultdict[str, int] = defaultdict(int)
         self._without_event: defaultdict[str, int] = defaultdict(int)
         self._delays: list[float] = []
@@ -175,16 +178,16 @@ class BatchedCounters:
         ACK.labels(provider)
         for outcome in OUTCOMES:
             CALLBACKS.labels(provider, outcome)
-        for kind in EventType:
-            EVENTS.labels(provider, kind)
-        for way in _WAYS:
-            READINGS.labels(provider, way)
-        for why in _WITHOUT_EVENT:
-            ITEMS_WITHOUT_EVENT.labels(provider, why)
+        for event_type in EventType:
+            EVENTS.labels(provider, event_type)
+        for path in _PATHS:
+            READINGS.labels(provider, path)
+        for reason in _WITHOUT_EVENT:
+            ITEMS_WITHOUT_EVENT.labels(provider, reason)
 
-    def kept(self, parsed: ParsedCallback) -> None:
-        """Count a callback whose events and rejected items are safe."""
-        self._ways[parsed.path] += 1
+    def stored(self, parsed: ParsedCallback) -> None:
+        """Count a callback whose events and rejected items are stored."""
+        self._paths[parsed.path] += 1
         for event in parsed.events:
             self._types[event.type] += 1
         if parsed.rejections:
@@ -195,14 +198,14 @@ class BatchedCounters:
             self._without_event["ignored"] += parsed.ignored
 
     def acknowledged(self, seconds: float) -> None:
-        """Count a callback that was acknowledged after so many seconds."""
+        """Count a callback that was acknowledged after ``seconds``."""
         self._delays.append(seconds)
         if len(self._delays) >= _FLUSH_AT:
             self._flush()
 
     @classmethod
     def flush(cls) -> None:
-        """Hand over what was counted, of all providers."""
+        """Add the counts of all providers to Prometheus' objects."""
         for counters in cls._all:
             counters._flush()  # noqa: SLF001 our own
 
@@ -211,20 +214,20 @@ class BatchedCounters:
         ack = ACK.labels(self._provider)
         for seconds in self._delays:
             ack.observe(seconds)
-        for way, count in self._ways.items():
-            READINGS.labels(self._provider, way).inc(count)
-        for kind, count in self._types.items():
-            EVENTS.labels(self._provider, kind).inc(count)
-        for why, count in self._without_event.items():
-            ITEMS_WITHOUT_EVENT.labels(self._provider, why).inc(count)
+        for path, count in self._paths.items():
+            READINGS.labels(self._provider, path).inc(count)
+        for event_type, count in self._types.items():
+            EVENTS.labels(self._provider, event_type).inc(count)
+        for reason, count in self._without_event.items():
+            ITEMS_WITHOUT_EVENT.labels(self._provider, reason).inc(count)
         self._without_event.clear()
         self._delays.clear()
-        self._ways.clear()
+        self._paths.clear()
         self._types.clear()
 
 
 def samples() -> tuple[list[Sample], list[Sample]]:
-    """Return the values of this process that add up over the workers: counters and histograms, and gauges."""
+    """Return this process's counters and histograms, and its gauges. All are summed over the workers."""
     counters: list[Sample] = []
     gauges: list[Sample] = []
     for family in OURS.collect():
@@ -233,19 +236,19 @@ def samples() -> tuple[list[Sample], list[Sample]]:
     return counters, gauges
 
 
-def exposition(reports: Iterable[Report]) -> bytes:
-    """Return the metrics of all workers in Prometheus' text format; those of topics are ``TopicGauges``'."""
+def exposition(reports: Iterable[WorkerReport]) -> bytes:
+    """Return the metrics of all workers in Prometheus' text format. ``TopicGauges`` has those of topics."""
     reports = list(reports)
     texts = [generate_latest(_Sums(reports)), generate_latest(_States([one.state for one in reports if one.state]))]
-    if len(reports) == 1:  # of several processes these would be the values of any one of them
+    if len(reports) == 1:  # with several workers, these values would be those of an arbitrary one
         texts.append(generate_latest(REGISTRY))
     return b"".join(texts)
 
 
 class _Sums(Collector):
-    """The metrics that add up over the workers."""
+    """The metrics that are summed over the workers."""
 
-    def __init__(self, reports: list[Report]) -> None:
+    def __init__(self, reports: list[WorkerReport]) -> None:
         self._reports = reports
 
     def collect(self) -> Iterator[Metric]:
@@ -258,9 +261,9 @@ class _Sums(Collector):
 
 
 class _States(Collector):
-    """The metrics about each worker, and the worst of them."""
+    """The metrics by worker, and those of the worst one."""
 
-    def __init__(self, states: list[State]) -> None:
+    def __init__(self, states: list[WorkerState]) -> None:
         self._states = states
 
     def collect(self) -> Iterator[Metric]:

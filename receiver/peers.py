@@ -1,10 +1,10 @@
-"""What the workers of one service know of each other: one record per worker, in memory that all of them share.
+"""State and metrics that the workers of one service share: one record per worker, in shared memory.
 
-The supervisor creates the memory before it forks the workers (memfd_create). It belongs to no file system. A full disk
-does not affect it, and a write that finds no memory raises OSError. A mapped file would end the process with SIGBUS.
+The supervisor creates the memory (memfd_create) before it forks the workers. No file system is involved, so a full disk
+does not matter. A write without free memory raises OSError; a mapped file would end the process with SIGBUS.
 
-A record survives its worker. Its counters are inherited by the next worker with the same number, so the sum over all
-records never falls; its state and its gauges are removed.
+A record outlives its worker. The next worker with the same number inherits the counters, so the sum over all records
+never falls. State and gauges are removed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 #: Where events go, from best to worst.
 ROUTES: Final = ("redis", "spool", "refuse")
-#: Bytes of one version of a record. Only what is written occupies memory: a record has about 40 KB.
+#: Largest version of a record, in bytes. Only written bytes occupy memory: a record has about 40 KB.
 MAX_RECORD: Final = 4 << 20
 _HEADER: Final = struct.Struct("<QII")
 
 
-class State(msgspec.Struct, frozen=True):
-    """The condition of one worker. A service without workers has one, number 1."""
+class WorkerState(msgspec.Struct, frozen=True):
+    """The state of one worker. A single process is worker 1."""
 
     worker: int
     pid: int
@@ -40,17 +40,17 @@ class State(msgspec.Struct, frozen=True):
     spool_writable: bool
     spool_events: int
     spool_free_bytes: int
-    #: Why the spool takes no events; None while it does.
+    #: Why the spool accepts no events; None while it does.
     spool_reason: str | None = None
 
     @property
     def takes_events(self) -> bool:
-        """Whether the worker can make events durable and goes on to."""
+        """Whether the worker can make events durable and is not stopping."""
         return self.route != "refuse" and not self.stopping
 
 
 class Sample(NamedTuple):
-    """One value of a metric, as Prometheus names it."""
+    """One sample of a metric, with Prometheus' names."""
 
     metric: str
     name: str
@@ -58,17 +58,17 @@ class Sample(NamedTuple):
     value: float
 
 
-class Report(msgspec.Struct):
-    """What a worker publishes: its state, and its metrics to be added to those of the others."""
+class WorkerReport(msgspec.Struct):
+    """A worker's state, and its metrics, which are summed with those of the others."""
 
-    state: State | None = None
+    state: WorkerState | None = None
     counters: list[Sample] = []
     gauges: list[Sample] = []
     #: Entries trimmed by age and at the hard cap, by topic.
     trimmed: dict[str, tuple[int, int]] = {}
 
 
-_decoder: Final = msgspec.msgpack.Decoder(Report)
+_decoder: Final = msgspec.msgpack.Decoder(WorkerReport)
 
 
 class _Version(NamedTuple):
@@ -78,31 +78,30 @@ class _Version(NamedTuple):
 
 
 class SharedRecords:
-    """Records by number, from 1, readable and writable by this process and those that it forks.
+    """Records by number, from 1, shared by this process and its forks.
 
-    One process at a time writes a record. Each record has two halves that are written in turn, so a reader always finds
-    a whole version, even when a writer is killed in the middle of a write. No reader ever waits for a writer.
+    Only one process at a time writes a given record. A record has two halves, written alternately, so that readers
+    always find a complete version, even after a writer was killed during a write. Readers never wait for a writer.
     """
 
     def __init__(self) -> None:
-        """Create the memory."""
         try:
             self._descriptor = os.memfd_create("receiver-workers")
         except (AttributeError, OSError):  # not on Linux, or not allowed
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 it is open as long as the process lives
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 stays open as long as the process runs
             self._descriptor = self._file.fileno()
 
     def numbers(self) -> range:
-        """Return the numbers of all records that were ever written."""
+        """Return the numbers of all records written so far."""
         return range(1, -(-os.fstat(self._descriptor).st_size // (2 * MAX_RECORD)) + 1)
 
-    def read(self, number: int) -> Report:
-        """Return a record; an empty one when there is none."""
+    def read(self, number: int) -> WorkerReport:
+        """Return a record, or an empty one if none was written."""
         version = self._newest(number)
-        return _decoder.decode(version.data) if version.data else Report()
+        return _decoder.decode(version.data) if version.data else WorkerReport()
 
-    def write(self, number: int, report: Report) -> None:
-        """Replace a record. Raises OSError when it is too large, or memory is short."""
+    def write(self, number: int, report: WorkerReport) -> None:
+        """Replace a record. Raises OSError if it is too large or no memory is free."""
         data = msgspec.msgpack.encode(report)
         if _HEADER.size + len(data) > MAX_RECORD:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
@@ -113,15 +112,15 @@ class SharedRecords:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     def retire(self, number: int) -> None:
-        """Keep of a worker that has ended only what it has counted. Raises OSError."""
+        """Reduce the record of a worker that has ended to its counters. Raises OSError."""
         report = self.read(number)
-        self.write(number, Report(counters=report.counters, trimmed=report.trimmed))
+        self.write(number, WorkerReport(counters=report.counters, trimmed=report.trimmed))
 
     def _newest(self, number: int) -> _Version:
         return max(self._version(number, half) for half in (0, 1))
 
     def _version(self, number: int, half: int) -> _Version:
-        """Return what a half holds, with sequence 0 when it holds nothing or half of a write."""
+        """Return the version in a half; sequence 0 if it is empty or incomplete."""
         offset = _offset(number, half)
         header = os.pread(self._descriptor, _HEADER.size, offset)
         if len(header) == _HEADER.size:
@@ -133,53 +132,53 @@ class SharedRecords:
 
 
 class Peers:
-    """The workers of a service, as one of them sees them. Without shared records it is alone."""
+    """The other workers, from the view of one. Without shared records there are none."""
 
     def __init__(self, records: SharedRecords | None = None, number: int = 1) -> None:
-        """Inherit what a worker with this number has counted before."""
+        """Inherit the counters of the previous worker with this number."""
         self.number = number
         self._records = records
-        before = records.read(number) if records else Report()
-        self._inherited = Report(counters=total(before.counters), trimmed=before.trimmed)
+        before = records.read(number) if records else WorkerReport()
+        self._inherited = WorkerReport(counters=total(before.counters), trimmed=before.trimmed)
 
-    def publish(self, report: Report) -> None:
-        """Let the others read this worker's report. Raises OSError."""
+    def publish(self, report: WorkerReport) -> None:
+        """Publish this worker's report to the others. Raises OSError."""
         if self._records is not None:
             self._records.write(self.number, self._with_inherited(report))
 
-    def reports(self, own: Report) -> list[Report]:
-        """Return the report of each worker and, for this one, ``own``."""
+    def reports(self, own: WorkerReport) -> list[WorkerReport]:
+        """Return the reports of all workers, with ``own`` for this one."""
         others = [] if self._records is None else [self._records.read(number) for number in self._others()]
         return [self._with_inherited(own), *others]
 
-    def states(self, own: State) -> list[State]:
-        """Return the state of each living worker and, for this one, ``own``."""
-        return [own, *(report.state for report in self.reports(Report())[1:] if report.state is not None)]
+    def states(self, own: WorkerState) -> list[WorkerState]:
+        """Return the states of all living workers, with ``own`` for this one."""
+        return [own, *(report.state for report in self.reports(WorkerReport())[1:] if report.state is not None)]
 
     def _others(self) -> list[int]:
-        return [] if self._records is None else [one for one in self._records.numbers() if one != self.number]
+        return [] if self._records is None else [number for number in self._records.numbers() if number != self.number]
 
-    def _with_inherited(self, report: Report) -> Report:
+    def _with_inherited(self, report: WorkerReport) -> WorkerReport:
         counters = [*report.counters, *self._inherited.counters]
         trimmed = total_trimmed([report, self._inherited])
-        return Report(report.state, counters, report.gauges, trimmed)
+        return WorkerReport(report.state, counters, report.gauges, trimmed)
 
 
-def worst(states: Iterable[State]) -> State:
-    """Return the worst state: by its route, then by a disk that takes nothing, then by what waits on the disk."""
+def worst(states: Iterable[WorkerState]) -> WorkerState:
+    """Return the worst state: by route, then by an unwritable spool, then by the events in the spool."""
     return max(states, key=lambda state: (ROUTES.index(state.route), not state.spool_writable, state.spool_events))
 
 
 def total(samples: Iterable[Sample]) -> list[Sample]:
-    """Add the values of equal samples, in the order in which each came first."""
+    """Sum the values of samples with the same name and labels, in the order of first occurrence."""
     values: defaultdict[tuple[str, str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
     for metric, name, labels, value in samples:
         values[metric, name, labels] += value
     return [Sample(*key, value) for key, value in values.items()]
 
 
-def total_trimmed(reports: Iterable[Report]) -> dict[str, tuple[int, int]]:
-    """Add the trimmed entries of workers, topic by topic."""
+def total_trimmed(reports: Iterable[WorkerReport]) -> dict[str, tuple[int, int]]:
+    """Sum the trimmed entries of all workers by topic."""
     sums: dict[str, tuple[int, int]] = {}
     for report in reports:
         for topic, (aged, unread) in report.trimmed.items():

@@ -1,4 +1,4 @@
-"""Phone numbers, whatever their spelling: text in, values out.
+"""Normalises phone numbers of any spelling.
 
 A number is a country calling code and a national number (E.164, https://www.itu.int/rec/T-REC-E.164). Google's
 libphonenumber knows both, and the trunk prefixes: https://github.com/daviddrysdale/python-phonenumbers.
@@ -16,24 +16,24 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, Phon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Countries of a reading that names none: any; and none at all, because nobody has named the number's country.
+#: Country codes of an interpretation without one: any country, or a number whose country is unknown.
 ANY_COUNTRY: Final = -1
 UNKNOWN_COUNTRY: Final = 0
 
 _REGIONS: Final = {str(code): regions[0] for code, regions in COUNTRY_CODE_TO_REGION_CODE.items()}
-#: What a number is made of. Masks and letters are not: libphonenumber would read "138xxxx0000" as a vanity number.
+#: Characters of a number. Letters are excluded: libphonenumber would read "138xxxx0000" as a vanity number.
 _DIALABLE: Final = re.compile(r"\+?[0-9 ().\-]+")
 _NOT_DIGITS: Final = re.compile(r"[^0-9]+")
-#: Digits of a mobile's national number, at most, in nearly all countries. More of them begin with a country code.
+#: Digits of a national mobile number, at most, in nearly all countries. Longer numbers start with a country code.
 _MAX_NATIONAL_DIGITS: Final = 11
 _CACHED: Final = 4096
 
 
 def canonical(nation_code: str | None, mobile: str) -> tuple[str | None, str]:
-    """Return country code and national number, apart. Never raises.
+    """Return country code and national number separately. Never raises.
 
-    Text that is no phone number comes back unchanged. Without a country code, only a leading ``+`` or ``00`` tells
-    one, or more digits than a national number has.
+    Text that is not a phone number is returned unchanged. Without ``nation_code``, the country code is taken from the
+    number if it starts with ``+`` or ``00``, or has more digits than a national number.
     """
     plain = _plain_national(nation_code) if nation_code else None
     if plain is not None and plain.fullmatch(mobile):
@@ -42,7 +42,7 @@ def canonical(nation_code: str | None, mobile: str) -> tuple[str | None, str]:
 
 
 def readings(text: str) -> list[tuple[str, int]]:
-    """Return each number that a text may mean: the national number, and the country code.
+    """Return each number that a text can mean: national number and country code.
 
     ``13822220000`` is a number of any country, and also 3822220000 of country 1; ``+13822220000`` is only the latter.
     A number of unknown country may be either.
@@ -67,7 +67,7 @@ def _readings(text: str) -> Iterator[tuple[str, int]]:
 
 @lru_cache(maxsize=512)
 def _plain_national(nation_code: str) -> re.Pattern[str] | None:
-    """Return a pattern of the national numbers that libphonenumber would not change: matching is 50 times faster."""
+    """Return a pattern of national numbers that libphonenumber would not change. Matching it is 50 times faster."""
     region = _REGIONS.get(nation_code)
     if region is None:
         return None
@@ -107,7 +107,7 @@ def _parse(text: str, region: str | None = None) -> phonenumbers.PhoneNumber | N
 
 
 def _international(text: str) -> str | None:
-    """Return the digits after ``+`` or ``00``, None if there is neither."""
+    """Return the digits after ``+`` or ``00``; None without such a prefix."""
     digits = _digits(text)
     if text.startswith("+"):
         return digits

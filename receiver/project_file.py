@@ -1,4 +1,4 @@
-"""The TOML file of the projects, read and checked as a whole: every mistake is told, with its place and the mend."""
+"""Reads the TOML file of the projects. All problems are reported together, each with its place and the fix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-#: What marshmallow says of a value, by what is wrong with it.
+#: marshmallow's error messages, by error.
 _Messages = dict[str, str | list[Any] | dict[Any, Any]]
 
 _NAME: Final = validate.Length(1, 128, error="must have between {min} and {max} characters.")
@@ -38,12 +38,12 @@ _NO_PROJECT: Final = "name at least one project: [projects.<id>]."
 
 
 class _Table(Schema):
-    """A table that says which fields it has when it is given another."""
+    """A table whose error message for an unknown field lists the valid ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self.error_messages |= {
-            "unknown": f"Unknown field; there are {', '.join(self.fields)}.",
+            "unknown": f"Unknown field; use one of: {', '.join(self.fields)}.",
             "type": "must be a table; write [projects.<id>] and its fields below.",
         }
 
@@ -57,7 +57,7 @@ class _NetworkField(fields.String):
 
 
 def _providers_schema() -> Schema:
-    """Return the schema of ``[projects.ID.providers]``: a table for each provider that there is."""
+    """Return the schema of ``[projects.ID.providers]``: a table for each provider."""
     return _Table.from_dict(
         {name: fields.Nested(_Table.from_dict(option_fields(provider))()) for name, provider in PROVIDERS.items()}
     )()
@@ -65,7 +65,7 @@ def _providers_schema() -> Schema:
 
 def _schema() -> Schema:
     name = fields.String(validate=_NAME, error_messages=TEXT)
-    kind = fields.String(validate=validate.OneOf([str(kind) for kind in ROUTED]))
+    event_type = fields.String(validate=validate.OneOf([str(routed) for routed in ROUTED]))
     region = fields.String(validate=_REGION, error_messages=TEXT)
     project = _Table.from_dict(
         {
@@ -76,7 +76,7 @@ def _schema() -> Schema:
             "tokens": secrets(),
             "sign_id": name,
             "consumer_groups": fields.List(name, error_messages=LIST),
-            "routes": fields.Dict(keys=kind, values=name, error_messages=TABLE),
+            "routes": fields.Dict(keys=event_type, values=name, error_messages=TABLE),
             "access_keys": fields.Dict(keys=name, values=Secret(), error_messages=TABLE),
             "public_url": fields.Url(schemes={"http", "https"}, require_tld=False, error_messages=_URL),
             "providers": fields.Nested(_providers_schema()),
@@ -94,9 +94,9 @@ def _schema() -> Schema:
 
 
 def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[str]) -> Projects:
-    """Read the projects of a TOML file; what is wrong with them is added to ``problems``, all of it.
+    """Read the projects of a TOML file, and add every problem to ``problems``.
 
-    Then those are returned of which enough is right to find further problems.
+    If there are any, the result only serves to find further problems.
     """
     if path is None:
         return Projects()
@@ -108,19 +108,20 @@ def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[
             loaded: Any = _schema().load(tables)
     except ValidationError as error:
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-        problems += [f"{path}: {place}" for place in flatten_errors(messages)]
+        problems += [f"{path}: {problem}" for problem in flatten_errors(messages)]
         loaded = error.valid_data
     region = loaded.get("region", DEFAULT_REGION)
     projects = [_project(key, region, raw) for key, raw in loaded.get("projects", {}).items()]
     problems += [f"{path}: {problem}" for problem in _contradictions(projects)]
-    sure = [
-        project for project in projects if not project.open_to_callbacks or _names_none(tables["projects"][project.id])
+    # Invalid keys are missing here. They must not make the project look open, which would be a second problem.
+    certain = [
+        project for project in projects if not project.open_to_callbacks or _has_no_keys(tables["projects"][project.id])
     ]
-    return Projects({project.id: project for project in sure})
+    return Projects({project.id: project for project in certain})
 
 
-def _names_none(table: Any) -> bool:  # noqa: ANN401 what TOML has
-    """Tell whether a project has no keys because none are written, and not because they are wrong."""
+def _has_no_keys(table: Any) -> bool:  # noqa: ANN401 any TOML value
+    """Return whether the file has no keys for a project, valid or not."""
     return isinstance(table, dict) and not table.get("callback_keys")
 
 
@@ -130,7 +131,7 @@ def _tables(path: Path, problems: list[str]) -> dict[str, Any] | None:
     except OSError as error:
         problems.append(f"RECEIVER_CONFIG={path}: {error.strerror}; give the path of a readable TOML file.")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: not TOML: {error}.")
+        problems.append(f"{path}: invalid TOML: {error}.")
     return None
 
 
@@ -147,26 +148,26 @@ def _contradictions(projects: list[Project]) -> Iterator[str]:
     if len(defaults) > 1:
         yield f"projects {', '.join(defaults)} are all marked default = true; mark one."
     for project in projects:
-        for kind, urn in project.routes.items():
+        for event_type, urn in project.routes.items():
             problem = topic_problem(urn, project.id)
             if problem:
-                yield f"projects.{project.id}.routes.{kind} = {urn!r} {problem}."
-            if kind == EventType.SENT and not project.publishes_pending:
+                yield f"projects.{project.id}.routes.{event_type} = {urn!r} {problem}."
+            if event_type == EventType.SENT and not project.publishes_pending:
                 yield (
-                    f"projects.{project.id}.routes.{kind} routes events that the project does not publish: set "
+                    f"projects.{project.id}.routes.{event_type} routes events that the project does not publish: set "
                     "pending = true at a provider, or remove the route."
                 )
         for name in project.providers:
             provider = project.provider(name)
             if provider.signs_url and provider.signed and not project.public_url:
                 yield (
-                    f"projects.{project.id}.public_url is missing: {provider.title} signs the URL that it requests. "
-                    "Write the scheme and host that you enter there, https://sms.example.com."
+                    f"projects.{project.id}.public_url is missing: the signatures of {provider.title} cover the URL. "
+                    "Write the scheme and host of the callback URL, https://sms.example.com."
                 )
         if len(set(project.consumer_groups)) < len(project.consumer_groups):
             yield f"projects.{project.id}.consumer_groups names a group twice; name each once."
         if LOOKUPS_GROUP in project.consumer_groups:
             yield (
-                f"projects.{project.id}.consumer_groups names {LOOKUPS_GROUP}, which is the group of the report index: "
-                "the two would take each other's events. Choose another name."
+                f"projects.{project.id}.consumer_groups names {LOOKUPS_GROUP}, the group of the report index: the two "
+                "would consume each other's events. Choose another name."
             )

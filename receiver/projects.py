@@ -1,4 +1,4 @@
-"""The projects (tenants): whose callbacks are whose, who may post and look up, where events go."""
+"""Projects (tenants): their credentials, allowed networks, routes and provider options."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ class Network:
     """An IPv4 or IPv6 network, such as ``203.0.113.0/24``."""
 
     def __init__(self, network: IPv4Network | IPv6Network) -> None:
-        """Wrap a parsed network."""
         self._network = network
 
     @classmethod
     def parse(cls, text: str) -> Network:
-        """Read a network or a single address. Raises ValueError with the mend."""
+        """Parse a network or a single address. Raises ValueError with the fix."""
         try:
             return cls(ip_network(text))
         except ValueError as error:
             raise ValueError(f"{error}; write an address or a network such as 203.0.113.0/24.") from None
 
     def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
-        """Tell whether an address lies in the network; IPv4 in IPv6's clothes is seen for what it is."""
+        """Return whether an address is in the network. IPv4-mapped IPv6 addresses count as IPv4."""
         mapped = getattr(address, "ipv4_mapped", None)
         return (mapped or address) in self._network
 
@@ -44,7 +43,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Project:
-    """A tenant. Secrets are plain text here: never log a project."""
+    """A tenant. Secrets are in plain text: never log a project."""
 
     id: str
     region: str = DEFAULT_REGION
@@ -62,17 +61,17 @@ class Project:
 
     @property
     def own_sign_id(self) -> str:
-        """What reports without a signature are found under: a query has to name one. Events are never given it."""
+        """The ``sign_id`` under which lookups find reports without one. Events never get it."""
         return self.sign_id or self.id
 
     @property
     def open(self) -> bool:
-        """True when nothing at all is asked of callers, because no secret of any kind is configured."""
+        """Whether callers need no credentials at all, because no secret is configured."""
         return not (self.tokens or self.access_keys or self.users) and self.open_to_callbacks
 
     @property
     def open_to_callbacks(self) -> bool:
-        """True when anybody may post callbacks: there is neither a key nor a provider whose signature is verified."""
+        """Whether anyone may post callbacks: there is no key, and no provider with verified signatures."""
         return not self.callback_keys and not any(self.provider(name).signed for name in self.providers)
 
     @property
@@ -81,7 +80,7 @@ class Project:
         return any(options.pending and PROVIDERS[name].has_pending for name, options in self.providers.items())
 
     def provider(self, name: str, max_items: int = 10_000) -> Provider:
-        """Return a provider as this project uses it. Raises KeyError for an unknown name."""
+        """Return a provider with this project's options. Raises KeyError for an unknown name."""
         return PROVIDERS[name](
             self.providers.get(name), public_url=self.public_url, sign_id=self.sign_id, max_items=max_items
         )
@@ -89,7 +88,7 @@ class Project:
 
 @dataclasses.dataclass(frozen=True)
 class Projects:
-    """All projects by id. Without a file: one, ``default``, open."""
+    """All projects by id. Without a file there is one open project, ``default``."""
 
     by_id: Mapping[str, Project] = dataclasses.field(
         default_factory=lambda: {"default": Project(id="default", default=True)}
@@ -109,7 +108,7 @@ class Projects:
 
     @property
     def default(self) -> Project | None:
-        """Where ``POST /sms/callback`` goes: the project marked so, or the only one."""
+        """The project of ``POST /sms/callback``: the one marked as default, or the only one."""
         marked = [project for project in self.values() if project.default]
         if marked:
             return marked[0]

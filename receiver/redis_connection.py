@@ -1,7 +1,7 @@
-"""Connections that are dropped when Redis refuses as a whole: its name may lead to another Redis by now.
+"""Redis connections that reconnect after an error of the whole server, to follow a failover.
 
-Behind a managed Redis, a proxy or a virtual address the name moves to a new primary, while the connections to the old
-one, now a read-only replica, stay open.
+Behind a managed Redis, a proxy or a virtual address, the name moves to a new primary. The connections to the old
+primary, now a read-only replica, stay open.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ else:
     _Base = object
 
 _CLASSES: Final = (ReadOnlyError, MasterDownError, BusyLoadingError)
-#: The codes of these and of errors that redis-py has no class for. Redis 6.2 has them in the text of a script's error.
-#: UNBLOCKED ends a command that waits when its Redis becomes a replica.
+#: Codes of these errors, and of errors without a class in redis-py. Redis 6.2 puts them into the text of a script's
+#: error. UNBLOCKED ends a blocking command when its Redis becomes a replica.
 _CODES: Final = ("READONLY", "MASTERDOWN", "LOADING", "MISCONF", "NOREPLICAS", "UNBLOCKED")
 
 
 def concerns_whole_redis(error: BaseException) -> bool:
-    """Tell whether a Redis refuses every write, or every command, and the one that its name leads to now may not.
+    """Return whether the server refuses every write or command, so that reconnecting may reach a working one.
 
-    Out of memory is not among them: that Redis is the right one, and takes the commands that free memory.
+    Out of memory is not such an error: the server is the right one, and accepts commands that free memory.
     """
     return isinstance(error, _CLASSES) or (isinstance(error, RedisError) and any(code in str(error) for code in _CODES))
 
 
-class _Renewed(_Base):
-    """Connects anew for the next command after such an error."""
+class _Reconnecting(_Base):
+    """Reconnects before the next command after such an error."""
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 what Redis answers
         try:
@@ -45,8 +45,8 @@ class _Renewed(_Base):
 
 
 def renew_refused(client: Redis) -> Redis:
-    """Let a client, which has no connections yet, drop each one whose Redis refuses as a whole."""
+    """Make a client reconnect after errors of the whole server. It must not have connections yet."""
     pool = client.connection_pool
-    kind = pool.connection_class
-    pool.connection_class = type(f"Renewed{kind.__name__}", (_Renewed, kind), {})
+    original = pool.connection_class
+    pool.connection_class = type(f"Reconnecting{original.__name__}", (_Reconnecting, original), {})
     return client

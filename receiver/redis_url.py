@@ -1,4 +1,4 @@
-"""What ``REDIS_URL`` may be. Its value is never in a message: it may hold a password."""
+"""Validates ``REDIS_URL``. Messages never contain the value, which may hold a password."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from marshmallow import ValidationError
 _SCHEMES: Final = ("redis", "rediss", "unix", "valkey", "valkeys")
 _ENCRYPTED: Final = ("rediss", "valkeys")
 _DATABASE: Final = re.compile(r"(/([0-9]+/?)?)?")
-#: What a query may say: how the server is reached, and nothing about the client. Its time-outs and its protocol are
-#: ours, and our guarantees rest on them.
+#: Allowed query parameters. They describe the server. Timeouts and protocol of the client are fixed, because our
+#: guarantees depend on them.
 _SOCKET_OPTIONS: Final = {"db": re.compile(r"[0-9]+")}
 _TLS_OPTIONS: Final = {
     "ssl_ca_certs": re.compile(r".+"),
@@ -24,7 +24,7 @@ _TLS_OPTIONS: Final = {
 
 
 def check_redis_url(value: str) -> None:
-    """Raise ValidationError, with the mend, for what is no URL of a Redis."""
+    """Raise ValidationError, with the fix, for an invalid Redis URL."""
     if not value.startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
         raise ValidationError("not a Redis URL; write redis://host:6379/0, rediss://… or unix:///path.")
     try:
@@ -37,31 +37,31 @@ def check_redis_url(value: str) -> None:
             "not a Redis URL; write redis://host:6379/0, with a port from 1 to 65535, IPv6 addresses as [::1], and in "
             "a user or password %40 for @, %2F for /, %3A for :, %3F for ? and %23 for #."
         )
-    _check_place(url)
+    _check_address(url)
     _check_query(url)
 
 
-def _check_place(url: SplitResult) -> None:
+def _check_address(url: SplitResult) -> None:
     if url.scheme == "unix":
         if not url.path or url.hostname:
-            raise ValidationError("there is no path of a socket; write unix:///run/redis.sock, with three slashes.")
+            raise ValidationError("the socket's path is missing; write unix:///run/redis.sock, with three slashes.")
     elif not _DATABASE.fullmatch(url.path):
-        raise ValidationError("what follows the port is the number of a database; write redis://host:6379/0.")
+        raise ValidationError("only the number of a database may follow the port; write redis://host:6379/0.")
 
 
 def _check_query(url: SplitResult) -> None:
     allowed: dict[str, re.Pattern[str]] = {}
-    mend = "options of the client are the service's own; leave out ? and what follows it."
+    fix = "query parameters are not allowed; remove ? and what follows it."
     if url.scheme == "unix":
-        allowed, mend = _SOCKET_OPTIONS, "after ? only the database may stand: unix:///run/redis.sock?db=0."
+        allowed, fix = _SOCKET_OPTIONS, "only the database may follow ?: unix:///run/redis.sock?db=0."
     elif url.scheme in _ENCRYPTED:
-        allowed, mend = (
+        allowed, fix = (
             _TLS_OPTIONS,
             (
-                "after ? may stand only ssl_ca_certs, ssl_certfile and ssl_keyfile (a path each), ssl_cert_reqs (none, "
-                "optional or required) and ssl_check_hostname (true or false)."
+                "only these may follow ?: ssl_ca_certs, ssl_certfile and ssl_keyfile (a path each), ssl_cert_reqs "
+                "(none, optional or required) and ssl_check_hostname (true or false)."
             ),
         )
     for name, value in parse_qsl(url.query, keep_blank_values=True):
         if name not in allowed or not allowed[name].fullmatch(value):
-            raise ValidationError(mend)
+            raise ValidationError(fix)

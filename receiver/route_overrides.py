@@ -1,8 +1,8 @@
-"""Routes set at run time (UpdateSmsEvent): kept in Redis, seen by every replica within a second.
+"""Routes set at run time (UpdateSmsEvent): stored in Redis, applied by every replica within a second.
 
-``{lookups:<project_id>}:routes`` is a hash, event type to topic URN. Where it is silent, the configuration's routes
-hold. ``{lookups:<project_id>}:topics`` is a set: every topic that a change has led to or away from, because events
-that nobody has read yet may still be there.
+``{lookups:<project_id>}:routes`` is a hash from event type to topic URN. Event types without an entry use the
+configured routes. ``{lookups:<project_id>}:topics`` is the set of all topics in current and former routes, which may
+still hold unread events.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from receiver.log import Logger
     from receiver.routing import Routing
 
-#: Topics that changes of a project may have led to or away from, in all. Each is looked at for as long as the service
-#: runs, by retention and by the index, because nobody knows who still reads it.
+#: Topics of a project, current and former. Retention and the index process each of them for good, because a former
+#: topic may still have readers.
 MAX_TOPICS: Final = 1000
-#: Seconds between two looks.
-_EVERY: Final = 0.4
-#: Seconds that Redis may take for one; a look that it does not answer is left out.
+#: Seconds between two refreshes.
+_INTERVAL: Final = 0.4
+#: Seconds for Redis to answer a refresh.
 _REDIS_TIMEOUT: Final = 2.0
 
 
 class TooManyTopicsError(Exception):
-    """The project has been routed to as many topics as it may be. Nothing has changed."""
+    """The project already has MAX_TOPICS topics. Nothing has changed."""
 
 
 Overrides = dict[EventType, str]
 
 
 class RouteOverrides:
-    """Holds the routes of all projects in force as Redis has them. While Redis is away the last known ones stay."""
+    """Applies the routes in Redis to the routing table. While Redis is away, the last ones stay in effect."""
 
     def __init__(self, redis: Redis, routing: Routing, log: Logger) -> None:
-        """Keep the collaborators; ``decode_responses`` of the client must be off."""
+        """``redis`` must have ``decode_responses`` off."""
         self._redis = redis
         self._routing = routing
         self._log = log
-        self._turn = asyncio.Lock()  # a look that began before a change must not put the old routes back
+        self._lock = asyncio.Lock()  # a refresh that began before a change must not restore the old routes
         self._watching: asyncio.Task[None] | None = None
-        self._known = True
+        self._reachable = True
 
     async def open(self) -> None:
-        """Put the stored routes in force, then keep watching. A Redis that is away is no reason not to start."""
-        await self._look()
+        """Apply the stored routes, and start watching. The service starts even if Redis is away."""
+        await self._try_refresh()
         self._watching = asyncio.create_task(self._watch(), name="watch routes")
 
     async def close(self) -> None:
@@ -64,50 +64,50 @@ class RouteOverrides:
         await cancel_and_wait(self._watching)
 
     async def change(self, project_id: str, routes: Mapping[EventType, str | None], by: str) -> None:
-        """Set routes of a project, or with None take them back to the configured ones; log who did it.
+        """Set routes of a project; None restores the configured route. ``by`` is the caller's name for the log.
 
-        What is not named stays as it is. Raises TooManyTopicsError; and RedisError or OSError, then it is not known
-        whether it was done.
+        Other event types keep their routes. Raises TooManyTopicsError. Raises RedisError or OSError with an unknown
+        outcome.
         """
-        async with self._turn:
-            self._check_room(project_id, routes)
+        async with self._lock:
+            self._check_count(project_id, routes)
             before = self._routing[project_id].table
-            left = [before[kind] for kind in routes]
+            replaced = [before[event_type] for event_type in routes]
             async with self._redis.pipeline(transaction=True) as pipe:
-                for kind, urn in routes.items():
+                for event_type, urn in routes.items():
                     if urn is None:
-                        pipe.hdel(_key(project_id), kind)
+                        pipe.hdel(_key(project_id), event_type)
                     else:
-                        pipe.hset(_key(project_id), kind, urn)
-                pipe.sadd(_topics_key(project_id), *left, *filter(None, routes.values()))
-                _ask(pipe, project_id)
+                        pipe.hset(_key(project_id), event_type, urn)
+                pipe.sadd(_topics_key(project_id), *replaced, *filter(None, routes.values()))
+                _queue_reads(pipe, project_id)
                 replies = await pipe.execute()
             self._apply(project_id, *replies[-2:])
         table = self._routing[project_id].table
-        for kind, urn in routes.items():
+        for event_type, urn in routes.items():
             self._log.warning(
                 "routes.changed",
                 project=project_id,
-                event_type=kind,
-                before=before[kind],
-                topic=table[kind],
+                event_type=event_type,
+                before=before[event_type],
+                topic=table[event_type],
                 reset=urn is None,
                 by=by,
             )
 
-    def _check_room(self, project_id: str, routes: Mapping[EventType, str | None]) -> None:
-        """Refuse topics past the bound; back to a known one there is always a way. Replicas may pass it by a few."""
-        known = set(self._routing[project_id].topics())
-        new = {urn for urn in routes.values() if urn is not None} - known
-        if new and len(known | new) > MAX_TOPICS:
+    def _check_count(self, project_id: str, routes: Mapping[EventType, str | None]) -> None:
+        """Refuse new topics beyond MAX_TOPICS. Concurrent changes on other replicas may exceed it by a few."""
+        current = set(self._routing[project_id].topics())
+        new = {urn for urn in routes.values() if urn is not None} - current
+        if new and len(current | new) > MAX_TOPICS:
             raise TooManyTopicsError
 
     async def refresh(self) -> None:
-        """Put in force what Redis has now. Raises RedisError or OSError."""
-        async with self._turn, asyncio.timeout(_REDIS_TIMEOUT):
+        """Apply the routes that Redis has now. Raises RedisError or OSError."""
+        async with self._lock, asyncio.timeout(_REDIS_TIMEOUT):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for project_id in self._routing.projects:
-                    _ask(pipe, project_id)
+                    _queue_reads(pipe, project_id)
                 replies = iter(await pipe.execute())
             for project_id in self._routing.projects:
                 self._apply(project_id, next(replies), next(replies))
@@ -118,24 +118,24 @@ class RouteOverrides:
         overrides = _valid(project_id, stored)
         if overrides != routes.overrides:
             routes.override(overrides)
-            # Not as a mapping: what stands under a name with "reply" in it is masked, as what a person wrote.
-            shown = [f"{kind} to {urn}" for kind, urn in overrides.items()]
-            self._log.info("routes.applied", project=project_id, routes=shown)
+            # A list, not a mapping: the log masks values under names that contain "reply".
+            described = [f"{event_type} to {urn}" for event_type, urn in overrides.items()]
+            self._log.info("routes.applied", project=project_id, routes=described)
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_EVERY)
-            await self._look()
+            await asyncio.sleep(_INTERVAL)
+            await self._try_refresh()
 
-    async def _look(self) -> None:
+    async def _try_refresh(self) -> None:
         try:
             await self.refresh()
         except (RedisError, OSError) as error:
-            if self._known:
+            if self._reachable:
                 self._log.warning("routes.unknown", error=error)
-            self._known = False
+            self._reachable = False
         else:
-            self._known = True
+            self._reachable = True
 
 
 def _key(project_id: str) -> str:
@@ -146,13 +146,13 @@ def _topics_key(project_id: str) -> str:
     return f"{project_key(project_id)}:topics"
 
 
-def _ask(pipe: Pipeline, project_id: str) -> None:
+def _queue_reads(pipe: Pipeline, project_id: str) -> None:
     pipe.hgetall(_key(project_id))
     pipe.smembers(_topics_key(project_id))
 
 
 def _valid(project_id: str, stored: Mapping[bytes, bytes]) -> Overrides:
-    """Leave out what is no route: a hand at redis-cli, or a newer version, may have written it."""
-    texts = {kind.decode(errors="replace"): urn.decode(errors="replace") for kind, urn in stored.items()}
-    known = {str(kind): kind for kind in ROUTED}
-    return {known[kind]: urn for kind, urn in texts.items() if kind in known and topic_problem(urn, project_id) is None}
+    """Return the valid routes. redis-cli or a newer version may have stored others."""
+    texts = {name.decode(errors="replace"): urn.decode(errors="replace") for name, urn in stored.items()}
+    types = {str(event_type): event_type for event_type in ROUTED}
+    return {types[name]: urn for name, urn in texts.items() if name in types and topic_problem(urn, project_id) is None}

@@ -1,7 +1,7 @@
-"""(project, event type) → topic URN: a table, nothing else.
+"""The routing table: (project, event type) → topic URN.
 
-A topic URN is ``urn:smn:{region}:{project_id}:{name}`` and is itself the key of the Redis stream. The table starts
-from the configuration; UpdateSmsEvent lays routes over it at run time.
+A topic URN is ``urn:smn:{region}:{project_id}:{name}``, and also the key of the Redis stream. The table starts with
+the configured routes. UpdateSmsEvent overrides them at run time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUARANTINE: Final = "quarantine"
 #: The consumer group of the lookups on every event stream.
 LOOKUPS_GROUP: Final = "receiver-lookups"
 
-#: The topic names of event types that no route names.
+#: Default topic names.
 DEFAULT_NAMES: Final[Mapping[EventType, str]] = {
     EventType.SUCCESS: "sms_success",
     EventType.FAIL: "sms_fail",
@@ -33,9 +33,9 @@ DEFAULT_NAMES: Final[Mapping[EventType, str]] = {
 
 
 def topic_problem(urn: str, project_id: str) -> str | None:
-    """Return what is wrong with a topic URN as a route of a project, or None if nothing is.
+    """Return why a topic URN cannot be a route of a project, or None if it can.
 
-    A route may not lead out of its project, nor into its quarantine.
+    A route must stay in its project, and out of the quarantine.
     """
     match = TOPIC_URN.fullmatch(urn)
     if match is None:
@@ -43,7 +43,7 @@ def topic_problem(urn: str, project_id: str) -> str | None:
     if match["project"] != project_id:
         return f"belongs to project {match['project']}; a route stays in its own project, {project_id}"
     if match["name"] == QUARANTINE:
-        return "is the quarantine, which takes only rejected events; choose another name"
+        return "is the quarantine, which is only for rejected events; choose another name"
     return None
 
 
@@ -79,35 +79,37 @@ class ProjectRoutes:
 
         ``pending``: the project publishes states that are not final.
         """
-        self.types = tuple(kind for kind in ROUTED if pending or kind is not EventType.SENT)
+        self.types = tuple(event_type for event_type in ROUTED if pending or event_type is not EventType.SENT)
         prefix = f"urn:smn:{region}:{project_id}:"
-        self.defaults = {kind: configured.get(kind, prefix + DEFAULT_NAMES[kind]) for kind in ROUTED}
+        self.defaults = {
+            event_type: configured.get(event_type, prefix + DEFAULT_NAMES[event_type]) for event_type in ROUTED
+        }
         self.quarantine = prefix + QUARANTINE
         self.configured = frozenset(configured)
         self.overrides: dict[EventType, str] = {}
-        #: Topics that a change at run time has led to or away from: they may still hold what nobody has read.
+        #: Topics of current and former overrides. They may still hold unread events.
         self.former: frozenset[str] = frozenset()
         self.table: dict[EventType, str] = {}
         self.override({})
 
     def override(self, routes: Mapping[EventType, str]) -> None:
-        """Put the routes set at run time in force, all of them: what is not named falls back to the default."""
+        """Replace all overrides. Event types without one use the configured or default topic."""
         self.overrides = dict(routes)
         self.table = {**self.defaults, **self.overrides, EventType.REJECTED: self.quarantine}
 
     def routed(self) -> dict[EventType, str]:
         """Return the topic of each event type that the project publishes."""
-        return {kind: self.table[kind] for kind in self.types}
+        return {event_type: self.table[event_type] for event_type in self.types}
 
     def topics(self) -> list[str]:
-        """Return every topic that events are routed to, or were before a change at run time, each once."""
+        """Return the topics that events are routed to, and former ones, each once."""
         return list(dict.fromkeys((*self.routed().values(), *sorted(self.former))))
 
-    def origin(self, kind: EventType) -> str:
-        """Say where the route in force comes from: ``run time``, ``configuration`` or ``default``."""
-        if kind in self.overrides:
+    def origin(self, event_type: EventType) -> str:
+        """Return the origin of the current route: ``run time``, ``configuration`` or ``default``."""
+        if event_type in self.overrides:
             return "run time"
-        return "configuration" if kind in self.configured else "default"
+        return "configuration" if event_type in self.configured else "default"
 
 
 class Routing:
@@ -121,7 +123,7 @@ class Routing:
         }
 
     def __getitem__(self, project_id: str) -> ProjectRoutes:
-        """Return the routes of a project. Raises KeyError for one that is not configured."""
+        """Return the routes of a project. Raises KeyError for an unknown one."""
         return self.projects[project_id]
 
     def routed_topics(self) -> set[str]:
@@ -129,13 +131,13 @@ class Routing:
         return {urn for routes in self.projects.values() for urn in (*routes.routed().values(), routes.quarantine)}
 
     def event_topics(self) -> list[str]:
-        """Return every topic where events are or may still be, those that were rejected left out."""
+        """Return all topics that may hold events, without the quarantines."""
         return [urn for routes in self.projects.values() for urn in routes.topics()]
 
     def topics(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Return every topic that anything is or was routed to, with the consumer groups that it must have.
+        """Return all current and former topics, each with the consumer groups that it must have.
 
-        ``groups`` names those of each project. Nobody need read a former topic or a quarantine.
+        ``groups`` has the groups by project. Former topics and quarantines need none.
         """
         topics: dict[str, tuple[str, ...]] = {}
         for project_id, routes in self.projects.items():

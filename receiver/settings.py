@@ -1,7 +1,7 @@
-"""Every setting of the machine, with its meaning: the environment, checked as a whole at start.
+"""Every setting of the environment, with its help text, checked as a whole at start.
 
-The schema is made from the dataclass: each setting stands here once. Projects come from the TOML file, see
-``project_file``. A mistake names the setting, what is wrong and the mend, and nothing starts.
+Each setting is declared once: the schema is generated from the dataclass. Projects come from the TOML file, see
+``project_file``. Any problem prevents the start. It names the setting, the error and the fix.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 def _host(value: str) -> None:
     if value.startswith("["):
-        raise ValidationError(f"an address stands without brackets; write {value.strip('[]')}.")
+        raise ValidationError(f"remove the brackets; write {value.strip('[]')}.")
 
 
 class _Path(fields.String):
@@ -51,7 +51,7 @@ class _Networks(fields.String):
 
 
 def _setting(default: str, field: fields.Field[Any], help_: str, unset: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
-    """Declare a setting with its default as people write it, or none and what then stands for it."""
+    """Declare a setting with its default as text, or, without a default, the value of the unset setting."""
     value = field.deserialize(default) if default else unset
     return dataclasses.field(default=value, metadata={"field": field, "help": help_, "default": default})
 
@@ -68,9 +68,9 @@ def _count(low: int, high: int | None = None) -> fields.Integer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the environment says. Durations are in seconds, sizes in bytes."""
+    """The settings. Durations are in seconds, sizes in bytes."""
 
-    # ruff: noqa: RUF009 a setting is a field of the dataclass, made once
+    # ruff: noqa: RUF009 ``_setting`` returns a dataclass field
     port: int = _setting("8080", _count(1, 65535), "port to listen on")
     host: str = _setting("127.0.0.1", fields.String(validate=_host), "address to listen on; 0.0.0.0 for all")
     redis_url: str | None = _setting(
@@ -131,7 +131,7 @@ def env_name(setting: str) -> str:
 
 
 def described() -> list[tuple[str, str, str]]:
-    """Return (variable, default, help) of every setting, for ``--help`` and the README: defaults as one writes them."""
+    """Return (variable, default, help) of every setting, for ``--help`` and the README. Defaults are text."""
     return [
         (env_name(f.name), f.metadata["default"], f.metadata["help"])
         for f in dataclasses.fields(Settings)
@@ -155,7 +155,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each ``RECEIVER_…`` variable that is no setting: most likely a slip of the pen."""
+    """Return a message for each ``RECEIVER_…`` variable that is not a setting, most likely a typing error."""
     names = {f"RECEIVER_{f.name.upper()}": env_name(f.name) for f in dataclasses.fields(Settings) if f.metadata}
     found = []
     for name in environ:
@@ -175,7 +175,7 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
         messages: Any = error.messages
         for name, texts in messages.items():
             about = declared[name].metadata["help"]
-            # A URL may hold a password, and what cannot be read as a URL holds it nobody knows where.
+            # The value of REDIS_URL may hold a password.
             place = name if name == "REDIS_URL" else f"{name}={given[name]!r}"
             problems.append(f"{place}: {' '.join(texts)} ({about})")
         loaded = error.valid_data
@@ -183,13 +183,13 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
 
 
 def _unsafe(settings: Settings) -> list[str]:
-    """Find projects that anybody on the network could write to."""
+    """Return a problem for each project that anyone on the network could post to."""
     if settings.allow_open or _is_loopback(settings.host):
         return []
     return [
         f"project {project.id} has no callback_keys, and RECEIVER_HOST={settings.host} is not a loopback address: "
-        "anybody could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
-        "RECEIVER_ALLOW_OPEN=1 if something in front of the service keeps strangers out."
+        "anyone could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
+        "RECEIVER_ALLOW_OPEN=1 if a proxy or firewall in front of the service restricts access."
         for project in settings.projects.values()
         if project.open_to_callbacks
     ]

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from receiver.peers import MAX_RECORD, Peers, Report, Sample, SharedRecords, State, total, worst
+from receiver.peers import MAX_RECORD, Peers, Sample, SharedRecords, WorkerReport, WorkerState, total, worst
 
 
-def state(worker: int = 1, route: str = "redis", *, writable: bool = True, events: int = 0) -> State:
+def state(worker: int = 1, route: str = "redis", *, writable: bool = True, events: int = 0) -> WorkerState:
     """Return the state of a worker."""
-    return State(worker, 100 + worker, False, route, route == "redis", writable, events, 10**9)  # noqa: FBT003 its third field is stopping
+    return WorkerState(worker, 100 + worker, False, route, route == "redis", writable, events, 10**9)  # noqa: FBT003 its third field is stopping
 
 
 def acks(count: float) -> Sample:
@@ -19,9 +19,9 @@ def acks(count: float) -> Sample:
     return Sample("receiver_callbacks", "receiver_callbacks_total", (("outcome", "ok"),), count)
 
 
-def report(worker: int, count: float) -> Report:
+def report(worker: int, count: float) -> WorkerReport:
     """Return what a worker with so many acks publishes."""
-    return Report(state(worker), [acks(count)], [Sample("events", "events", (), 1)], {"topic": (1, 2)})
+    return WorkerReport(state(worker), [acks(count)], [Sample("events", "events", (), 1)], {"topic": (1, 2)})
 
 
 def test_a_record_is_read_by_a_process_that_was_forked():
@@ -34,7 +34,7 @@ def test_a_record_is_read_by_a_process_that_was_forked():
         os._exit(0)
     os.waitpid(child, 0)
     assert records.read(3) == records.read(2) == report(2, 5)
-    assert (list(records.numbers()), records.read(1)) == ([1, 2, 3], Report())
+    assert (list(records.numbers()), records.read(1)) == ([1, 2, 3], WorkerReport())
 
 
 @pytest.mark.parametrize("written", [0, 8, 12, 16, 17, 60])
@@ -58,7 +58,7 @@ def test_a_record_that_is_too_large_is_an_error_and_changes_nothing():
     records = SharedRecords()
     records.write(1, report(1, 1))
     with pytest.raises(OSError, match="too large"):
-        records.write(1, Report(trimmed={"x" * MAX_RECORD: (1, 1)}))
+        records.write(1, WorkerReport(trimmed={"x" * MAX_RECORD: (1, 1)}))
     assert records.read(1) == report(1, 1)
 
 

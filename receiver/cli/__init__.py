@@ -1,4 +1,4 @@
-"""The command line: one file a command, and what several share. ``serving`` is the inside of ``receiver serve``."""
+"""The command line: one file for each command, and modules that several commands share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from receiver.errors import ReceiverError
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nTo see it work, in three terminals:\n"
-    "  receiver serve     listens on http://127.0.0.1:8080, with a Redis of its own\n"
-    "  receiver tail      shows the events as they come\n"
+    "  receiver serve     listens on http://127.0.0.1:8080, with its own Valkey\n"
+    "  receiver tail      shows events as they arrive\n"
     "  receiver simulate  posts callbacks as Tencent does\n"
     "\n\bSettings are environment variables: see `receiver serve --help`.",
 )
 def receiver() -> None:
-    """Receive SMS callbacks and hand them on as events in Redis streams."""
+    """Receive SMS callbacks and publish them as events in Redis streams."""
 
 
 def main() -> None:
-    """Run a command. Errors that we know are said in a sentence, without a traceback."""
-    os.umask(0o077)  # what commands and their children write holds phone numbers: no other user may read it
+    """Run a command. A ReceiverError is printed as one line, without a traceback."""
+    os.umask(0o077)  # files of commands and their children hold phone numbers: only this user may read them
     try:
         receiver(prog_name="receiver")
     except ReceiverError as error:

@@ -1,4 +1,4 @@
-"""How commands reach the service's Redis, and the one sentence they say when they cannot."""
+"""Connects commands to the service's Redis, with one-line errors that include the fix."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 T = TypeVar("T")
-#: Seconds for Redis to answer a command of ours.
+#: Seconds for Redis to answer.
 REDIS_TIMEOUT: Final = 5.0
-#: redis-py's "Error 111 connecting to host:port. " before what the system said.
+#: redis-py's prefix of the system's message: "Error 111 connecting to host:port. ".
 _PREFIX: Final = re.compile(r"^Error -?\d+ connecting to .+?(?<=[\w\]])\. (?:Connect call failed.*)?")
 
 
 class RedisAwayError(ReceiverError):
-    """Redis cannot be reached, or does not answer. Trying again may help."""
+    """Redis cannot be reached, or does not answer. A retry may help."""
 
     code = "redis_away"
 
 
 class RedisRefusedError(ReceiverError):
-    """Redis answered, and the answer was no. Trying again does not help."""
+    """Redis refused the connection or a command. A retry does not help."""
 
     code = "redis_refused"
 
 
 def redis_url(settings: Settings) -> str:
-    """Return the URL of the service's Redis: the configured one, or that of its embedded Valkey.
+    """Return the URL of the service's Redis: the configured one, or that of the embedded Valkey.
 
-    Raises EmbeddedError when the password of that one is not for us to read.
+    Raises EmbeddedError if this user cannot read the password of the embedded Valkey.
     """
     return settings.redis_url or embedded_url(settings.data_dir / "valkey", settings.embedded_port)
 
 
 def shown(url: str) -> str:
-    """Return a URL without what is secret in it: the password, and any query."""
+    """Return a URL without its password and query."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     if at:
@@ -77,37 +77,41 @@ def shown(url: str) -> str:
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Redis]:
-    """Yield a client whose Redis has answered.
+    """Yield a client whose Redis has answered a PING.
 
-    What redis-py raises, here or in the body of the ``async with``, becomes a RedisAwayError or RedisRefusedError
-    that says the mend and holds no password.
+    Exceptions of redis-py, also in the body of the ``async with``, become RedisAwayError or RedisRefusedError. Their
+    messages include the fix and no password.
     """
     try:
         client = connect(redis_url(settings))
     except ValueError as error:
-        raise RedisRefusedError(f"REDIS_URL is no URL of a Redis: {error}. Write redis://host:6379/0.") from None
+        raise RedisRefusedError(f"REDIS_URL is not a Redis URL: {error}. Write redis://host:6379/0.") from None
     try:
         async with asyncio.timeout(REDIS_TIMEOUT):
             await client.ping()
         yield client
     except (AuthenticationError, AuthorizationError) as error:
         raise RedisRefusedError(
-            f"{_who(settings)} refuses our credentials: {error}. {_credentials(settings)}"
+            f"{_server(settings)} refuses our credentials: {error}. {_credentials_advice(settings)}"
         ) from None
     except (LostError, SlowError, BusyLoadingError, OSError) as error:
-        raise RedisAwayError(f"{_who(settings)} cannot be reached: {describe(error)}. {_mend(settings)}") from None
+        raise RedisAwayError(
+            f"{_server(settings)} cannot be reached: {describe(error)}. {_connection_advice(settings)}"
+        ) from None
     except InvalidResponse as error:
-        raise RedisRefusedError(f"{_who(settings)} is no Redis: {describe(error)}. Correct REDIS_URL.") from None
+        raise RedisRefusedError(
+            f"{_server(settings)} is not a Redis server: {describe(error)}. Correct REDIS_URL."
+        ) from None
     except RedisError as error:
-        raise RedisRefusedError(f"{_who(settings)} refused a command: {describe(error)}.") from None
+        raise RedisRefusedError(f"{_server(settings)} refused a command: {describe(error)}.") from None
     except WriteFailedError as error:
-        raise RedisAwayError(f"{_who(settings)} does not take writes now: {describe(error)}.") from None
+        raise RedisAwayError(f"{_server(settings)} does not accept writes now: {describe(error)}.") from None
     finally:
         await client.aclose()
 
 
 def describe(error: BaseException) -> str:
-    """Return what an error says, without what redis-py puts around it."""
+    """Return an error's message without redis-py's prefix."""
     if isinstance(error, TimeoutError) and not str(error):
         return f"no answer within {REDIS_TIMEOUT:g} s"
     text = str(error)
@@ -120,7 +124,7 @@ def configured_routing(projects: Iterable[Project]) -> Routing:
 
 
 async def load_overrides(client: Redis, routing: Routing) -> None:
-    """Lay the routes that were set at run time over the configured ones."""
+    """Apply the routes that were set at run time."""
     await RouteOverrides(client, routing, log.configure("warning")).refresh()
 
 
@@ -130,33 +134,33 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-def chosen_project(projects: Projects, wanted: str | None) -> Project:
-    """Return the project that ``--project`` names, or the default one. Raises click.BadParameter."""
-    project = projects.default if wanted is None else projects.get(wanted)
+def chosen_project(projects: Projects, project_id: str | None) -> Project:
+    """Return the project of the option ``--project``, or the default one. Raises click.BadParameter."""
+    project = projects.default if project_id is None else projects.get(project_id)
     if project is None:
-        there = ", ".join(project.id for project in projects.values())
-        why = "no project is the default one" if wanted is None else f"there is no project {wanted!r}"
-        raise click.BadParameter(f"{why}; choose one of: {there}.", param_hint="--project")
+        ids = ", ".join(project.id for project in projects.values())
+        reason = "no project is the default" if project_id is None else f"there is no project {project_id!r}"
+        raise click.BadParameter(f"{reason}; choose one of: {ids}.", param_hint="--project")
     return project
 
 
-def _who(settings: Settings) -> str:
+def _server(settings: Settings) -> str:
     return f"Redis at {shown(redis_url(settings))}"
 
 
-def _credentials(settings: Settings) -> str:
+def _credentials_advice(settings: Settings) -> str:
     if settings.redis_url is None:
         return (
-            f"REDIS_URL is not set, so this is an embedded Valkey, but not that of {settings.data_dir}: run this where "
-            "`receiver serve` runs, or set RECEIVER_DATA_DIR."
+            f"REDIS_URL is not set, so this is an embedded Valkey, but not that of {settings.data_dir}: run this "
+            "in the folder of `receiver serve`, or set RECEIVER_DATA_DIR."
         )
     return "Correct REDIS_URL."
 
 
-def _mend(settings: Settings) -> str:
+def _connection_advice(settings: Settings) -> str:
     if settings.redis_url is None:
         return (
-            f"REDIS_URL is not set, so this is the embedded Valkey of {settings.data_dir}: it is there while "
-            "`receiver serve` runs there."
+            f"REDIS_URL is not set, so this is the embedded Valkey of {settings.data_dir}: it runs only while "
+            "`receiver serve` runs."
         )
     return "Start it, or correct REDIS_URL."

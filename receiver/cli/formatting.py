@@ -1,4 +1,4 @@
-"""An event as a line for a person: when, what, whose number, and what became of it."""
+"""Formats events as lines of text: time, type, phone number, and status or message."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.text import Text
 
 from receiver.events import EventType
 
-#: A terminal obeys C1 controls as it does C0; the others end a line or turn the direction of the text around them.
+#: C1 controls, which terminals interpret as they do C0, and characters that end a line or change text direction.
 _CONTROLS: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-#: Zero-width characters hide in a text: two that look the same differ.
+#: Zero-width characters are invisible: different texts would look equal.
 _UNSAFE: Final = re.compile(rf"[\x00-\x1f{_CONTROLS}\u200b-\u200d\u2060\ufeff]")
-#: JSON keeps zero-width characters, which join emoji, and the white space that it allows between values.
+#: In JSON, zero-width characters (which join emoji) and white space between values are kept.
 _UNSAFE_IN_JSON: Final = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f{_CONTROLS}]")
 _WORDS: Final = {
     EventType.SUCCESS: ("delivered", "green"),
@@ -30,7 +30,7 @@ _HIDDEN: Final = "[hidden]"
 
 
 class Envelope(msgspec.Struct):
-    """What a person wants to see of a CloudEvents event."""
+    """The displayed members of a CloudEvents event."""
 
     type: str
     source: str = ""
@@ -39,12 +39,12 @@ class Envelope(msgspec.Struct):
 
     @property
     def provider(self) -> str:
-        """The first step of ``/{provider}/{project_id}``."""
+        """The provider in the source ``/{provider}/{project_id}``."""
         return self.source.strip("/").partition("/")[0]
 
     @property
     def project(self) -> str:
-        """The last step of ``/{provider}/{project_id}``."""
+        """The project's id in the source ``/{provider}/{project_id}``."""
         return self.source.rpartition("/")[2]
 
 
@@ -52,7 +52,7 @@ _decoder: Final = msgspec.json.Decoder(Envelope)
 
 
 def decoded(data: bytes) -> Envelope | None:
-    """Return the envelope of an entry's ``data``, or None for what is no event of ours."""
+    """Return the envelope in an entry's ``data``, or None if it is not an event of this service."""
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -60,12 +60,12 @@ def decoded(data: bytes) -> Envelope | None:
 
 
 def safe(text: object) -> str:
-    """Return a text that a terminal shows and does not obey: senders decide what stands in it."""
+    """Return a text without terminal controls: senders choose its content."""
     return _UNSAFE.sub(lambda match: "⏎" if match[0] == "\n" else _escaped(match), str(text))
 
 
 def safe_json(data: bytes) -> str:
-    """Return JSON with the same meaning that a terminal shows and does not obey."""
+    """Return equivalent JSON without terminal controls."""
     return _UNSAFE_IN_JSON.sub(_escaped, data.decode(errors="backslashreplace"))
 
 
@@ -75,7 +75,7 @@ def echo_json(value: object) -> None:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """Return the escape of JSON, which people read as well."""
+    """Return a character as an escape of JSON."""
     return f"\\u{ord(match[0]):04x}"
 
 
@@ -85,7 +85,7 @@ def masked(number: str) -> str:
 
 
 def moment(receivedtime: str, *, date: bool) -> str:
-    """Return a UTC time of ours as the wall clock here shows it."""
+    """Return a UTC time of an event in local time."""
     try:
         local = datetime.fromisoformat(receivedtime).astimezone()
     except ValueError:
@@ -94,17 +94,17 @@ def moment(receivedtime: str, *, date: bool) -> str:
 
 
 def _padded(text: str, width: int) -> str:
-    """Fill a column up. With the widths chosen here a line with Tencent's longest id has 80 characters."""
+    """Pad a column. With these widths, a line with Tencent's longest id has 80 characters."""
     return text + " " * (width - cell_len(text))
 
 
 class LinePrinter:
-    """Turns the ``data`` of entries into lines whose columns stand below each other."""
+    """Formats the ``data`` of entries as lines with aligned columns."""
 
     def __init__(self, *, mask: bool, date: bool, project: bool, narrow: bool) -> None:
-        """Choose whether to mask what is a person's own, and to show the date and the project.
+        """Choose whether to mask phone numbers and texts, and whether to show date and project.
 
-        A ``narrow`` line has no room for what the provider says beside its code.
+        A ``narrow`` line omits the provider's description.
         """
         self._narrow = narrow
         self._mask = mask
@@ -112,10 +112,10 @@ class LinePrinter:
         self._project = project
 
     def line(self, data: bytes) -> Text:
-        """Return the line of an event; of what is none of ours, that it is so."""
+        """Return the line of an event, or a note about an entry that is not an event of this service."""
         event = decoded(data)
         if event is None:
-            return Text(f"not an event of ours: {len(data)} bytes", style="yellow")
+            return Text(f"not an event of this service: {len(data)} bytes", style="yellow")
         word, colour = _WORDS.get(event.type, (safe(event.type), "magenta"))  # type: ignore[call-overload]
         return Text.assemble(
             (moment(event.receivedtime, date=self._date), "dim"),

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from receiver import log
-from receiver.cli.connections import configured_routing, connected, redis_url, run
+from receiver.cli.connections import configured_routing, connected, load_overrides, redis_url, run
 from receiver.cli.progress import bar
 from receiver.delivery.publisher import connect
 from receiver.lookups.counts import IndexCounts
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from receiver.log import Logger
     from receiver.settings import Settings
 
-#: Seconds between steps that forget reports older than the retention.
+#: Seconds between steps that delete reports older than the retention.
 _EXPIRE_EVERY: Final = 5.0
 _EXPIRE_STEP: Final = 5000
-#: Seconds between steps that add what was done to the counts in Redis, and that Redis may take for it.
+#: Seconds between updates of the counts in Redis, and for Redis to answer one.
 _COUNT_EVERY: Final = 1.0
 _COUNT_TIMEOUT: Final = 2.0
-#: An index that runs beside callbacks takes what processor time they leave.
+#: Niceness of an index that runs beside a service: callbacks come first.
 _NICE: Final = 10
 
 
 @click.group(invoke_without_command=True)
-@click.option("--beside", type=int, metavar="PID", help="Give way to this process, and end with it.")
+@click.option("--beside", type=int, metavar="PID", help="Run at lower priority than this process, and end with it.")
 @click.pass_context
 def index(context: click.Context, beside: int | None) -> None:
-    """Keep the report index that ListSmsMsgReport answers from.
+    """Maintain the report index, from which ListSmsMsgReport answers.
 
-    `receiver serve` runs one beside itself as soon as somebody looks reports up. Run it on its own (any number,
-    they share the work) and set RECEIVER_INDEX=0 for `receiver serve` to scale them apart.
+    `receiver serve` starts an index with the first look-up. To scale the index separately, set RECEIVER_INDEX=0 for
+    `receiver serve`, and run any number of these: they share the work.
     """
     if context.invoked_subcommand is None:
         if beside is not None:
@@ -57,7 +57,7 @@ def index(context: click.Context, beside: int | None) -> None:
 
 @index.command()
 def rebuild() -> None:
-    """Make the index anew from the streams, as far back as they go. Lookups go on meanwhile."""
+    """Rebuild the index from the streams, as far back as they go. Lookups keep working."""
     applied = run(_rebuild(read_settings(os.environ)))
     click.echo(f"{applied:,} status events applied")
 
@@ -65,34 +65,34 @@ def rebuild() -> None:
 async def _index(settings: Settings, logger: Logger, beside: int | None) -> None:
     client = connect(redis_url(settings))
     routing = configured_routing(settings.projects.values())
-    store = RouteOverrides(client, routing, logger)
+    overrides = RouteOverrides(client, routing, logger)
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     consumer = f"{socket.gethostname()}-{os.getpid()}"
     indexer = Indexer(client, reports, topics=routing.event_topics, consumer=consumer, log=logger)
-    await store.open()
+    await overrides.open()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     counts = IndexCounts(client)
-    working = [
+    tasks = [
         asyncio.create_task(indexer.run()),
         asyncio.create_task(_expire(reports, logger)),
         asyncio.create_task(_count(indexer, counts, logger)),
     ]
     if beside is not None:
-        working.append(asyncio.create_task(_end_with(beside, stop)))
+        tasks.append(asyncio.create_task(_end_with(beside, stop)))
     logger.info("indexer.started", consumer=consumer)
     await stop.wait()
-    await cancel_and_wait(*working)
+    await cancel_and_wait(*tasks)
     await _add_counts(indexer, counts, logger)
-    await store.close()
+    await overrides.close()
     await client.aclose()
     logger.info("indexer.stopped", applied_count=indexer.applied)
 
 
 async def _end_with(parent: int, stop: asyncio.Event) -> None:
-    """Stop when the service that started us is gone, however it went."""
-    while os.getppid() == parent:  # noqa: ASYNC110 nobody tells a child that its parent is gone
+    """Stop when the service that started this index has ended."""
+    while os.getppid() == parent:  # noqa: ASYNC110 there is no event for the end of a parent process
         await asyncio.sleep(_EXPIRE_EVERY)
     stop.set()
 
@@ -114,7 +114,7 @@ async def _count(indexer: Indexer, counts: IndexCounts, logger: Logger) -> None:
 
 
 async def _add_counts(indexer: Indexer, counts: IndexCounts, logger: Logger) -> None:
-    """Let the service show what was done, now or when Redis is back."""
+    """Add new counts to those in Redis, now or in a later call if Redis is away."""
     try:
         async with asyncio.timeout(_COUNT_TIMEOUT):
             await counts.add(indexer.totals)
@@ -125,8 +125,7 @@ async def _add_counts(indexer: Indexer, counts: IndexCounts, logger: Logger) -> 
 async def _rebuild(settings: Settings) -> int:
     async with connected(settings) as client:
         routing = configured_routing(settings.projects.values())
-        store = RouteOverrides(client, routing, log.configure("warning"))
-        await store.refresh()
+        await load_overrides(client, routing)
         reports = Reports(client, timedelta(seconds=settings.report_retention))
         with bar(Console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)

@@ -1,4 +1,4 @@
-"""How groups list their commands."""
+"""Command groups that list their commands in logical order, and load them on demand."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from receiver.startup_imports import startup_imports
 
 
 class OrderedGroup(click.Group):
-    """Lists commands in the order in which one meets them, not that of the alphabet."""
+    """Lists commands in the order of declaration, not alphabetically."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's
-        """Return the names as they were added."""
+        """Return the names in the order of declaration."""
         return list(self.commands)
 
 
 class LazyGroup(click.Group):
-    """Finds each command in the file of its name, and reads no other: nobody waits for what they did not ask for."""
+    """Imports only the module of the command that is run, which keeps the start fast."""
 
-    #: The names, in the order in which one meets them.
+    #: The names in the order of a first use.
     names = ("serve", "tail", "url", "simulate", "check", "quarantine", "spool", "routes", "index", "prove")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's
@@ -28,7 +28,7 @@ class LazyGroup(click.Group):
         return list(self.names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 click's
-        """Return a command; None when there is none of this name."""
+        """Return a command, or None for an unknown name."""
         if cmd_name not in self.names:
             return None
         with startup_imports():

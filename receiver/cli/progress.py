@@ -1,4 +1,4 @@
-"""The progress bar of all commands that work on a number of things."""
+"""The progress bar of commands that process many items."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def bar(console: Console) -> Progress:
-    """Return a bar, which shows on a terminal only and is gone at the end."""
+    """Return a bar that is only shown on a terminal, and removed at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""``receiver prove``: watch the guarantees hold while things are broken on purpose."""
+"""``receiver prove``: test the guarantees under injected faults."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _EPILOG: Final = "\b\nFaults:\n" + "\n".join(f"  {f.name:<{_WIDTH}}  {f.what}" f
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--minutes", default=3.0, show_default=True, type=click.FloatRange(0.1), help="How long to break things.")
-@click.option("--seed", type=int, help="Seed of a run that is to be repeated; drawn and printed unless given.")
+@click.option("--minutes", default=3.0, show_default=True, type=click.FloatRange(0.1), help="Duration of the faults.")
+@click.option("--seed", type=int, help="Seed to repeat a run. [default: random; it is printed]")
 @click.option("--faults", "chosen", default="", help="Only these, comma-separated.")
 @click.option("--rate", default=2500.0, show_default=True, type=click.FloatRange(1), help="Events a second.")
 @click.option("--keep", is_flag=True, help="Keep the temporary folder with the logs and data of all processes.")
@@ -38,12 +38,12 @@ _EPILOG: Final = "\b\nFaults:\n" + "\n".join(f"  {f.name:<{_WIDTH}}  {f.what}" f
 def prove(  # noqa: PLR0913 an argument for each option
     *, minutes: float, seed: int | None, chosen: str, rate: float, keep: bool, as_json: bool
 ) -> None:
-    """Prove the guarantees: nothing acknowledged is lost, nothing is there twice.
+    """Prove the guarantees: no acknowledged event is lost or duplicated.
 
-    Starts two receivers that share a spool folder, a Valkey, a faulty network between them and a provider that posts
-    and repeats as Tencent does, all in a temporary folder and on free ports of the loopback: REDIS_URL and other
-    settings are not used. Breaks them for the time given, then compares every acknowledged event with what is in the
-    streams. Exit code 1 when an event is missing or doubled, or an answer took longer than 2 s.
+    Starts two receivers that share a spool folder, a Valkey, a faulty network between them, and a provider that posts
+    and retries as Tencent does. All of it runs in a temporary folder and on free loopback ports; REDIS_URL and other
+    settings are ignored. Injects faults for the given time, then compares the acknowledged events with the streams.
+    The exit code is 1 if an event is missing or duplicated, or an answer took longer than 2 s.
     """
     faults = _choose(chosen)
     seed = secrets.randbelow(10**6) if seed is None else seed
@@ -65,7 +65,7 @@ def _choose(chosen: str) -> list[str]:
     names = [name.strip() for name in chosen.split(",") if name.strip()]
     for name in names:
         if name not in available():
-            raise ReceiverError(f"no such fault here: {name}; there is {', '.join(available())}")
+            raise ReceiverError(f"unknown fault: {name}; use some of: {', '.join(available())}")
     return names or available()
 
 
@@ -79,11 +79,11 @@ def _run(console: Console, folder: Path, plan: RunPlan) -> RunOutcome:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("starting", total=60 * plan.minutes, acknowledged=0)
 
-        def say(fault: str, seconds: float, acknowledged: int) -> None:
+        def on_progress(fault: str, seconds: float, acknowledged: int) -> None:
             progress.update(bar, description=fault, completed=seconds, acknowledged=acknowledged)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(run_chaos(folder, plan, say))
+            return runner.run(run_chaos(folder, plan, on_progress))
 
 
 def _tidy(console: Console, folder: Path, *, keep: bool) -> None:

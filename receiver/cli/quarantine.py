@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _project = click.option("--project", metavar="ID", help="The project. [default: the default one]")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
-_all = click.option("--all", "every", is_flag=True, help="All items that are there now.")
+_all = click.option("--all", "every", is_flag=True, help="All current items.")
 
 
 class _EntryId(click.ParamType[str]):
@@ -40,7 +40,7 @@ class _EntryId(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 click's
         if not ENTRY_ID.fullmatch(value):
-            self.fail(f"{value!r} is no id of an entry, such as 1795258820220-0.", param, ctx)
+            self.fail(f"{value!r} is not the id of an entry, such as 1795258820220-0.", param, ctx)
         return str(value)
 
 
@@ -50,13 +50,13 @@ _ids = click.argument("ids", nargs=-1, type=_EntryId(), metavar="[ID]...")
 @click.group(
     cls=OrderedGroup,
     epilog="\b\nExamples:\n"
-    "  receiver quarantine list                  what was refused lately, and why\n"
-    "  receiver quarantine show 1795258820220-0  an item as it was received\n"
-    "  receiver quarantine retry --all           after a schema was corrected\n"
-    "  receiver quarantine drop 1795258820220-0  away with it",
+    "  receiver quarantine list                  the newest rejected items, with reasons\n"
+    "  receiver quarantine show 1795258820220-0  an item as received\n"
+    "  receiver quarantine retry --all           after a schema was fixed\n"
+    "  receiver quarantine drop 1795258820220-0  delete an item",
 )
 def quarantine() -> None:
-    """Look at rejected items, try them again, drop them."""
+    """List, retry and drop rejected items."""
 
 
 @quarantine.command("list")
@@ -83,7 +83,7 @@ def list_(*, project: str | None, limit: int, as_json: bool) -> None:
 @_project
 @_json
 def show(*, id_: str, project: str | None, as_json: bool) -> None:
-    """Show an item whole, with the reasons."""
+    """Show a complete item, with the reasons."""
     settings, chosen = _settings(project)
     item = run(_find(settings, chosen, id_))
     if item is None:
@@ -100,10 +100,10 @@ def show(*, id_: str, project: str | None, as_json: bool) -> None:
 @_project
 @_json
 def retry(*, ids: tuple[str, ...], every: bool, project: str | None, as_json: bool) -> None:
-    """Validate items again, and publish those that are good now.
+    """Validate items again, and publish those that are valid now.
 
-    They go where their events go today, through the same deduplication. An item leaves the quarantine only when its
-    event is in its stream; what is still invalid stays. The exit code is 1 if anything stays.
+    Their events use the current routes and the same deduplication. An item is removed from the quarantine once its
+    event is in the stream. Invalid items stay. The exit code is 1 if any item stays.
     """
     settings, chosen = _settings(project)
     counts = run(_retry(settings, chosen, _selected(ids, every=every), RetryProgress("retrying", as_json=as_json)))
@@ -118,12 +118,12 @@ def retry(*, ids: tuple[str, ...], every: bool, project: str | None, as_json: bo
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
 def drop(*, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, as_json: bool) -> None:
-    """Remove items for good."""
+    """Delete items for good."""
     settings, chosen = _settings(project)
     selected = _selected(ids, every=every)
     if not yes:
-        many = run(_count(settings, chosen)) if every else len(set(ids))
-        items = "1 item" if many == 1 else f"{many:,} items"
+        count = run(_count(settings, chosen)) if every else len(set(ids))
+        items = "1 item" if count == 1 else f"{count:,} items"
         click.confirm(f"Drop {items} of project {chosen.id} for good?", abort=True, err=True)
     counts = run(_drop(settings, chosen, selected, RetryProgress("dropping", as_json=as_json)))
     if counts[MISSING]:
@@ -136,7 +136,7 @@ def _settings(project: str | None) -> tuple[Settings, Project]:
 
 
 def _selected(ids: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
-    """Return the ids; none of them stands for all items, and has to be asked for."""
+    """Return the ids, or an empty tuple for ``--all``. Raises click.UsageError unless exactly one is given."""
     if bool(ids) == every:
         raise click.UsageError("give the ids of some items, or --all.")
     return ids
@@ -164,9 +164,9 @@ async def _retry(settings: Settings, project: Project, ids: tuple[str, ...], res
         quarantine_ = Quarantine(client, project)
         routing = configured_routing([project])
         await load_overrides(client, routing)
-        work = Retry(quarantine_, publisher, routing[project.id], project, settings.max_items)
+        retry_ = Retry(quarantine_, publisher, routing[project.id], project, settings.max_items)
         try:
-            return await _each(quarantine_, ids, work.retry, results)
+            return await _each(quarantine_, ids, retry_.retry, results)
         finally:
             await publisher.close()
 
@@ -185,17 +185,17 @@ async def _drop(settings: Settings, project: Project, ids: tuple[str, ...], resu
 async def _each(
     quarantine_: Quarantine,
     ids: tuple[str, ...],
-    work: Callable[[list[Item]], Awaitable[list[RetryResult]]],
+    process: Callable[[list[Item]], Awaitable[list[RetryResult]]],
     results: RetryProgress,
 ) -> Counter[str]:
-    """Do the work on the items of these ids, or on all, and tell what became of them."""
+    """Process the items with these ids, or all without ids, and show the results."""
     with results.progress(len(ids) or await quarantine_.count()):
         if ids:
             items, missing = await quarantine_.chosen(ids)
-            results.tell([*await work(items), *(RetryResult(id_, MISSING, []) for id_ in missing)])
+            results.add([*await process(items), *(RetryResult(id_, MISSING, []) for id_ in missing)])
         else:
             async for page in quarantine_.pages():
-                results.tell(await work(page))
+                results.add(await process(page))
     return results.end()
 
 
@@ -210,7 +210,7 @@ def _print_list(items: list[Item], total: int) -> None:
     for at, name in enumerate(("entry", "received", "provider")):
         table.add_column(name, min_width=max(len(name), *(len(row[at]) for row in rows)))
     table.add_column("reasons")
-    for *cells, reasons in rows:  # only the reasons may be shortened
+    for *cells, reasons in rows:  # only the reasons are shortened
         table.add_row(*map(Text, cells), Text(reasons, no_wrap=True, overflow="ellipsis"))
     console = Console(highlight=False)
     console.print(table)
@@ -240,7 +240,7 @@ def _print_item(item: Item) -> None:
 
 
 def _pretty(raw: bytes) -> str:
-    """Return an item's text with its JSON laid out, or as it is when it is no JSON."""
+    """Return an item's text as indented JSON, or unchanged if it is not JSON."""
     try:
         return msgspec.json.format(raw, indent=2).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The items in a project's quarantine: found, validated again, published, removed."""
+"""Reads, retries and removes the items in a project's quarantine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: The form of an entry's id in a stream.
 ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
-#: Items read, published and removed at a time.
+#: Items processed at a time.
 PAGE: Final = 200
 
 PUBLISHED: Final = "published"
@@ -39,7 +39,7 @@ MISSING: Final = "not there"
 
 
 class Item(NamedTuple):
-    """An entry of a quarantine stream. ``envelope`` is None for what is no event of ours."""
+    """An entry of a quarantine stream. ``envelope`` is None if it is not an event of this service."""
 
     id: str
     data: bytes
@@ -47,7 +47,7 @@ class Item(NamedTuple):
 
     @property
     def reasons(self) -> list[str]:
-        """Why it was refused when it came."""
+        """The reasons of its rejection."""
         return [str(reason) for reason in self.envelope.data.get("reasons", [])] if self.envelope else []
 
     @property
@@ -60,7 +60,7 @@ class Item(NamedTuple):
 
 
 class RetryResult(NamedTuple):
-    """What became of an item."""
+    """The result for one item."""
 
     id: str
     outcome: str
@@ -71,12 +71,11 @@ class Quarantine:
     """The quarantine stream of a project."""
 
     def __init__(self, client: Redis, project: Project) -> None:
-        """Take the project and the Redis of its streams."""
         self._client = client
         self._topic = configured_routing([project])[project.id].quarantine
 
     async def count(self) -> int:
-        """Return how many items there are."""
+        """Return the number of items."""
         length: int = await self._client.xlen(self._topic)
         return length
 
@@ -86,7 +85,7 @@ class Quarantine:
         return [_item(*entry) for entry in entries]
 
     async def find(self, id_: str) -> Item | None:
-        """Return the item of an entry's id."""
+        """Return the item with an entry's id, or None."""
         entries: Any = await self._client.xrange(self._topic, id_, id_)
         return _item(*entries[0]) if entries else None
 
@@ -96,7 +95,7 @@ class Quarantine:
             yield [_item(*entry) for entry in entries]
 
     async def chosen(self, ids: tuple[str, ...]) -> tuple[list[Item], list[str]]:
-        """Return the items of these ids, and the ids of which there is none."""
+        """Return the items with these ids, and the ids without an item."""
         found = {id_: await self.find(id_) for id_ in dict.fromkeys(ids)}
         return [item for item in found.values() if item], [id_ for id_, item in found.items() if item is None]
 
@@ -107,7 +106,7 @@ class Quarantine:
 
 
 class Retry:
-    """Validates items again under today's schemas, and publishes those that are good now."""
+    """Validates items with the current schemas, and publishes those that are valid now."""
 
     def __init__(
         self, quarantine: Quarantine, publisher: Publisher, routes: ProjectRoutes, project: Project, max_items: int
@@ -123,7 +122,7 @@ class Retry:
         self._builders = {name: EnvelopeBuilder(name, project.id) for name in PROVIDERS}
 
     async def retry(self, items: list[Item]) -> list[RetryResult]:
-        """Publish what is good now. An item leaves the quarantine only when all that it became is in its streams."""
+        """Publish valid items. An item is removed from the quarantine once all its events are in their streams."""
         results: dict[str, RetryResult] = {}
         entries: dict[str, list[Entry]] = {}
         for item in items:
@@ -134,9 +133,9 @@ class Retry:
                 entries[item.id] = entries_of
         refused = await self._publish([entry for entries_of in entries.values() for entry in entries_of])
         for id_, entries_of in entries.items():
-            why = [refused[entry.topic] for entry in entries_of if entry.topic in refused]
-            results[id_] = RetryResult(id_, REFUSED if why else PUBLISHED, why)
-        await self._quarantine.remove([v.id for v in results.values() if v.outcome == PUBLISHED])
+            reasons = [refused[entry.topic] for entry in entries_of if entry.topic in refused]
+            results[id_] = RetryResult(id_, REFUSED if reasons else PUBLISHED, reasons)
+        await self._quarantine.remove([result.id for result in results.values() if result.outcome == PUBLISHED])
         return [results[item.id] for item in items]
 
     async def _publish(self, entries: list[Entry]) -> dict[str, str]:
@@ -146,13 +145,13 @@ class Retry:
         return {topic: str(error) for topic, error in failed.items()}
 
     def _read(self, item: Item) -> tuple[list[Entry], list[str]]:
-        """Return the entries that an item becomes, or why it becomes none.
+        """Return the entries of a valid item, or the reasons why it is still invalid.
 
-        A whole body that was no JSON may hold several items under today's schemas: its good ones are published, and
-        what is wrong with the others is quarantined anew, as it would be if the body came today.
+        The item may be a whole body. With the current schemas it may contain several items: valid ones are published,
+        and invalid ones get their own entries in the quarantine, as if the body arrived now.
         """
         if item.envelope is None or item.envelope.provider not in PROVIDERS or not item.raw:
-            return [], ["the entry is no rejected item of a provider that we know"]
+            return [], ["the entry is not a rejected item of a known provider"]
         provider = item.envelope.provider
         try:
             reading = self._providers[provider].parse(request_of(item.raw))
@@ -163,8 +162,8 @@ class Retry:
             return [], problems or [_why_no_event(reading)]
         return self._envelope(self._builders[provider], reading, _milliseconds(item.envelope.receivedtime)), []
 
-    def _envelope(self, builder: EnvelopeBuilder, reading: ParsedCallback, received_ms: int) -> list[Entry]:
-        events = [*reading.events, *(rejection.event for rejection in reading.rejections)]
+    def _envelope(self, builder: EnvelopeBuilder, parsed: ParsedCallback, received_ms: int) -> list[Entry]:
+        events = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]
         return [builder.build(event, self._routes.table[event.type], received_ms) for event in events]
 
 
@@ -181,5 +180,5 @@ def _why_no_event(reading: ParsedCallback) -> str:
 
 
 def _milliseconds(receivedtime: str) -> int:
-    """Keep when we got it: the item was late, not sent again."""
+    """Return the time of receipt in ms: a retried event keeps its ``receivedtime``."""
     return round(datetime.fromisoformat(receivedtime).timestamp() * 1000)

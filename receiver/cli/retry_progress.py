@@ -1,4 +1,4 @@
-"""Tells how work on many items goes: a progress bar, the items that need a look, and a summary."""
+"""Shows progress on many items: a bar, the items that need attention, and a summary."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
     from receiver.cli.quarantine_store import RetryResult
 
-#: Items that are told one by one; of more than this a person wants the number.
-_MAX_TOLD: Final = 20
-#: What needs no look.
+#: Items printed one by one; beyond that only their number is shown.
+_MAX_PRINTED: Final = 20
+#: Outcomes that need no attention.
 _GOOD: Final = (PUBLISHED, DROPPED)
 
 
 class RetryProgress:
-    """What became of items, told as it comes."""
+    """Prints results as they arrive, and counts them."""
 
     def __init__(self, what: str, *, as_json: bool) -> None:
-        """Take what is being done; with ``as_json`` every result is told, one object a line."""
+        """Label the bar with ``what``. With ``as_json``, print every result as one JSON object a line."""
         self._what = what
         self._as_json = as_json
         self._counts: Counter[str] = Counter()
-        self._on_progress = 0
+        self._printed = 0
         self._console = Console(highlight=False, stderr=as_json)
         self._bar = bar(self._console)
         self._task = TaskID(0)
 
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
-        """Show a bar for so many items meanwhile."""
+        """Show a bar for ``total`` items, inside the ``with`` block."""
         self._task = self._bar.add_task(self._what, total=total)
         with self._bar:
             yield
 
-    def tell(self, results: list[RetryResult]) -> None:
-        """Count results, and print those that a person has to look at."""
+    def add(self, results: list[RetryResult]) -> None:
+        """Count results, and print those that need attention."""
         for result in results:
             self._counts[result.outcome] += 1
             if self._as_json:
                 echo_json(result._asdict())
             elif result.outcome not in _GOOD:
-                self._tell_one(result)
+                self._print(result)
         self._bar.advance(self._task, len(results))
 
     def end(self) -> Counter[str]:
@@ -62,10 +62,10 @@ class RetryProgress:
             self._console.print(f"{summary or 'There was nothing to do'}.")
         return self._counts
 
-    def _tell_one(self, result: RetryResult) -> None:
-        self._on_progress += 1
-        if self._on_progress <= _MAX_TOLD:
-            why = f": {safe('; '.join(result.reasons))}" if result.reasons else ""
-            self._console.print(Text.assemble(result.id, " ", (result.outcome, "yellow"), why))
-        elif self._on_progress == _MAX_TOLD + 1:
+    def _print(self, result: RetryResult) -> None:
+        self._printed += 1
+        if self._printed <= _MAX_PRINTED:
+            reasons = f": {safe('; '.join(result.reasons))}" if result.reasons else ""
+            self._console.print(Text.assemble(result.id, " ", (result.outcome, "yellow"), reasons))
+        elif self._printed == _MAX_PRINTED + 1:
             self._console.print("… and more: see `receiver quarantine list`.", style="dim")

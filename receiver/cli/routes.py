@@ -1,4 +1,4 @@
-"""``receiver routes``: which topic each event type goes to, and why."""
+"""``receiver routes``: the topic of each event type, and the origin of the route."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from receiver import log
-from receiver.cli.connections import chosen_project, configured_routing, connected, run
+from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides, run
 from receiver.cli.formatting import echo_json
-from receiver.route_overrides import RouteOverrides
 from receiver.settings import Settings, read_settings
 
 Row = dict[str, str]
@@ -19,16 +17,16 @@ Row = dict[str, str]
 
 @click.command(
     epilog="\b\nA route comes from\n"
-    "  default        nobody has said anything\n"
+    "  default        nothing is configured\n"
     "  configuration  the file that RECEIVER_CONFIG names\n"
-    "  run time       UpdateSmsEvent; it is in force on every replica, over the others"
+    "  run time       UpdateSmsEvent, on every replica; it overrides the others"
 )
-@click.option("--project", "wanted", metavar="ID", help="Only this project.")
+@click.option("--project", "project_id", metavar="ID", help="Only this project.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def routes(wanted: str | None, *, as_json: bool) -> None:
-    """Show which topic each event type goes to, and why."""
+def routes(project_id: str | None, *, as_json: bool) -> None:
+    """Show the topic of each event type, and where the route comes from."""
     settings = read_settings(os.environ)
-    only = None if wanted is None else chosen_project(settings.projects, wanted).id
+    only = None if project_id is None else chosen_project(settings.projects, project_id).id
     rows = [row for row in run(_rows(settings)) if only in (None, row["project"])]
     if as_json:
         for row in rows:
@@ -43,9 +41,14 @@ def routes(wanted: str | None, *, as_json: bool) -> None:
 async def _rows(settings: Settings) -> list[Row]:
     routing = configured_routing(settings.projects.values())
     async with connected(settings) as client:
-        await RouteOverrides(client, routing, log.configure("warning")).refresh()
+        await load_overrides(client, routing)
     return [
-        {"project": project_id, "event_type": kind, "topic_urn": table.table[kind], "from": table.origin(kind)}
+        {
+            "project": project_id,
+            "event_type": event_type,
+            "topic_urn": table.table[event_type],
+            "from": table.origin(event_type),
+        }
         for project_id, table in routing.projects.items()
-        for kind in table.types
+        for event_type in table.types
     ]

@@ -39,7 +39,7 @@ _HELP: Final = "\b\nSettings (environment):\n" + "\n".join(
 def serve(workers: int | None) -> None:
     """Run the service.
 
-    Without REDIS_URL it starts its own Valkey, with its data under RECEIVER_DATA_DIR.
+    Without REDIS_URL it starts an embedded Valkey, with its data in RECEIVER_DATA_DIR.
     """
     stopping = StopSignals()
     stopping.remember()
@@ -68,12 +68,12 @@ def _run_with_valkey(settings: Settings, stopping: StopSignals, logger: Logger) 
         valkey.release()
         raise
     finally:
-        stopping.remember()  # a second Ctrl-C would leave it behind
+        stopping.remember()  # a second Ctrl-C must not leave Valkey running
         valkey.stop()
 
 
 def _raise_limit(settings: Settings, logger: Logger) -> None:
-    """Take as many descriptors as we may have; workers and the embedded Valkey inherit the limit."""
+    """Raise the soft limit of open files. Workers and the embedded Valkey inherit it."""
     limit = raise_limit(settings.max_connections)
     connections = connections_within_limit(settings.max_connections)
     if connections < settings.max_connections:
@@ -120,7 +120,7 @@ async def _serve(service: _Service) -> None:
         logger.info("service.listening", url=url, redis=redis_url)
         reason = await stop
         logger.info("service.stopping", signal=reason.name)
-        if reason is signal.SIGTERM:  # a person at Ctrl-C need not wait for a load balancer to notice
+        if reason is signal.SIGTERM:  # with Ctrl-C there is no load balancer to wait for
             await asyncio.sleep(settings.stop_delay)
     finally:
         await runner.cleanup()

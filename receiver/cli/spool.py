@@ -1,4 +1,4 @@
-"""``receiver spool``: look at, empty and rescue what Redis has not taken yet, without the service."""
+"""``receiver spool``: show, drain and export the events in the spool, without the service."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 @click.group(
     cls=OrderedGroup,
     epilog="\b\nExamples:\n"
-    "  receiver spool status                 how many events wait, and for which topics\n"
-    "  receiver spool drain                  publish what a stopped service left behind\n"
-    "  receiver spool export > events.jsonl  rescue them where there is no Redis",
+    "  receiver spool status                 number of events, by file and topic\n"
+    "  receiver spool drain                  publish the events of a stopped service\n"
+    "  receiver spool export > events.jsonl  save events without a Redis",
 )
 def spool() -> None:
-    """Look at the events on disk that Redis has not taken yet.
+    """Manage the events on disk that are not in Redis yet.
 
     A running service drains its spool by itself. These commands work on RECEIVER_DATA_DIR/spool without it.
     """
@@ -54,7 +54,7 @@ def spool() -> None:
 @spool.command("status")
 @click.option("--json", "as_json", is_flag=True, help="The files as a JSON array.")
 def status_(*, as_json: bool) -> None:
-    """Show the files, and what is in them."""
+    """Show the files and their contents."""
     folder = _folder(read_settings(os.environ))
     found = [status(path) for path in _all_files(folder)]
     if as_json:
@@ -69,10 +69,10 @@ def status_(*, as_json: bool) -> None:
 
 @spool.command()
 def drain() -> None:
-    """Publish the events of files that no living process holds.
+    """Publish the events of files that no running process uses.
 
-    Nothing leaves the disk before Redis has it, and what Redis has already is not added again. A file that is damaged,
-    or was hit by an I/O error, is set aside when what can be read of it is published.
+    An event is deleted from the disk only once Redis has it, and Redis adds no duplicates. A file that is damaged, or
+    had an I/O error, is set aside after its readable events are published.
     """
     settings = read_settings(os.environ)
     published, problems = run(_drain(settings))
@@ -92,10 +92,10 @@ def drain() -> None:
     help="A new file. [default: stdout]",
 )
 def export(*, output: Path) -> None:
-    """Write the events as JSON lines, and remove none.
+    """Write the events as JSON lines, without removing them.
 
-    Damage is passed over, and the exit code is then 1. What reads of a file that was set aside has been published as
-    well, or waits in another file, with the same id.
+    Unreadable parts are skipped, and the exit code is then 1. The readable events of a file that was set aside have
+    also been published, or are in another file with the same ids.
     """
     number = 0
     problems: list[str] = []
@@ -111,7 +111,7 @@ def export(*, output: Path) -> None:
                 problems.append(f"{path.name} cannot be read: {error}.")
             else:
                 if not source.complete:
-                    problems.append(f"{path.name} is damaged: not all of it reads.")
+                    problems.append(f"{path.name} is damaged: some of it cannot be read.")
         out.flush()
     for problem in problems:
         click.echo(f"receiver: {problem}", err=True)
@@ -121,7 +121,7 @@ def export(*, output: Path) -> None:
 
 
 def _folder(settings: Settings) -> Path:
-    """Return the folder of the spool. Raises ReceiverError when it is another user's: it is not to look empty then."""
+    """Return the spool's folder. Raises ReceiverError if it is not readable, which must not look like an empty one."""
     folder = settings.data_dir / "spool"
     with suppress(FileNotFoundError, NotADirectoryError):
         try:
@@ -138,7 +138,7 @@ def _all_files(folder: Path) -> list[Path]:
 
 
 def _new_file(path: Path) -> IO[bytes]:
-    """Open a file that is not there yet: it may be the only copy of an earlier export."""
+    """Create a file. Never overwrites one: it may be the only copy of an earlier export."""
     try:
         return path.open("xb")
     except OSError as error:
@@ -180,7 +180,7 @@ def _state(one: FileStatus) -> Text:
 
 
 async def _drain(settings: Settings) -> tuple[int, list[str]]:
-    """Return how many events were published, and what stands in the way of others."""
+    """Return the number of published events, and the problems with others."""
     problems: list[str] = []
     async with connected(settings) as client:
         publisher = Publisher(client, REDIS_TIMEOUT, settings.dedupe_window)
@@ -197,7 +197,7 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
                 for path in paths:
                     progress.update(task, description=path.name)
                     problems += await _drain_file(files, path, settings.spool_max_bytes)
-                for path in suspect_files(folder):  # those found damaged just now among them
+                for path in suspect_files(folder):  # includes files just found damaged
                     progress.update(task, description=path.name)
                     problems += await _recover(files, path, settings.spool_max_bytes)
             finally:
@@ -209,7 +209,7 @@ async def _drain_file(files: FileDrain, path: Path, max_bytes: int) -> list[str]
     try:
         spool_file = lock_file(path, max_bytes, to_drain=True)
         if spool_file is None:
-            return [f"{path.name} is in use by a living process, which drains it itself."]
+            return [f"{path.name} is in use by a running process, which drains it itself."]
         with closing(spool_file):
             return await _drain_open(files, spool_file)
     except (OSError, sqlite3.Error) as error:
@@ -227,16 +227,16 @@ async def _drain_open(files: FileDrain, spool_file: SpoolFile) -> list[str]:
     if not left:
         spool_file.discard()
         return []
-    refused = f"{spool_file.path.name}: {left:,} events stay, for their topics do not take them."
+    refused = f"{spool_file.path.name}: {left:,} events stay, because their topics refuse them."
     return [*map(str, blocked.values()), refused]
 
 
 async def _recover(files: FileDrain, path: Path, max_bytes: int) -> list[str]:
-    """Copy what reads of a suspect file into another one, and drain that."""
+    """Copy the readable events of a suspect file into another file, and drain that."""
     try:
         suspect = SuspectFile.open(path, max_bytes)
         if suspect is None:
-            return [f"{path.name} is in use by a living process, which copies it itself."]
+            return [f"{path.name} is in use by a running process, which copies it itself."]
         with closing(suspect), closing(free_file(path.parent, max_bytes)) as other:
             while suspect.step(other.add):
                 await files.drain(other, parked=False)
@@ -246,7 +246,7 @@ async def _recover(files: FileDrain, path: Path, max_bytes: int) -> list[str]:
         return [f"{path.name} cannot be copied: {error}."]
     if aside is None:
         return problems
-    missing = "" if suspect.reader.complete else ", and not all of it reads"
+    missing = "" if suspect.reader.complete else "; some of it cannot be read"
     outcome = f"{suspect.copied:,} events of {path.name} were copied{missing}."
     advice = f"It is {aside.name} now: keep it, and try `sqlite3 {aside.name} .recover` on a copy for the rest."
     return [f"{outcome} {advice}", *problems]

@@ -1,4 +1,4 @@
-"""Reads several streams as one, in the order of their entries, and over restarts of Redis."""
+"""Reads several streams as one, ordered by entry id, across restarts of Redis."""
 
 from __future__ import annotations
 
@@ -16,75 +16,75 @@ if TYPE_CHECKING:
 
     from receiver.settings import Settings
 
-#: Entries asked for at a time, of each stream.
+#: Entries per read and stream.
 _PAGE: Final = 500
-#: Milliseconds that Redis waits for an entry before it says that there is none.
+#: Milliseconds for which a read blocks without a new entry.
 _WAIT: Final = 1000
-_TRY_AGAIN: Final = 0.5
+_RETRY_DELAY: Final = 0.5
 
 _Id = tuple[int, int]
 
 
 class StreamReader:
-    """Yields the entries of streams as they come."""
+    """Yields the entries of streams as they arrive."""
 
     def __init__(
         self,
         settings: Settings,
         topics: Callable[[Redis], Awaitable[list[str]]],
         since: float | None,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
-        """Take who knows the streams, where to begin (so many seconds ago; None: now), and who is told of outages.
+        """``topics`` returns the streams. It is called about once a second, because routes may change.
 
-        Streams are asked for again every second or so: routes change while we watch.
+        ``since`` is the start in seconds before now; None starts now. ``notify`` gets a message about outages.
         """
         self._settings = settings
         self._topics = topics
         self._since = since
-        self._tell = tell
+        self._notify = notify
         self._after: dict[bytes, bytes] = {}
-        self._looked_at = 0
+        self._refreshed_at = 0
 
     async def entries(self) -> AsyncGenerator[list[bytes], None]:
-        """Yield batches of the entries' ``data``, for ever.
+        """Yield batches of the entries' ``data``, without end.
 
-        Raises RedisAwayError only when Redis is away at the beginning; later it waits until Redis is back and goes
-        on where it was.
+        Raises RedisAwayError only if Redis is away at the start. Later it waits until Redis is back, and continues
+        where it stopped.
         """
         away = False
         while True:
             try:
                 async with connected(self._settings) as client:
                     if away:
-                        self._tell("Redis is back.")
+                        self._notify("Redis is back.")
                         away = False
                     while True:
-                        await self._look(client)
+                        await self._refresh_streams(client)
                         yield await self._read(client)
             except RedisAwayError as error:
                 if not self._after:
                     raise
                 if not away:
-                    self._tell(f"{error} Trying again until it is back …")
+                    self._notify(f"{error} Retrying until it is back …")
                 away = True
-            await asyncio.sleep(_TRY_AGAIN)
+            await asyncio.sleep(_RETRY_DELAY)
 
-    async def _look(self, client: Redis) -> None:
-        """Find out which streams there are, and where to begin with those that are new."""
+    async def _refresh_streams(self, client: Redis) -> None:
+        """Add new streams, each with its start position."""
         async with asyncio.timeout(REDIS_TIMEOUT):
             seconds, micro = await client.time()
             now = seconds * 1000 + micro // 1000
-            if now - self._looked_at < _WAIT:
+            if now - self._refreshed_at < _WAIT:
                 return
             for topic in await self._topics(client):
                 if topic.encode() not in self._after:
-                    self._after[topic.encode()] = await self._beginning(client, topic, now)
-            self._looked_at = now
+                    self._after[topic.encode()] = await self._start(client, topic, now)
+            self._refreshed_at = now
 
-    async def _beginning(self, client: Redis, topic: str, now: int) -> bytes:
-        if self._looked_at:  # a route that was set since
-            return b"%d-0" % self._looked_at
+    async def _start(self, client: Redis, topic: str, now: int) -> bytes:
+        if self._refreshed_at:  # a new route, set since the last refresh
+            return b"%d-0" % self._refreshed_at
         if self._since is not None:
             return b"%d-0" % max(0, now - int(self._since * 1000))
         return await _last_id(client, topic)
@@ -93,12 +93,12 @@ class StreamReader:
         async with asyncio.timeout(REDIS_TIMEOUT):
             streams: Any = self._after
             answer: Any = await client.xread(streams, count=_PAGE, block=_WAIT)
-        # A stream of which there may be more is known up to its last entry; what is later in others comes next time.
-        known = min((_number(entries[-1][0]) for _, entries in answer if len(entries) == _PAGE), default=None)
+        # A full page may not be the end of its stream. Later entries of other streams wait for the next read.
+        limit = min((_number(entries[-1][0]) for _, entries in answer if len(entries) == _PAGE), default=None)
         found: list[tuple[_Id, bytes]] = []
         for topic, entries in answer:
             for id_, fields in entries:
-                if known is None or _number(id_) <= known:
+                if limit is None or _number(id_) <= limit:
                     found.append((_number(id_), fields.get(b"data", b"")))
                     self._after[topic] = id_
         return [data for _, data in sorted(found)]

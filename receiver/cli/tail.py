@@ -1,4 +1,4 @@
-"""``receiver tail``: watch the events as they come."""
+"""``receiver tail``: show events as they arrive."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _TYPES: Final = {
     "sent": EventType.SENT,
     "rejected": EventType.REJECTED,
 }
-#: Columns of a terminal that has room for descriptions.
-_ROOMY: Final = 100
-#: Older than any event.
-_EVER: Final = 1e12
+#: Columns of a terminal from which descriptions are shown.
+_WIDE: Final = 100
+#: Seconds; older than any event.
+_FOREVER: Final = 1e12
 
 
 class Ago(click.ParamType[float]):
-    """A time that has passed: ``90s``, ``10m``, ``2h``, ``7d``."""
+    """A duration before now: ``90s``, ``10m``, ``2h``, ``7d``."""
 
     name = "duration"
 
@@ -54,11 +54,11 @@ class Ago(click.ParamType[float]):
 @click.command(
     epilog="\b\nExamples:\n"
     "  receiver tail                                new events, until Ctrl-C\n"
-    "  receiver tail --since 10m --type fail        failures of the last ten minutes, and on\n"
+    "  receiver tail --since 10m --type fail        failures of the last ten minutes, and new ones\n"
     "  receiver tail --from-start --count 5 --json  the five oldest events"
 )
-@click.option("--from-start", is_flag=True, help="Begin with the oldest event that Redis still has.")
-@click.option("--since", type=Ago(), metavar="TIME", help="Begin so long ago: 90s, 10m, 2h, 7d.")
+@click.option("--from-start", is_flag=True, help="Start with the oldest event in Redis.")
+@click.option("--since", type=Ago(), metavar="TIME", help="Start this long ago: 90s, 10m, 2h, 7d.")
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N events.")
 @click.option("--project", metavar="ID", help="Only this project. [default: all]")
 @click.option(
@@ -69,8 +69,8 @@ class Ago(click.ParamType[float]):
     multiple=True,
     help=f"One of {', '.join(_TYPES)}; may be repeated.",
 )
-@click.option("--quarantine", is_flag=True, help="Show rejected items as well.")
-@click.option("--mask", is_flag=True, help="Hide phone numbers and what people wrote.")
+@click.option("--quarantine", is_flag=True, help="Also show rejected items.")
+@click.option("--mask", is_flag=True, help="Hide phone numbers and message texts.")
 @click.option("--json", "as_json", is_flag=True, help="One CloudEvents object a line, with control characters escaped.")
 def tail(  # noqa: PLR0913 a parameter for each option
     *,
@@ -83,49 +83,60 @@ def tail(  # noqa: PLR0913 a parameter for each option
     mask: bool,
     as_json: bool,
 ) -> None:
-    """Watch events as they come into the streams.
+    """Show events as they arrive in the streams.
 
-    Reads beside the consumers and takes nothing from them. When Redis goes away it waits for it.
+    Consumers are not affected. If Redis goes away, this waits until it is back.
     """
     if mask and as_json:
-        raise click.UsageError("--json shows events exactly as they are; leave out --mask.")
+        raise click.UsageError("--json shows events unchanged; remove --mask.")
     if from_start and since is not None:
         raise click.UsageError("give --from-start or --since, not both.")
     settings = read_settings(os.environ)
     projects = list(settings.projects.values()) if project is None else [chosen_project(settings.projects, project)]
-    wanted = {_TYPES[name] for name in types} or {*ROUTED}
+    event_types = {_TYPES[name] for name in types} or {*ROUTED}
     if quarantine:
-        wanted.add(EventType.REJECTED)
+        event_types.add(EventType.REJECTED)
     routing = configured_routing(projects)
-    if not any(kind in wanted for routes in routing.projects.values() for kind in (*routes.types, EventType.REJECTED)):
+    if not any(
+        event_type in event_types
+        for routes in routing.projects.values()
+        for event_type in (*routes.types, EventType.REJECTED)
+    ):
         raise click.UsageError("no project publishes states that are not final: set pending = true at a provider.")
-    past = _EVER if from_start else since
-    show = _show_json if as_json else _lines(mask=mask, date=past is not None, project=len(projects) > 1)
+    since_seconds = _FOREVER if from_start else since
+    show = _show_json if as_json else _lines(mask=mask, date=since_seconds is not None, project=len(projects) > 1)
 
     async def topics(client: Redis) -> list[str]:
         await load_overrides(client, routing)
         published = [(routes, (*routes.types, EventType.REJECTED)) for routes in routing.projects.values()]
-        return list({routes.table[kind] for routes, types in published for kind in types if kind in wanted})
+        return list(
+            {
+                routes.table[event_type]
+                for routes, types in published
+                for event_type in types
+                if event_type in event_types
+            }
+        )
 
     try:
-        run(_tail(StreamReader(settings, topics, past, _tell), wanted, count, show))
+        run(_tail(StreamReader(settings, topics, since_seconds, _notify), event_types, count, show))
     except asyncio.CancelledError:
         pass  # SIGTERM
     except KeyboardInterrupt:
-        _tell("")  # the terminal has just printed ^C
+        _notify("")  # the terminal has just printed ^C
 
 
 async def _tail(
-    follower: StreamReader, wanted: set[EventType], count: int | None, show: Callable[[bytes], None]
+    reader: StreamReader, event_types: set[EventType], count: int | None, show: Callable[[bytes], None]
 ) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
     left = count
-    async with aclosing(follower.entries()) as batches:
+    async with aclosing(reader.entries()) as batches:
         async for batch in batches:
             for data in batch:
-                if not _is_wanted(data, wanted):
+                if not _is_shown(data, event_types):
                     continue
                 show(data)
                 if left is not None:
@@ -134,10 +145,10 @@ async def _tail(
                         return
 
 
-def _is_wanted(data: bytes, wanted: set[EventType]) -> bool:
-    """Several types may share a topic. What we do not know is shown: it is in a topic that was asked for."""
+def _is_shown(data: bytes, event_types: set[EventType]) -> bool:
+    """Return whether to show an entry. Topics may be shared by several types; unknown types are shown."""
     event = decoded(data)
-    return event is None or event.type not in _TYPES.values() or event.type in wanted
+    return event is None or event.type not in _TYPES.values() or event.type in event_types
 
 
 def _show_json(data: bytes) -> None:
@@ -146,13 +157,13 @@ def _show_json(data: bytes) -> None:
 
 def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], None]:
     console = Console(highlight=False)
-    person = console.is_terminal
-    narrow = person and console.width < _ROOMY
+    terminal = console.is_terminal
+    narrow = terminal and console.width < _WIDE
     printer = LinePrinter(mask=mask, date=date, project=project, narrow=narrow)
 
     def show(data: bytes) -> None:
-        # On a terminal a line is a line; into a file or pipe it goes whole.
-        if person:
+        # A terminal gets one row for each event; a file or pipe gets complete lines.
+        if terminal:
             console.print(printer.line(data), no_wrap=True, overflow="ellipsis")
         else:
             console.print(printer.line(data), soft_wrap=True)
@@ -160,5 +171,5 @@ def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], None]:
     return show
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     click.echo(f"receiver: {sentence}" if sentence else "", err=True)

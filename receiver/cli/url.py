@@ -1,4 +1,4 @@
-"""``receiver url``: where consumers find the events."""
+"""``receiver url``: the URL from which consumers read events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from receiver.settings import read_settings
 @click.command(
     epilog="\b\nExample:\n"
     "  REDIS_URL=$(receiver url) python consumer.py\n\n"
-    "\n\bIn the arguments of a program other users of the machine would see the password."
+    "\n\bDo not pass it as an argument of a program: other users of the machine could read the password."
 )
 def url() -> None:
-    """Print the URL of the Redis that holds the streams, its password included.
+    """Print the URL of the Redis with the streams, including its password.
 
-    That is REDIS_URL, or, while it is not set, the URL of the embedded Valkey.
+    It is REDIS_URL if set, else the URL of the embedded Valkey.
     """
     settings = read_settings(os.environ)
     if settings.redis_url is not None:
@@ -28,7 +28,7 @@ def url() -> None:
     found = consumer_url(settings.data_dir / "valkey", settings.embedded_port)
     if "@" not in found:
         raise EmbeddedError(
-            f"there is no embedded Valkey in {settings.data_dir}: run this where `receiver serve` has run, or set "
+            f"there is no embedded Valkey in {settings.data_dir}: run this in the folder of `receiver serve`, or set "
             "RECEIVER_DATA_DIR or REDIS_URL."
         )
     click.echo(found)

@@ -1,4 +1,4 @@
-"""Who calls us. A provider is one file and one line in ``PROVIDERS``; ``base`` says what it has to offer."""
+"""SMS providers. Each is one file and one line in ``PROVIDERS``; ``base`` defines the interface."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ PROVIDERS: Final[Mapping[str, type[Provider]]] = {
         Kannel,
     )
 }
-#: The provider of ``/sms/callback``, and of requests of which no provider can be told.
+#: The provider of ``/sms/callback``, and of requests without a known provider.
 DEFAULT: Final[type[Provider]] = Tencent

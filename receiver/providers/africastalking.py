@@ -3,8 +3,8 @@
 http://docs.africastalking.com/sms/notifications (both),
 http://docs.africastalking.com/sms/deliveryreports (states and reasons).
 
-Nothing is signed, and delivery reports have no time. Notifications of opt-outs and subscriptions have addresses of
-their own; those that come here are acknowledged, and have no event.
+Requests are not signed, and delivery reports have no time. Notifications of opt-outs and subscriptions have their own
+URLs. Those that arrive here are acknowledged without an event.
 """
 
 # ruff: noqa: N815 the names of fields are Africa's Talking's
@@ -34,12 +34,12 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "Expired": FAILED,
     "AbsentSubscriber": FAILED,
 }
-#: What opt-outs and subscriptions have, and no message.
+#: Fields of opt-outs and subscriptions that messages lack.
 _NOT_SMS: Final = frozenset({"senderId", "updateType"})
 
 
 class Report(ItemSchema):
-    """A delivery report. Older ones have no number."""
+    """A delivery report. Older reports have no number."""
 
     id = fields.String(required=True, validate=validate.Length(1, 128))
     status = fields.String(required=True, validate=validate.OneOf([*_OUTCOMES]))
@@ -50,7 +50,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A delivery report, as it is loaded from the schema."""
+    """A delivery report as loaded from its schema."""
 
     id: str
     status: str
@@ -74,7 +74,7 @@ class IncomingMessage(ItemSchema):
 
 
 class IncomingMessageItem(Protocol):
-    """An incoming message, as it is loaded from the schema."""
+    """An incoming message as loaded from its schema."""
 
     sender: str
     to: str
@@ -135,7 +135,7 @@ class AfricasTalking(FormProvider):
         return filled(super().item_of(request), ("text",))
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Tell reports from messages, and ignore opt-outs and subscriptions."""
+        """Return the type of an item; ignore opt-outs and subscriptions."""
         if item.keys() & _NOT_SMS and not item.keys() & {"status", "text"}:
             raise IgnoredItem
         return super().type_of(item)

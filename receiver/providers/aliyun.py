@@ -1,11 +1,11 @@
-"""Alibaba Cloud (Aliyun) SMS: status reports and replies, each in arrays, as JSON.
+"""Alibaba Cloud (Aliyun) SMS: arrays of status reports, and arrays of replies, as JSON.
 
 https://help.aliyun.com/document_detail/101867.html (SmsReport), https://help.aliyun.com/document_detail/60127.html
 (SmsUp), https://www.alibabacloud.com/help/doc-detail/409034.htm (international SmsReport).
 
-Reports inside and outside of mainland China have forms of their own, and may share the URL with replies. ``biz_id`` is
-that of the request to send: with the number it is the key of a message. Times without a zone are at UTC+8. All states
-are final, nothing is signed, and the ack is told from a failure by its numeric ``code``.
+Reports inside and outside of mainland China differ in format, and may share the URL with replies. ``biz_id`` identifies
+the send request: together with the number it identifies a message. Times without a zone are UTC+8. All states are
+final, and requests are not signed. Aliyun recognises the ack by its numeric ``code``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _RFC_TIME: Final = (text_form("%a, %d %b %Y %H:%M:%S %z"), "Sun, 01 Mar 2026 10:
 
 
 def _reply_time(value: Any) -> datetime:  # noqa: ANN401 any JSON
-    """Parse the time of a reply; in 2017 it was written 20170901000000."""
+    """Parse the time of a reply. In 2017 the format was 20170901000000."""
     return _compact(value) if isinstance(value, str) and value.isdecimal() else _written(value)
 
 
 class Report(ItemSchema):
-    """A status report. The last four fields are there for messages of the SendMessage API alone."""
+    """A status report. Only messages of the SendMessage API have the last four fields."""
 
     phone_number = fields.String(required=True, validate=validate.Length(1, 32))
     success = fields.Boolean(required=True, truthy={True, "true"}, falsy={False, "false"})
@@ -54,7 +54,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A status report, as it is loaded from the schema."""
+    """A status report as loaded from its schema."""
 
     phone_number: str
     success: bool
@@ -86,7 +86,7 @@ class InternationalReport(ItemSchema):
 
 
 class InternationalReportItem(Protocol):
-    """An international report, as it is loaded from the schema."""
+    """An international report as loaded from its schema."""
 
     MessageId: str
     To: str
@@ -100,7 +100,7 @@ class InternationalReportItem(Protocol):
 
 
 class Reply(ItemSchema):
-    """A message that a person sent. ``sign_name`` is in some editions of the document only."""
+    """A message that a person sent. Only some editions of the documentation have ``sign_name``."""
 
     phone_number = fields.String(required=True, validate=validate.Length(1, 32))
     content = fields.String(required=True)
@@ -111,7 +111,7 @@ class Reply(ItemSchema):
 
 
 class ReplyItem(Protocol):
-    """A reply, as it is loaded from the schema."""
+    """A reply as loaded from its schema."""
 
     phone_number: str
     content: str
@@ -196,5 +196,5 @@ class Aliyun(ItemProvider):
     unlike = "neither a report (it would have success and biz_id, or MessageId and Status) nor a reply (content)"
 
     def refuse(self, status: int, message: str) -> Answer:
-        """Return the status as the code, and what is wrong."""
+        """Return the status as the code, with the error message."""
         return Answer(status, msgspec.json.encode({"code": status, "msg": message}), JSON)

@@ -1,13 +1,13 @@
-"""AWS End User Messaging SMS: events of messages sent, and two-way SMS, by Amazon SNS over HTTPS.
+"""AWS End User Messaging SMS: events of sent messages, and two-way SMS, by Amazon SNS over HTTPS.
 
 https://docs.aws.amazon.com/sms-voice/latest/userguide/configuration-sets-event-types.html (events),
 https://docs.aws.amazon.com/sms-voice/latest/userguide/two-way-sms-payload.html (two-way SMS),
 https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html (envelope),
 https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html (signature).
 
-A configuration set publishes its events to a topic, and so does a number its replies; a subscription of the topic
-sends them here, without raw message delivery, which has no signature. To SNS a 4xx is an acknowledgement. A reply has
-no time of its own: its event has that of its publication.
+A configuration set publishes events to a topic, and a phone number publishes replies. A subscription of the topic sends
+both here. Raw message delivery must be off, because it has no signature. SNS treats a 4xx as an acknowledgement. A
+reply has no time, so its event has the time of publication.
 """
 
 # ruff: noqa: N815 the names of fields are Amazon's
@@ -43,7 +43,7 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "TEXT_QUEUED": PENDING,
     "TEXT_PENDING": PENDING,
     "TEXT_SENT": PENDING,
-    "TEXT_SUCCESSFUL": DELIVERED,  # accepted by the carrier; in some countries there is no more to come
+    "TEXT_SUCCESSFUL": DELIVERED,  # accepted by the carrier; the final state in some countries
     "TEXT_DELIVERED": DELIVERED,
     "TEXT_BLOCKED": FAILED,
     "TEXT_CARRIER_BLOCKED": FAILED,
@@ -55,9 +55,9 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "TEXT_INVALID_MESSAGE": FAILED,
     "TEXT_SPAM": FAILED,
 }
-#: Made after 72 hours of silence as well.
+#: Also sent after 72 hours without news.
 _INCONCLUSIVE: Final = "TEXT_UNKNOWN"
-#: Events of voice, MMS, RCS and registrations can have the same topic.
+#: Events of voice, MMS, RCS and registrations can use the same topic.
 _ABOUT_SMS: Final = "TEXT_"
 _DIGESTS: Final[dict[str, HashAlgorithm]] = {"1": SHA1(), "2": SHA256()}  # noqa: S303 a topic's default
 _TIME: Final = (unix_form(1000), "1686975103470")
@@ -80,7 +80,7 @@ class AmazonEnvelope(EnvelopeSchema):
 
 
 class MessageEvent(ItemSchema):
-    """What became of a message."""
+    """An event of a sent message."""
 
     eventType = fields.String(required=True)
     isFinal = fields.Boolean(required=True, truthy={True}, falsy={False})
@@ -105,7 +105,7 @@ class MessageEvent(ItemSchema):
 
 
 class MessageEventItem(Protocol):
-    """An event of a message, as it is loaded from the schema."""
+    """An event of a message as loaded from its schema."""
 
     eventType: str
     isFinal: bool
@@ -129,7 +129,7 @@ class MessageEventItem(Protocol):
 
 
 class InboundMessage(ItemSchema):
-    """A message that a person sent. Its id is required: it tells one ``YES`` from the next."""
+    """A message that a person sent. The id is required: it distinguishes repeated texts."""
 
     inboundMessageId = fields.String(required=True, validate=validate.Length(1, 128))
     originationNumber = fields.String(required=True, validate=validate.Length(1, 64))
@@ -140,7 +140,7 @@ class InboundMessage(ItemSchema):
 
 
 class InboundMessageItem(Protocol):
-    """An inbound message, as it is loaded from the schema."""
+    """An inbound message as loaded from its schema."""
 
     inboundMessageId: str
     originationNumber: str
@@ -152,7 +152,7 @@ class InboundMessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AmazonOptions(NotificationOptions):
-    """What a project configures at Amazon SNS. A topic signs with SHA-1 unless its SignatureVersion is set to 2."""
+    """Options for Amazon SNS. A topic signs with SHA-1 unless its SignatureVersion is 2."""
 
     allow_sha1: bool = sha1_option(default=True)
     inconclusive: str = inconclusive_option("fail")
@@ -235,18 +235,18 @@ class AmazonSns(NotificationProvider):
     unlike = "neither an event of a message (it would have eventType) nor an inbound message (inboundMessageId)"
 
     def digest(self, envelope: Envelope, _certificate: Certificate) -> HashAlgorithm | None:
-        """Return the digest of a version."""
+        """Return the digest of the envelope's SignatureVersion."""
         return _DIGESTS.get(envelope.signature_version)
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Ignore events that are not about SMS, whatever they hold."""
-        kind = item.get("eventType")
-        if isinstance(kind, str) and not kind.startswith(_ABOUT_SMS):
+        """Return the type of an item; ignore events that are not about SMS."""
+        event_type = item.get("eventType")
+        if isinstance(event_type, str) and not event_type.startswith(_ABOUT_SMS):
             raise IgnoredItem
         return super().type_of(item)
 
     def event(self, event: Event, envelope: Envelope) -> Event:
-        """Give a reply the time of its publication. It is not in the id: a retry may have another one."""
+        """Give a reply the time of publication. The event's id excludes it, because it may differ in a retry."""
         if event.type is not EventType.REPLY:
             return event
         data = msgspec.json.decode(event.data, type=ReplyData)

@@ -1,9 +1,9 @@
-"""What a provider is: the bytes of a request in, values out, no I/O.
+"""The interface of a provider: request bytes in, values out, no I/O.
 
-A provider is one file. It names its options, verifies a request, parses it, and answers in its own format. The web
-layer does everything that waits: it reads the body, fetches what a provider names, and stores the events.
+A provider is one file. It declares its options, verifies requests, parses them, and defines its responses. The web
+layer does all I/O: it reads bodies, fetches URLs for a provider, and stores events.
 
-One instance serves one project: it knows the project's options at this provider.
+One instance serves one project, with the project's options for this provider.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 JSON: Final = "application/json"
-#: What becomes of a message: the type of the event, and its ``status``. PENDING is any state that is not final.
+#: The state of a message: the type of the event, and its ``status``. PENDING is any state that is not final.
 Outcome = tuple[EventType, int]
 DELIVERED: Final[Outcome] = (EventType.SUCCESS, 1)
 FAILED: Final[Outcome] = (EventType.FAIL, 2)
 PENDING: Final[Outcome] = (EventType.SENT, 0)
-#: What the option ``inconclusive`` may say, for final states that tell neither.
+#: Values of the option ``inconclusive``, for final states that mean neither delivery nor failure.
 INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED, "success": DELIVERED}
-_LONGEST_TOLERANCE: Final = 7 * 86400
-#: The two paths of a parser; both give the same events.
+_MAX_TOLERANCE: Final = 7 * 86400
+#: The parser that was used: ``parse_fast`` or ``parse_tolerant``. Both give the same events.
 FAST, SLOW = "fast", "slow"
 
 
@@ -37,8 +37,8 @@ class CallbackRequest(msgspec.Struct):
     """A request as it was received.
 
     ``target`` is the path with its query, exactly as on the wire. ``headers`` ignores the case of names. ``body`` is
-    decompressed, and otherwise untouched: signatures cover these bytes. ``decoded`` is what a provider has decoded of
-    it: verifying and parsing need it both.
+    decompressed and otherwise unchanged, because signatures cover these bytes. ``decoded`` caches what a provider has
+    decoded from it, for use in both verifying and parsing.
     """
 
     method: str
@@ -49,17 +49,17 @@ class CallbackRequest(msgspec.Struct):
 
     @property
     def query(self) -> str:
-        """What follows the question mark, undecoded; empty without one."""
+        """The query without the question mark, undecoded; empty if there is none."""
         return self.target.partition("?")[2]
 
 
 def request_of(raw: bytes) -> CallbackRequest:
-    """Return a request that holds nothing but a quarantined item, to parse it again."""
+    """Return a request with a quarantined item as its body, to parse it again."""
     return CallbackRequest("POST", "", {}, raw)
 
 
 class Answer(NamedTuple):
-    """What goes back to the provider."""
+    """A response to the provider."""
 
     status: int
     body: bytes = b""
@@ -73,22 +73,23 @@ class Reason(NamedTuple):
     text: str
 
     def at(self, place: str) -> str:
-        """Return ``[3].mobile: Missing data for required field.`` for place ``[3]``."""
+        """Return ``[3].mobile: Missing data for required field.`` for the place ``[3]``."""
         where = f"{place}.{self.field}" if place and self.field else place or self.field
         return f"{where}: {self.text}" if where else self.text
 
 
 class Rejection(NamedTuple):
-    """An item that failed validation: the problems, each with its place, and its event for the quarantine."""
+    """An item that failed validation: its problems, each with its place, and its event for the quarantine."""
 
     problems: list[str]
     event: Event
 
     @classmethod
     def of(cls, place: str, reasons: list[Reason], raw: bytes, identity: bytes | None = None) -> Rejection:
-        """Keep an item exactly as received. The event does not hold the place: a retry may shuffle the items.
+        """Reject an item, which is kept exactly as received.
 
-        ``identity`` stands for an item that holds something else in a retry.
+        The event does not contain the place, because a retry may order the items differently. ``identity`` replaces an
+        item whose bytes differ in a retry.
         """
         data = RejectedData(event_type=EventType.REJECTED, reasons=[reason.at("") for reason in reasons])
         try:
@@ -100,51 +101,51 @@ class Rejection(NamedTuple):
 
 
 class ParsedCallback(msgspec.Struct, frozen=True):
-    """What a callback holds, in the order received."""
+    """The content of a callback, in the order received."""
 
     events: list[Event]
     rejections: list[Rejection]
     #: FAST or SLOW.
     path: str
-    #: Items with a state that is not final: acknowledged and counted, and published only if the project asks.
+    #: Number of items with a state that is not final. They are published only with the option ``pending``.
     pending: int = 0
-    #: Items that are not about SMS: acknowledged and counted.
+    #: Number of items that are not about SMS. They are acknowledged without an event.
     ignored: int = 0
-    #: A URL that has to be fetched before the ack: it confirms a subscription.
+    #: A URL to fetch before the ack, which confirms a subscription.
     confirmation: str | None = None
 
 
 def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
-    """Declare an option of a provider: how it is validated, what it means, and its default."""
+    """Declare an option of a provider: its validation, help text and default."""
     return dataclasses.field(default=default, repr=False, metadata={"field": field, "help": help_})
 
 
 def inconclusive_option(default: str = "ignore") -> Any:  # noqa: ANN401 as above
-    """Declare what a final state that tells neither delivery nor failure counts as."""
+    """Declare the meaning of final states that show neither delivery nor failure."""
     return option(
         fields.String(validate=validate.OneOf([*INCONCLUSIVE])),
-        "what a final state that tells nothing counts as: ignore (as not final), fail or success",
+        "meaning of a final state without a result: ignore (as not final), fail or success",
         default,
     )
 
 
 def tolerance_option(
     default: float | None = 300.0,
-    help_: str = "how far from our clock the time of a signature may be: 5m; more if retries are not signed again",
+    help_: str = "how far the time of a signature may be from our clock: 5m; more if retries are not signed again",
 ) -> Any:  # noqa: ANN401 as above
-    """Declare how far from our clock the time of a signature may be, in seconds; None: any time."""
-    field = Seconds(validate=validate.Range(1, _LONGEST_TOLERANCE, error="must be from 1s to 7d."))
+    """Declare how far the time of a signature may be from our clock, in seconds. None allows any time."""
+    field = Seconds(validate=validate.Range(1, _MAX_TOLERANCE, error="must be from 1s to 7d."))
     return option(field, help_, default)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProviderOptions:
-    """What a project may configure at a provider: ``[projects.ID.providers.NAME]`` in the TOML file.
+    """A project's options for a provider: ``[projects.ID.providers.NAME]`` in the TOML file.
 
     A subclass adds fields with ``option``. Options hold secrets: they are never logged.
     """
 
-    #: Only for providers that have them: ``has_pending``.
+    #: Only for providers with ``has_pending``.
     pending: bool = option(
         fields.Boolean(truthy={True}, falsy={False}),
         "true: publish states that are not final as sms_sent_event with status 0",
@@ -153,22 +154,22 @@ class ProviderOptions:
 
 
 class Provider:
-    """A sender of callbacks, as one project uses it. Subclasses say how it signs, what it sends and how it is answered.
+    """A sender of callbacks, for one project. Subclasses define signature, payloads and responses.
 
-    The defaults are those of a provider that signs nothing and wants HTTP 200 with an empty body.
+    The defaults fit a provider that signs nothing and expects HTTP 200 with an empty body.
     """
 
     #: The name in ``/callbacks/{provider}/{project_id}``, in events and in metrics.
     name: ClassVar[str]
-    #: The name in documents for people.
+    #: The name in documentation and error messages.
     title: ClassVar[str]
     options_type: ClassVar[type[ProviderOptions]] = ProviderOptions
-    #: The answer that says that everything is safe.
+    #: The ack: all items are stored.
     ack: ClassVar[Answer] = Answer(200)
     methods: ClassVar[frozenset[str]] = frozenset({"POST"})
-    #: Whether signatures cover the URL. Then a project that verifies them has to configure its ``public_url``.
+    #: Whether signatures cover the URL. Verifying them requires the project's ``public_url``.
     signs_url: ClassVar[bool] = False
-    #: Whether the provider tells of states that are not final.
+    #: Whether the provider reports states that are not final.
     has_pending: ClassVar[bool] = False
     #: Whether recipients of one request may have the same message id. Then id and recipient together name a report.
     shared_ids: ClassVar[bool] = False
@@ -178,15 +179,15 @@ class Provider:
 
     def __init__(
         self,
-        options: Any = None,  # noqa: ANN401 each provider has a type of its own
+        options: Any = None,  # noqa: ANN401 each provider has its own type
         *,
         public_url: str = "",
         sign_id: str | None = None,
         max_items: int = 10_000,
     ) -> None:
-        """Take a project's options, its public URL without the path of the callback, its own ``sign_id``.
+        """Set up for one project. ``public_url`` has no path of the callback.
 
-        ``max_items`` is how many items a callback may have.
+        ``sign_id`` is the project's own, ``max_items`` the maximum number of items in a callback.
         """
         self.options = self.options_type() if options is None else options
         self.public_url = public_url
@@ -200,42 +201,42 @@ class Provider:
 
     @property
     def verifies(self) -> bool:
-        """Whether ``verify`` is to be called: also where it authenticates some callbacks, and the others need a key."""
+        """Whether to call ``verify``. It may authenticate only some callbacks: then the URL needs a key too."""
         return self.signed
 
     def certificate_url(self, request: CallbackRequest) -> str | None:  # noqa: ARG002 for those that need one
         """Return the URL of the certificate that ``verify`` needs, or None.
 
-        Raises BadSignatureError for a URL that is not the provider's: nothing may be fetched from there.
+        Raises BadSignatureError for a URL of a foreign host, which must not be fetched.
         """
         return None
 
     def verify(self, request: CallbackRequest, now: float, certificate: bytes | None = None) -> None:
-        """Check the signature of a request. ``now`` is in seconds since the epoch, ``certificate`` PEM.
+        """Check the signature of a request. ``now`` is in seconds since the epoch, ``certificate`` in PEM.
 
-        Raises BadSignatureError, and UnverifiableError when it cannot tell.
+        Raises BadSignatureError, or UnverifiableError if the check is not possible now.
         """
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse a request all of which is as expected, a few µs an item; else return None.
+        """Parse a request in the expected format, in a few µs an item. Returns None for any other request.
 
         Raises TooManyItemsError.
         """
         raise NotImplementedError
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
-        """Parse a request that ``parse_fast`` returned None for, with the reasons for each rejection.
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
+        """Parse a request for which ``parse_fast`` returned None, with the reasons for each rejection.
 
-        Never raises for what a request holds. Raises TooManyItemsError.
+        Invalid content never raises. Raises TooManyItemsError.
         """
         raise NotImplementedError
 
     def parse(self, request: CallbackRequest) -> ParsedCallback:
-        """Parse a request on the path that fits. Raises TooManyItemsError."""
-        return self.parse_fast(request) or self.parse_slow(request)
+        """Parse a request with the fast parser if possible, else with the tolerant one. Raises TooManyItemsError."""
+        return self.parse_fast(request) or self.parse_tolerant(request)
 
     def parsed(self, events: list[Event], rejections: list[Rejection], path: str, ignored: int = 0) -> ParsedCallback:
-        """Return what was parsed, without events of states that are not final unless the project asks for them."""
+        """Return the parsed callback. States that are not final are dropped without the option ``pending``."""
         if not self.has_pending:
             return ParsedCallback(events, rejections, path, 0, ignored)
         final = [event for event in events if event.type is not EventType.SENT]
@@ -243,5 +244,5 @@ class Provider:
         return ParsedCallback(events if self.options.pending else final, rejections, path, pending, ignored)
 
     def refuse(self, status: int, message: str) -> Answer:
-        """Return the answer to a callback that is not acknowledged."""
+        """Return the response to a callback that is not acknowledged."""
         return Answer(status, msgspec.json.encode({"error": message}), JSON)

@@ -1,4 +1,4 @@
-"""Providers that send parameters, in a form or in the query of a GET: one item a request."""
+"""Providers that send one item a request, as parameters of a form or query."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from marshmallow import ValidationError
 
 from receiver.errors import BadSignatureError
-from receiver.providers.base import FAST, SLOW, ParsedCallback, Reason, Rejection
+from receiver.providers.base import FAST, SLOW, ParsedCallback, Rejection
 from receiver.providers.item_types import UNFIT, IgnoredItem, ItemProvider, reasons_of
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
     from receiver.providers.base import CallbackRequest
 
-#: More parameters than any provider sends; parsing them takes 0.5 ms.
+#: A bound above the parameters of any provider. Parsing that many takes 0.5 ms.
 MAX_PARAMETERS: Final = 500
-#: The parameter of the callback URL that holds the project's key. It is ours, not the provider's.
+#: Our own parameter in the callback URL, with the project's key.
 KEY: Final = "key"
 
 
 class FormProvider(ItemProvider):
-    """A provider whose callbacks are parameters. An empty request, as a dashboard makes it, is acknowledged."""
+    """A provider whose callbacks are parameters. Empty requests (a dashboard's URL check) are acknowledged."""
 
     methods = frozenset({"GET", "POST"})
-    #: Parameters of the push, not of the item: a retry has others.
+    #: Parameters of the push, not of the item. They differ in a retry.
     of_push: ClassVar[frozenset[str]] = frozenset()
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse parameters that are as expected; else return None."""
+        """Parse parameters in the expected format. Returns None for others."""
         try:
             item = self.item_of(request)
             if not item:
@@ -42,7 +42,7 @@ class FormProvider(ItemProvider):
             return None
         return self.parsed([event], [], FAST)
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse parameters, with the reasons for a rejection."""
         try:
             item = self._decoded(request)
@@ -57,11 +57,11 @@ class FormProvider(ItemProvider):
         return self.parsed([event], [], SLOW)
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
-        """Return the parameters of a request. Raises ValueError when they cannot be decoded."""
+        """Return the parameters of a request as an item. Raises ValueError if they cannot be decoded."""
         return merged(parameters(request))
 
     def _identity(self, request: CallbackRequest) -> bytes | None:
-        """Return what a rejected item has in common with its retries, if that is not all of it."""
+        """Return the part of a rejected item that is equal in retries; None if all of it is."""
         if not self.of_push or not request.decoded:
             return None
         return msgspec.json.encode(sorted(pair for pair in request.decoded if pair[0] not in self.of_push))
@@ -72,11 +72,11 @@ class FormProvider(ItemProvider):
         except UnicodeDecodeError as error:
             raise ValidationError(f"not UTF-8: byte {error.object[error.start]:#04x}") from None
         except ValueError as error:
-            raise ValidationError(f"no parameters that can be read: {error}") from None
+            raise ValidationError(f"invalid parameters: {error}") from None
 
 
 def parameters(request: CallbackRequest) -> list[tuple[str, str]]:
-    """Return the decoded parameters of the form, or of the query when there is no body, in the order received.
+    """Return the decoded parameters of the form, or of the query without a body, in the order received.
 
     Raises ValueError for more than MAX_PARAMETERS, and UnicodeDecodeError.
     """
@@ -106,20 +106,20 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def text_of(request: CallbackRequest) -> str:
-    """Return the form, or the query when there is no body. Raises UnicodeDecodeError: the query is bytes as well."""
+    """Return the form, or the query without a body. Raises UnicodeDecodeError."""
     return (request.body or request.query.encode(errors="surrogateescape")).decode()
 
 
 def signed_parameters(request: CallbackRequest) -> list[tuple[str, str]]:
-    """Return the parameters that a signature covers. Raises BadSignatureError when they cannot be decoded."""
+    """Return the parameters that a signature covers. Raises BadSignatureError if they cannot be decoded."""
     try:
         return parameters(request)
     except ValueError:
-        raise BadSignatureError("the signature cannot be checked: the parameters cannot be read") from None
+        raise BadSignatureError("the signature cannot be checked: the parameters are invalid") from None
 
 
 def raw_of(request: CallbackRequest) -> bytes:
-    """Return the text of the parameters as received, for the quarantine; without the key of the URL."""
+    """Return the parameters as received, without the URL's key, for the quarantine."""
     if request.body:
         return request.body
     query = "&".join(part for part in request.query.split("&") if not part.startswith(f"{KEY}="))
@@ -127,7 +127,7 @@ def raw_of(request: CallbackRequest) -> bytes:
 
 
 def merged(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return parameters as an object. The values of a name that comes more than once are a list."""
+    """Return parameters as an object. Repeated names have a list of values."""
     item: dict[str, Any] = {}
     for name, value in pairs:
         if name not in item:
@@ -140,10 +140,5 @@ def merged(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def filled(item: Mapping[str, Any], texts: Container[str]) -> dict[str, Any]:
-    """Return the parameters that have a value. Those that ``texts`` names may be empty: a person's message is."""
+    """Return the parameters that have a value. Those in ``texts`` may be empty: a person's message can be."""
     return {name: value for name, value in item.items() if value != "" or name in texts}
-
-
-def invalid_parameters(request: CallbackRequest, text: str) -> Rejection:
-    """Return the rejection of a request whose parameters as a whole are wrong."""
-    return Rejection.of("", [Reason("", text)], raw_of(request))

@@ -1,16 +1,16 @@
-"""Huawei Cloud Message & SMS (MSGSMS): status reports, one by one as a form or in a JSON list, and uplink messages.
+"""Huawei Cloud Message & SMS (MSGSMS): status reports (single as a form, or a JSON list), and uplink messages.
 
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0003.html (report),
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0063.html (list of reports),
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0004.html (uplink message),
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0064.html (signature).
 
-The platform does not look at the answer, and sends nothing again: what is refused is lost. A long message has a report
-for each of its parts, all with the message's id. The recipient comes with ``extend`` only, and no time comes with a
-report that the platform made by itself.
+The platform ignores the response and never retries: a refused callback is lost. A long message has one report for each
+part, all with the message's id. A report has the recipient only together with ``extend``. Reports that the platform
+itself creates have no time.
 
-The signature covers headers, ``Connection`` and ``Host`` among them: a proxy in front has to pass them on as they are.
-An SDK that signs ``UNSIGNED-PAYLOAD`` leaves the body out; only who has the secret key can do so.
+The signature covers headers, including ``Connection`` and ``Host``: proxies must not change them. An SDK that signs
+``UNSIGNED-PAYLOAD`` excludes the body. That is safe, because it also requires the secret key.
 """
 
 # ruff: noqa: N815 the names of fields are Huawei's
@@ -49,21 +49,21 @@ if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest, ParsedCallback
 
 _DELIVERED: Final = "DELIVRD"
-#: The document does not say whether these are final. All others are codes of failures, several hundred.
+#: The documentation does not say whether these are final. All others, several hundred, are codes of failures.
 _INCONCLUSIVE: Final = ("ACCEPTD", "UNKNOWN")
 _CONTENT_HASH: Final = "x-sdk-content-sha256"
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
-#: Digits of a number of parts.
+#: Digits of the number of parts, at most.
 _MAX_DIGITS: Final = 4
 
 
 def _time() -> UtcTime:
-    """Return a field for a time that may be missing, or empty as forms have it."""
+    """Return a field for a time that may be missing or, in a form, empty."""
     return UtcTime(iso_form, "2026-03-01T02:00:03Z", allow_none=True, pre_load=lambda value: value or None)
 
 
 class Report(ItemSchema):
-    """What became of a message, or of one of its parts."""
+    """The status of a message, or of one of its parts."""
 
     smsMsgId = fields.String(required=True, validate=validate.Length(1, 128))
     status = fields.String(required=True, validate=validate.Length(1, 64))
@@ -77,7 +77,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A report, as it is loaded from the schema."""
+    """A report as loaded from its schema."""
 
     smsMsgId: str
     status: str
@@ -91,7 +91,7 @@ class ReportItem(Protocol):
 
 
 class UplinkMessage(ItemSchema):
-    """A message that a person sent. Its id is its own, not that of a message that it answers."""
+    """A message that a person sent. Its id is its own, not that of an answered message."""
 
     smsMsgId = fields.String(required=True, validate=validate.Length(1, 128))
     sender = fields.String(required=True, data_key="from", validate=validate.Length(1, 64))
@@ -101,7 +101,7 @@ class UplinkMessage(ItemSchema):
 
 
 class UplinkMessageItem(Protocol):
-    """An uplink message, as it is loaded from the schema."""
+    """An uplink message as loaded from its schema."""
 
     smsMsgId: str
     sender: str
@@ -112,10 +112,10 @@ class UplinkMessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HuaweiMsgsmsOptions(ProviderOptions):
-    """What a project configures at MSGSMS."""
+    """Options for MSGSMS."""
 
     access_keys: Mapping[str, str] | None = option(
-        named_secrets(), "secret keys (SK) of the push by their access keys (AK); two while one replaces the other"
+        named_secrets(), "secret keys (SK) of the push by their access keys (AK); two during a rotation"
     )
     clock_tolerance: float = tolerance_option(MAX_SKEW)
     inconclusive: str = inconclusive_option()
@@ -148,7 +148,7 @@ def _outcome(provider: HuaweiMsgsms, state: str) -> Outcome:
 
 
 def _count(text: str | msgspec.UnsetType | None) -> int | None:
-    """Return a number of parts, if it is one."""
+    """Return a valid number of parts, or None."""
     return int(text) if isinstance(text, str) and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
@@ -193,33 +193,33 @@ class HuaweiMsgsms(FormProvider):
         """Check the AK/SK signature: HMAC-SHA256 of method, path, query, headers and body."""
         authorization = parse_authorization(header(request, "Authorization"))
         if authorization is None:
-            raise BadSignatureError("the request is not signed: Authorization has another form")
+            raise BadSignatureError("the request is not signed: Authorization has an unknown form")
         secret_key = secret_of(authorization.access_key, self.options.access_keys or {})
         path, _, query = request.target.partition("?")
         hash_ = _body_hash(request, authorization.signed_headers)
         signed = SignedRequest(request.method, path, query, tuple(request.headers.items()), hash_)
         if not verify_signature(authorization, signed, secret_key, now, self.options.clock_tolerance):
             raise BadSignatureError(
-                "the signature is wrong, or not of this time; check the secret key, and that proxies change no header"
+                "the signature is wrong or too old; check the secret key, and that proxies change no header"
             )
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse a form or a list that is as expected; else return None. Raises TooManyItemsError."""
-        kind = ItemProvider if _is_json(request) else FormProvider
-        return kind.parse_fast(self, request)
+        """Parse a form or a list in the expected format; else return None. Raises TooManyItemsError."""
+        parser = ItemProvider if _is_json(request) else FormProvider
+        return parser.parse_fast(self, request)
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse a form, or a list item by item, with the reasons for rejections. Raises TooManyItemsError."""
-        kind = ItemProvider if _is_json(request) else FormProvider
-        return kind.parse_slow(self, request)
+        parser = ItemProvider if _is_json(request) else FormProvider
+        return parser.parse_tolerant(self, request)
 
 
 def _is_json(request: CallbackRequest) -> bool:
-    """Tell a list of reports from a form, by the body: one of its reports comes alone from the quarantine."""
+    """Return whether the body is JSON: a list of reports, or a single one from the quarantine."""
     return request.body.lstrip()[:1] in (b"{", b"[")
 
 
 def _body_hash(request: CallbackRequest, signed_headers: str) -> str:
-    """Return the hash that is signed for the body: an SDK may say in a header that it leaves the body out."""
+    """Return the body's hash as signed. A signed header can declare that the signature excludes the body."""
     unsigned = request.headers.get(_CONTENT_HASH) == _UNSIGNED and _CONTENT_HASH in signed_headers.split(";")
     return _UNSIGNED if unsigned and request.body else sha256(request.body).hexdigest()

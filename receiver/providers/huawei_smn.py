@@ -4,11 +4,11 @@ https://support.huaweicloud.com/intl/en-us/usermanual-smn/smn_ug_a9002.html (env
 https://support.huaweicloud.com/intl/en-us/usermanual-smn/smn_ug_a9003.html (signature),
 https://support.huaweicloud.com/intl/en-us/smn_faq/smn_faq_0014.html (retries).
 
-The message is an event in our own vocabulary, which is SMN's. SMN sends again after 5xx alone. The digest of its
-signature is that of the certificate's own signature.
+The message is an event in our own vocabulary, which is SMN's. SMN retries only after 5xx. The signature uses the same
+digest as the certificate's own signature.
 
-Certificates and confirmations are fetched from hosts of SMN and of the console, in any region. A suffix would not do:
-a bucket's host, which anybody can have, ends in ``.myhuaweicloud.com`` as well.
+Certificates and confirmations are fetched from hosts of SMN and the console, in any region. Matching a suffix would be
+unsafe: hosts of buckets, which anyone can create, also end in ``.myhuaweicloud.com``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _HOSTS: Final = (
 )
 _HOST: Final = validate.Regexp(
     r"[a-z0-9-]+(?:\.(?:\*|[a-z0-9-]+))*\.[a-z0-9-]+\.[a-z]+\Z",
-    error="must be the name of a host; * stands for a region: smn.*.myhuaweicloud.com.",
+    error="must be a host name; * stands for a region: smn.*.myhuaweicloud.com.",
 )
 
 
@@ -68,7 +68,7 @@ class HuaweiEnvelope(EnvelopeSchema):
 
 
 class Report(ItemSchema):
-    """What became of a message."""
+    """The status of a message."""
 
     event_type = fields.String(required=True, validate=validate.OneOf([*_OUTCOMES]))
     message_id = fields.String(required=True, validate=validate.Length(1, 128))
@@ -84,7 +84,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A report, as it is loaded from the schema."""
+    """A report as loaded from its schema."""
 
     event_type: str
     message_id: str
@@ -100,7 +100,7 @@ class ReportItem(Protocol):
 
 
 class Reply(ItemSchema):
-    """A message that a person sent. It has no id: time, number and text are what it is known by."""
+    """A message that a person sent. It has no id: time, number and text identify it."""
 
     event_type = fields.String(required=True, validate=validate.OneOf([EventType.REPLY.value]))
     reply = fields.String(required=True)
@@ -112,7 +112,7 @@ class Reply(ItemSchema):
 
 
 class ReplyItem(Protocol):
-    """A reply, as it is loaded from the schema."""
+    """A reply as loaded from its schema."""
 
     reply: str
     mobile: str
@@ -124,7 +124,7 @@ class ReplyItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HuaweiSmnOptions(NotificationOptions):
-    """What a project configures at SMN."""
+    """Options for SMN."""
 
     allowed_hosts: tuple[str, ...] = option(
         fields.List(fields.String(validate=_HOST, error_messages=TEXT), error_messages=LIST),
@@ -184,7 +184,7 @@ class HuaweiSmn(NotificationProvider):
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that are configured."""
+        """The configured hosts."""
         return tuple(re.escape(host).replace(r"\*", REGION) for host in self.options.allowed_hosts)
 
     def digest(self, envelope: Envelope, certificate: Certificate) -> HashAlgorithm | None:

@@ -1,14 +1,14 @@
-"""Infobip SMS: delivery reports and inbound messages, a list of ``results`` a request, as JSON.
+"""Infobip SMS: delivery reports and inbound messages, in a list of ``results``, as JSON.
 
-https://www.infobip.com/docs/api/channels/sms (reports and inbound messages, on the older and the newer API),
+https://www.infobip.com/docs/api/channels/sms (reports and inbound messages of the older and newer API),
 https://www.infobip.com/docs/essentials/response-status-and-error-codes (groups and codes),
 https://www.infobip.com/docs/api/platform/subscriptions-api (Basic authentication of a notification profile).
 
-Times have an offset without a colon, not always that of UTC. What fails validation is acknowledged, once it is in the
-quarantine: a refusal would have the whole list sent again for days.
+Times have an offset without a colon, not always UTC. Invalid items are acknowledged once they are in the quarantine,
+because Infobip would retry a refused list for days.
 
-A profile may have its callbacks signed (``HMAC``), but the form of that signature is not public: use Basic
-authentication, or a key in the URL.
+A profile can sign its callbacks (``HMAC``), but the format of that signature is not public. Use Basic authentication or
+a key in the URL.
 """
 
 # ruff: noqa: N815 the names of fields are Infobip's
@@ -45,7 +45,7 @@ _NO_ERROR: Final = "NO_ERROR"
 
 
 class Status(ItemSchema):
-    """The state of a message: its group decides."""
+    """The status of a message. Its group determines the outcome."""
 
     groupId = fields.Integer(strict=True, validate=validate.Range(0, len(_GROUPS) - 1))
     groupName = fields.String(validate=validate.OneOf(_GROUPS))
@@ -56,7 +56,7 @@ class Status(ItemSchema):
 
 
 class StatusItem(Protocol):
-    """A state, as it is loaded from the schema."""
+    """A state as loaded from its schema."""
 
     groupId: int | msgspec.UnsetType
     groupName: str | msgspec.UnsetType
@@ -65,7 +65,7 @@ class StatusItem(Protocol):
 
 
 class Error(ItemSchema):
-    """Why a message failed; ``NO_ERROR`` if it did not."""
+    """The error of a failed message, or ``NO_ERROR``."""
 
     groupId = fields.Raw(allow_none=True)
     groupName = fields.String(allow_none=True)
@@ -76,14 +76,14 @@ class Error(ItemSchema):
 
 
 class ErrorItem(Protocol):
-    """An error, as it is loaded from the schema."""
+    """An error as loaded from its schema."""
 
     name: str | msgspec.UnsetType | None
     description: str | msgspec.UnsetType | None
 
 
 class Report(ItemSchema):
-    """A delivery report. The newer API writes ``sender`` and ``messageCount`` for ``from`` and ``smsCount``."""
+    """A delivery report. The newer API has ``sender`` and ``messageCount`` for ``from`` and ``smsCount``."""
 
     messageId = fields.String(required=True, validate=validate.Length(1, 128))
     status = fields.Nested(Status, required=True)
@@ -106,7 +106,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A delivery report, as it is loaded from the schema."""
+    """A delivery report as loaded from its schema."""
 
     messageId: str
     status: StatusItem
@@ -147,7 +147,7 @@ class Inbound(ItemSchema):
 
 
 class InboundItem(Protocol):
-    """An inbound message, as it is loaded from the schema."""
+    """An inbound message as loaded from its schema."""
 
     messageId: str
     sender: str
@@ -166,7 +166,7 @@ class InboundItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InfobipOptions(ProviderOptions):
-    """What a project configures at Infobip."""
+    """Options for Infobip."""
 
     credentials: tuple[str, ...] = option(secrets(), '"user:password" of Basic authentication; any of them', ())
 
@@ -270,7 +270,7 @@ class Infobip(ItemProvider):
         require_basic(request, self.options.credentials)
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Tell reports from replies, and ignore inbound MMS: parts in ``message`` instead of a text."""
+        """Return the type of an item; ignore inbound MMS, which have ``message`` instead of ``text``."""
         if "receivedAt" in item and "message" in item and "text" not in item:
             raise IgnoredItem
         return super().type_of(item)

@@ -1,7 +1,7 @@
-"""How items become events: a marshmallow schema and a pure function for each type of item.
+"""Item types: a marshmallow schema, and a pure function that turns an item into an event.
 
-Parsing has two paths with the same result. The fast one takes everything straight into structs. When anything does not
-fit, the slow one goes item by item: marshmallow says what is wrong, and the good items go on.
+Two parsers give the same result. ``parse_fast`` decodes the whole body into structs. If anything does not fit,
+``parse_tolerant`` goes item by item: marshmallow names the errors, and valid items become events.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Provider)
 ItemT = TypeVar("ItemT")
 _JSON_TYPES: Final = {str: "a string", bool: "a boolean", type(None): "null", list: "an array"}
-#: What decoding raises for input that does not fit: wrong JSON, wrong types, not UTF-8, too deep.
+#: Exceptions of decoding: invalid JSON, wrong types, invalid UTF-8, too much nesting.
 UNFIT: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Decoder(Protocol):
-    """What msgspec's decoders have in common."""
+    """The interface of msgspec's decoders."""
 
-    def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 whatever it was made for
-        """Return the value, or raise one of UNFIT."""
+    def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 the decoder's type
+        """Return the decoded value. Raises one of UNFIT."""
 
 
 class _NoDecoder:
-    """Stands for a fast decoder where there is none."""
+    """Always fails, so that the tolerant parser is used."""
 
     def decode(self, _body: bytes, /) -> NoReturn:
         raise ValueError("the schema cannot be expressed as a struct")
@@ -47,30 +47,31 @@ _NO_DECODER: Final = _NoDecoder()
 
 
 class _Enclosed:
-    """Decodes what a member of an object holds: a list of items, or one."""
+    """Decodes one member of an object: a list of items, or a single item."""
 
     def __init__(self, name: str, struct: Any) -> None:  # noqa: ANN401 a struct
-        held = ("held", GenericAlias(list, struct) | struct)
-        self._decoder = ItemType.decoder_of(msgspec.defstruct("Enclosing", [held], rename={"held": name}))
+        member_field = ("items", GenericAlias(list, struct) | struct)
+        self._decoder = ItemType.decoder_of(msgspec.defstruct("Enclosing", [member_field], rename={"items": name}))
 
     def decode(self, body: bytes, /) -> Any:  # noqa: ANN401 as the protocol has it
-        return self._decoder.decode(body).held
+        return self._decoder.decode(body).items
 
 
 class ItemSchema(Schema):
-    """A schema of items, or of what is in them: fields that it does not know are kept."""
+    """A schema of items, or of objects in them.
+
+    It keeps unknown fields: a field that a provider adds one day must not reject the item.
+    """
 
     class Meta:
-        """A field that a provider adds one day is not refused."""
-
         unknown = INCLUDE
 
 
 class ItemType(Generic[P, ItemT]):
-    """One type of item: its schema, the fields that tell it from other types, and the event that it becomes.
+    """One type of item: its schema, the fields that distinguish it from other types, and its conversion to an event.
 
-    ``to_event`` gets the provider, the loaded item, and the fields that the schema does not know. It may raise
-    ValidationError for what no field can check alone, and IgnoredItem.
+    ``to_event`` gets the provider, the loaded item, and the unknown fields. It may raise IgnoredItem, and
+    ValidationError for conditions across fields.
     """
 
     def __init__(
@@ -79,37 +80,36 @@ class ItemType(Generic[P, ItemT]):
         discriminators: Iterable[str],
         to_event: Callable[[P, ItemT, dict[str, Any] | None], Event],
     ) -> None:
-        """Derive the fast decoders from the schema."""
         self.schema = schema()
         self.discriminators = frozenset(discriminators)
         self.to_event = to_event
-        self._known = {field.attribute or name for name, field in self.schema.fields.items()}
+        self._attributes = {field.attribute or name for name, field in self.schema.fields.items()}
         self.one: Decoder = _NO_DECODER
         self.many: Decoder = _NO_DECODER
         self.fast = True
         try:
             self.struct: Any = struct_of(schema)
-        except InexpressibleError:  # then marshmallow loads everything, and the struct only holds what it has loaded
+        except InexpressibleError:  # then marshmallow loads every item, and the struct only holds the result
             self.fast = False
-            self.struct = msgspec.defstruct(schema.__name__, [(name, Any, msgspec.UNSET) for name in self._known])
+            self.struct = msgspec.defstruct(schema.__name__, [(name, Any, msgspec.UNSET) for name in self._attributes])
         else:
             self.one = self.decoder_of(self.struct)
             self.many = self.decoder_of(GenericAlias(list, self.struct))
 
     @staticmethod
-    def decoder_of(kind: Any) -> Decoder:  # noqa: ANN401 a type expression
-        """Return a fast decoder for a type that is made of structs of schemas."""
-        return msgspec.json.Decoder(kind, dec_hook=deserialize)
+    def decoder_of(decoded_type: Any) -> Decoder:  # noqa: ANN401 a type expression
+        """Return a fast decoder for structs that were derived from schemas."""
+        return msgspec.json.Decoder(decoded_type, dec_hook=deserialize)
 
     def convert(self, item: Mapping[str, Any]) -> ItemT:
-        """Return the struct of an item that is decoded already, a form for example. Raises one of UNFIT."""
+        """Return the struct of a decoded item, for example of a form. Raises one of UNFIT."""
         if not self.fast:
             raise ValueError("the schema cannot be expressed as a struct")
         converted: ItemT = msgspec.convert(item, self.struct, dec_hook=deserialize)
         return converted
 
     def load(self, item: dict[str, Any]) -> tuple[ItemT, dict[str, Any] | None]:
-        """Load an item with marshmallow; return it, and the fields that the schema does not know.
+        """Load an item with marshmallow. Returns it, and the unknown fields.
 
         Raises marshmallow.ValidationError.
         """
@@ -117,31 +117,30 @@ class ItemType(Generic[P, ItemT]):
         if self.fast:
             struct, extra = build(self.schema, loaded)
         else:
-            struct = self.struct(**{name: value for name, value in loaded.items() if name in self._known})
-            extra = {name: value for name, value in loaded.items() if name not in self._known}
+            struct = self.struct(**{name: value for name, value in loaded.items() if name in self._attributes})
+            extra = {name: value for name, value in loaded.items() if name not in self._attributes}
         for name, value in extra.items():
             bound_nesting(value, name)
         return cast("ItemT", struct), extra or None
 
 
 class ItemProvider(Provider):
-    """A provider whose callbacks are JSON: an array of items, or a single one."""
+    """A provider whose callbacks are JSON: an array of items, or a single item."""
 
-    #: The type that comes in arrays first, the type that most often comes alone last.
+    #: The first type is the one that comes in arrays, the last the one that most often comes alone.
     item_types: tuple[ItemType[Any, Any], ...]
-    #: The reason for items of no type.
+    #: The reason for rejecting items of an unknown type.
     unlike: str
-    #: The member of an object that holds the items, a list or one; what is beside it is left out. None: there is no
-    #: object around them. An item without the object is parsed as well: so it comes back from the quarantine.
+    #: The member of an object that holds the items, a list or a single one; other members are dropped. None: there is
+    #: no enclosing object. Items without the object are parsed too: that is how they return from the quarantine.
     items_in: ClassVar[str | None] = None
-    #: How many of the types come in arrays of their own, the first ones.
+    #: Number of leading ``item_types`` that come in arrays, each in its own.
     types_in_arrays: ClassVar[int] = 1
-    #: How an array and an object may be decoded, in the order of likelihood.
+    #: Decoders for an array and for an object, in the order of likelihood.
     _of_array: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
     _of_object: ClassVar[tuple[tuple[ItemType[Any, Any], Decoder], ...]]
 
     def __init_subclass__(cls) -> None:
-        """Choose the decoders."""
         item_types = [item_type for item_type in getattr(cls, "item_types", ()) if item_type.fast]
         cls._of_array = tuple((item_type, item_type.many) for item_type in item_types[: cls.types_in_arrays])
         if cls.items_in is None:
@@ -150,7 +149,7 @@ class ItemProvider(Provider):
             cls._of_object = tuple((one, _Enclosed(cls.items_in, one.struct)) for one in item_types)
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse a body all of which is as expected, about 1 µs an item; else return None. Raises TooManyItemsError."""
+        """Parse a body in the expected format, in about 1 µs an item; else return None. Raises TooManyItemsError."""
         body = request.body
         for item_type, decoder in self._of_object if body[:1] == b"{" else self._of_array:
             try:
@@ -168,7 +167,7 @@ class ItemProvider(Provider):
             return self.parsed(events, [], FAST)
         return None
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse a body item by item, 25 to 70 µs each, with the reasons for rejections. Raises TooManyItemsError."""
         try:
             items = self.split(request.body)
@@ -177,14 +176,14 @@ class ItemProvider(Provider):
         return self.parse_items(items)
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
-        """Return the place and the text of every item. Raises NotJsonError and TooManyItemsError."""
-        held = None if self.items_in is None else member(body, self.items_in, self.max_items)
-        if held is None:
+        """Return the place and the text of each item. Raises NotJsonError and TooManyItemsError."""
+        value = None if self.items_in is None else member(body, self.items_in, self.max_items)
+        if value is None:
             return split(body, self.max_items)
-        return [(f"{self.items_in}{place}", raw) for place, raw in split(held, self.max_items)]
+        return [(f"{self.items_in}{place}", raw) for place, raw in split(value, self.max_items)]
 
     def parse_items(self, items: Iterable[tuple[str, bytes]]) -> ParsedCallback:
-        """Parse items by their place and text, each for itself."""
+        """Parse each item on its own, given its place and text."""
         events: list[Event] = []
         rejections: list[Rejection] = []
         ignored = 0
@@ -198,7 +197,7 @@ class ItemProvider(Provider):
         return self.parsed(events, rejections, SLOW, ignored)
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Return the type of a decoded item. Raises ValidationError for an item of no type, and IgnoredItem."""
+        """Return the type of a decoded item. Raises IgnoredItem, and ValidationError for an unknown type."""
         found = max(self.item_types, key=lambda item_type: len(item_type.discriminators & item.keys()))
         if not found.discriminators & item.keys():
             raise ValidationError(self.unlike)
@@ -223,23 +222,23 @@ class ItemProvider(Provider):
 
 
 class IgnoredItem(Exception):  # noqa: N818 it is a result, not an error
-    """An item that is not about SMS, or a kind of news that has no event: acknowledged and counted."""
+    """The item is not about SMS or has no event type: it is acknowledged and counted, without an event."""
 
 
 def kept(named: Mapping[str, Any], unknown: Mapping[str, Any] | None) -> dict[str, Any] | msgspec.UnsetType:
-    """Return an event's ``extra``: these values, unless the item lacks them, and what the schema does not know."""
+    """Return an event's ``extra``: the named values that the item has, and its unknown fields."""
     extra = {name: value for name, value in named.items() if value is not msgspec.UNSET and value is not None}
     for name, value in (unknown or {}).items():
         extra[name] = _merged(msgspec.to_builtins(extra[name]), value) if name in extra else value
     return extra or msgspec.UNSET
 
 
-def _merged(known: Any, unknown: Any) -> Any:  # noqa: ANN401 any JSON
-    if isinstance(known, list):
-        return [_merged(one, more) for one, more in zip(known, unknown, strict=True)]
-    if not isinstance(known, dict):
+def _merged(declared: Any, unknown: Any) -> Any:  # noqa: ANN401 any JSON
+    if isinstance(declared, list):
+        return [_merged(one, more) for one, more in zip(declared, unknown, strict=True)]
+    if not isinstance(declared, dict):
         return unknown
-    return {**known, **{name: _merged(known.get(name), value) for name, value in unknown.items()}}
+    return {**declared, **{name: _merged(declared.get(name), value) for name, value in unknown.items()}}
 
 
 def reasons_of(error: ValidationError) -> list[Reason]:

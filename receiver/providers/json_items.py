@@ -1,6 +1,6 @@
-"""A callback's body, cut into the JSON texts of its items, so that a bad item harms no other.
+"""Splits a body into the JSON texts of its items, so that an invalid item does not affect the others.
 
-The texts are cut, not decoded: what goes to the quarantine is the item exactly as it was received.
+The texts are cut out, not decoded and encoded, so that the quarantine gets each item exactly as received.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 from marshmallow import ValidationError
 
-#: Arrays and objects in one another that consumers can be expected to read: .NET's limit is 64, Ruby's 100, and the
-#: envelope takes three. What msgspec can read depends on the stack: without a bound a retry might fare differently.
+#: Nesting that consumers can read: .NET's limit is 64, Ruby's is 100, and the envelope takes three levels. msgspec's
+#: own limit depends on the stack, so without this bound a retry could have another result.
 MAX_NESTED: Final = 32
 
 _LONE_SURROGATE: Final = re.compile(
@@ -21,47 +21,47 @@ _LONE_SURROGATE: Final = re.compile(
 )
 _SPACE: Final = b" \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-#: A string, or a character that matters outside of strings. A quote by itself begins a string without an end.
+#: A string, or a structural character. A lone quote starts an unterminated string.
 _TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 _CLOSERS: Final = {b"[": b"]", b"{": b"}"}
 _CUT: Final = {b"[": "array", b"{": "object"}
 _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-#: Commas for each item that may be, from which on an array is not decoded before its items are counted: the objects
-#: for two million numbers would take 400 MB. A report has seven commas.
-_COMMAS_AN_ITEM: Final = 20
-#: Tokens up to which an array is cut: 4 MiB of brackets would take two seconds. A report has 24.
+#: Commas per allowed item. An array with more is cut and counted before it is decoded: objects for two million numbers
+#: would take 400 MB. A report has seven commas.
+_COMMAS_PER_ITEM: Final = 20
+#: Tokens of an array, at most: cutting 4 MiB of brackets would take two seconds. A report has 24.
 _MAX_TOKENS: Final = 1_000_000
-_TOKENS_AN_ITEM: Final = 100
+_TOKENS_PER_ITEM: Final = 100
 
 
 class TooManyItemsError(ValueError):
-    """The callback has more items than one callback may have."""
+    """The callback has too many items."""
 
 
 class NotJsonError(ValueError):
-    """The body as a whole is not JSON, or neither an array nor an object. The message says what and where."""
+    """The body is invalid JSON, or neither an array nor an object. The message says what is wrong and where."""
 
 
 def bound(count: int, max_items: int) -> None:
-    """Raise TooManyItemsError for more items than there may be."""
+    """Raise TooManyItemsError if ``count`` exceeds ``max_items``."""
     if count > max_items:
         raise TooManyItemsError(f"more than {max_items} items in one callback (RECEIVER_MAX_ITEMS)")
 
 
 def split(body: bytes, max_items: int) -> list[tuple[str, bytes]]:
-    """Return the place (``[3]``, or nothing for a single object) and the text of every item.
+    """Return the place (``[3]``, or an empty text for a single object) and the JSON text of each item.
 
-    What is wrong inside an item is left to ``decode_item``. Raises NotJsonError when the items cannot be told apart,
-    and TooManyItemsError.
+    Errors inside an item are left to ``decode_item``. Raises NotJsonError if the items cannot be separated, and
+    TooManyItemsError.
     """
     text = body.removeprefix(_BYTE_ORDER_MARK).strip(_SPACE)
     if text[:1] == b"{":
         return [("", text)]
     if text[:1] != b"[":
         raise NotJsonError(_neither(text))
-    if text.count(b",") > _COMMAS_AN_ITEM * max_items:
+    if text.count(b",") > _COMMAS_PER_ITEM * max_items:
         items = _cut(text, max_items)
     else:
         try:
@@ -73,9 +73,9 @@ def split(body: bytes, max_items: int) -> list[tuple[str, bytes]]:
 
 
 def member(body: bytes, name: str, max_members: int) -> bytes | None:
-    """Return the text of a member of an object; None if the body is no object, or an object without it.
+    """Return the JSON text of a member; None if the body is not an object, or has no such member.
 
-    Raises NotJsonError when the members cannot be told apart, and TooManyItemsError.
+    Raises NotJsonError if the members cannot be separated, and TooManyItemsError.
     """
     text = body.removeprefix(_BYTE_ORDER_MARK).strip(_SPACE)
     if text[:1] != b"{":
@@ -96,7 +96,7 @@ def _member_decoder(name: str) -> msgspec.json.Decoder[Any]:
 
 
 def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
-    """Decode one item's text. Raises marshmallow.ValidationError with the reason when there is no value in it."""
+    """Decode one item's text. Raises marshmallow.ValidationError with the reason if it is invalid."""
     try:
         raw.decode()
         return msgspec.json.decode(raw)
@@ -106,12 +106,12 @@ def decode_item(raw: bytes) -> Any:  # noqa: ANN401 any JSON
         raise ValidationError(f"nested too deeply: more than {MAX_NESTED} levels") from None
     except msgspec.MsgspecError as error:
         if _LONE_SURROGATE.search(raw):
-            raise ValidationError("not Unicode: it holds half of a surrogate pair") from None
+            raise ValidationError("invalid Unicode: an unpaired surrogate") from None
         raise ValidationError(f"not JSON that can be read: {error}") from None
 
 
 def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 any JSON
-    """Raise marshmallow.ValidationError, about this field, when a value is nested more than MAX_NESTED deep."""
+    """Raise marshmallow.ValidationError, about this field, if a value is nested deeper than MAX_NESTED."""
     level = [value]
     for _ in range(MAX_NESTED + 1):
         nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
@@ -122,7 +122,7 @@ def bound_nesting(value: Any, field: str = "_schema") -> None:  # noqa: ANN401 a
 
 
 def _neither(text: bytes) -> str:
-    """Say what a body is that is neither an array nor an object."""
+    """Return the reason for a body that is neither an array nor an object."""
     try:
         msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -131,18 +131,18 @@ def _neither(text: bytes) -> str:
 
 
 def _cut(text: bytes, max_items: int) -> list[bytes]:
-    """Cut an array or object at the commas that are in no string, array or object, whatever its items hold.
+    """Cut an array or object at its top-level commas, whatever its items contain.
 
-    The decoder gives up an array as a whole when one item holds half of a surrogate pair, a line break in a text, NaN,
-    or more arrays in one another than its stack allows.
+    The decoder rejects a whole array if one item has an unpaired surrogate, a line break in a string, NaN, or more
+    nesting than its stack allows.
     """
     items: list[bytes] = []
     closers: list[bytes] = []
     begin = 1
-    most = max(_MAX_TOKENS, _TOKENS_AN_ITEM * max_items)
+    max_tokens = max(_MAX_TOKENS, _TOKENS_PER_ITEM * max_items)
     for count, token in enumerate(_TOKENS.finditer(text)):
-        if count > most:
-            raise TooManyItemsError(f"more brackets and commas than {max_items} items have (RECEIVER_MAX_ITEMS)")
+        if count > max_tokens:
+            raise TooManyItemsError(f"too many brackets and commas for {max_items} items (RECEIVER_MAX_ITEMS)")
         mark, at = token[0], token.start()
         if mark in _CLOSERS:
             closers.append(_CLOSERS[mark])
@@ -160,9 +160,9 @@ def _cut(text: bytes, max_items: int) -> list[bytes]:
     raise NotJsonError(f"not JSON: the {_CUT[text[:1]]} has no end")
 
 
-def _whole(items: list[bytes], rest: bytes, kind: str) -> list[bytes]:
+def _whole(items: list[bytes], rest: bytes, container: str) -> list[bytes]:
     if rest:
-        raise NotJsonError(f"not JSON: something follows the {kind}")
+        raise NotJsonError(f"not JSON: extra data after the {container}")
     if b"" in items:
-        raise NotJsonError(f"not JSON: nothing stands where [{items.index(b'')}] should be")
+        raise NotJsonError(f"not JSON: [{items.index(b'')}] is empty")
     return items

@@ -1,18 +1,18 @@
-"""Kannel, and gateways like it: delivery reports and messages by GET, as the sender's own URLs have them.
+"""Kannel and compatible gateways: delivery reports and messages by GET, in URLs that the sender defines.
 
 https://www.kannel.org/ (user guide: delivery reports, sms-service and its escape codes).
 
-Kannel fills in a URL, so this file says what the URL is. ``dlr-url`` of what is sent::
+Kannel fills in a URL template. Use this ``dlr-url`` for sent messages::
 
     https://…/callbacks/kannel/{project}?key=…&id=order-17&status=%d&from=%p&to=%P&ts=%T&smsc=%i&answer=%A
 
-``id`` is the sender's own name for the message; parameters of other names become the event's ``session_context``. In
-reports some versions exchange ``%p`` and ``%P``: try it once. ``get-url`` of an sms-service::
+``id`` is the sender's own id of the message. Other parameters become the event's ``session_context``. Some versions
+exchange ``%p`` and ``%P`` in reports, so try it once. Use this ``get-url`` for an sms-service::
 
     https://…/callbacks/kannel/{project}?key=…&mo=1&from=%p&to=%P&text=%b&ts=%T&id=%I&smsc=%i&charset=%C
 
-A text in answer to a message is sent to the person, so every answer is empty; set ``max-messages = 0`` besides. Kannel
-repeats nothing by default: set ``http-request-retry`` and ``http-queue-delay``.
+Kannel sends the text of a response to the person, so every response is empty; also set ``max-messages = 0``. By
+default Kannel does not retry: set ``http-request-retry`` and ``http-queue-delay``.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from receiver.providers.item_types import ItemSchema, ItemType, kept
 if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest
 
-#: The bits of a status: a final one first, then those on the way. 32 and 64 say more of 2.
+#: Outcomes by bit of the status, final ones first. 32 and 64 are details of 2.
 _OUTCOMES: Final[dict[int, Outcome]] = {1: DELIVERED, 2: FAILED, 16: FAILED, 4: PENDING, 8: PENDING}
 _UNKNOWN: Final = 64
 _LARGEST: Final = 127
-#: A receipt ends with the text of the message.
+#: The start of the message text, which is last in a receipt.
 _TEXT: Final = re.compile(r"(?:^|\s)text:", re.IGNORECASE)
 _STATE: Final = re.compile(r"\bstat:(\w+)", re.IGNORECASE)
 _ERROR: Final = re.compile(r"\berr:(\w+)", re.IGNORECASE)
 _TIME: Final = (unix_form(), "1772330403, in seconds since 1970")
-#: Charsets of texts. Python knows more, some of which take long, or give what is not Unicode.
+#: Accepted charsets. Some of Python's others are slow, or do not decode to text.
 _CHARSET: Final = re.compile(
     r"utf-?(?:8|16(?:be|le)?)|iso-8859-\d{1,2}|windows-125\d|us-ascii|gb(?:2312|k|18030)|big5", re.IGNORECASE
 )
 _UTF_8: Final = "utf-8"
-#: The parameters of our URLs.
+#: The parameters of reports in the URL template.
 _OF_REPORT: Final = frozenset({"id", "status", "from", "to", "ts", "smsc", "answer"})
 
 
@@ -75,7 +75,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A delivery report, as it is loaded from the schema."""
+    """A delivery report as loaded from its schema."""
 
     id: str
     status: int
@@ -101,7 +101,7 @@ class Message(ItemSchema):
 
 
 class MessageItem(Protocol):
-    """A message, as it is loaded from the schema."""
+    """A message as loaded from its schema."""
 
     sender: str
     text: str
@@ -113,7 +113,7 @@ class MessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KannelOptions(ProviderOptions):
-    """What a project configures at Kannel."""
+    """Options for Kannel."""
 
     inconclusive: str = inconclusive_option("fail")
 
@@ -144,7 +144,7 @@ def _outcome(bits: int, inconclusive: str) -> Outcome:
     for bit, outcome in _OUTCOMES.items():
         if bits & bit:
             return outcome
-    raise ValidationError("Not a status: none of 1, 2, 4, 8 and 16 is in it.", "status")
+    raise ValidationError("Not a status: it has none of the bits 1, 2, 4, 8 and 16.", "status")
 
 
 def _message(provider: Kannel, item: MessageItem, extra: dict[str, Any] | None) -> Event:
@@ -178,9 +178,9 @@ class Kannel(FormProvider):
     unlike = "neither a delivery report (it would have status) nor a message (text)"
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
-        """Return the parameters that have a value, decoded as ``charset`` says; the sender's own in one object."""
+        """Return the parameters that have a value, decoded with ``charset``. Others are in ``session_context``."""
         query = text_of(request)
-        # Latin-1 keeps the bytes of each value, which are in the charset that another parameter names.
+        # Latin-1 preserves the bytes of each value. Another parameter names their charset.
         pairs = parse_qsl(query, keep_blank_values=True, encoding="latin-1", max_num_fields=MAX_PARAMETERS)
         charset = dict(pairs).get("charset", "")
         charset = charset if _CHARSET.fullmatch(charset) else _UTF_8
@@ -192,12 +192,12 @@ class Kannel(FormProvider):
         return item
 
     def refuse(self, status: int, _message: str) -> Answer:
-        """Return the status alone: a text would be sent to the person."""
+        """Return an empty body: Kannel would send a text to the person."""
         return Answer(status)
 
 
 def _decoded(value: str, charset: str = _UTF_8) -> str:
-    """Decode the bytes that Latin-1 stands for: by the charset, else as UTF-8, else as they are."""
+    """Decode bytes held as Latin-1 text: with the charset, else as UTF-8, else unchanged."""
     raw = value.encode("latin-1")
     for encoding in (charset, _UTF_8):
         try:

@@ -4,9 +4,9 @@ https://support.messagebird.com/hc/en-us/articles/360001869258-I-am-missing-my-d
 https://developers.messagebird.com/docs/verify-http-requests and
 https://github.com/messagebird/python-rest-api/blob/master/messagebird/request_validator.py (signature).
 
-Status reports come only for messages that were sent with a ``reference``. Their ``id`` is that of the request to send:
-with the recipient it is the key of a message. Names of incoming messages are in two generations, sometimes both in one
-request, and their case varies; the last value of a name counts. The signature is a JWT with hashes of URL and body.
+Only messages sent with a ``reference`` have status reports. Their ``id`` identifies the send request: together with the
+recipient it identifies a message. Incoming messages have two generations of parameter names, sometimes in one request,
+with varying case; the last value of a name counts. The signature is a JWT with hashes of URL and body.
 """
 
 # ruff: noqa: N815 the names of fields are MessageBird's
@@ -55,7 +55,7 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
 }
 _ALGORITHMS: Final = ["HS256", "HS384", "HS512"]
 _ISSUER: Final = "MessageBird"
-#: Times are checked against the clock that ``verify`` is given.
+#: ``verify`` checks the times itself, against its own clock argument.
 _TOKEN: Final[Options] = {
     "require": ["iss", "nbf", "exp", "url_hash"],
     "verify_exp": False,
@@ -66,7 +66,7 @@ _TOKEN: Final[Options] = {
 
 
 def _iso_time(value: Any) -> datetime:  # noqa: ANN401 any JSON
-    """Parse ISO 8601 whose plus may have become a blank in the query."""
+    """Parse ISO 8601. The query may have turned its plus into a space."""
     head, blank, offset = str(value).rpartition(" ")
     return iso_form(f"{head}+{offset}" if blank and "T" in head else value)
 
@@ -75,7 +75,7 @@ _TIME: Final = (_iso_time, "2026-03-01T02:00:03+00:00")
 
 
 class StatusReport(ItemSchema):
-    """What became of one recipient's message."""
+    """The status of a message to one recipient."""
 
     id = fields.String(required=True, validate=validate.Length(1, 128))
     recipient = fields.String(required=True, validate=validate.Length(1, 64))
@@ -94,7 +94,7 @@ class StatusReport(ItemSchema):
 
 
 class StatusReportItem(Protocol):
-    """A status report, as it is loaded from the schema."""
+    """A status report as loaded from its schema."""
 
     id: str
     recipient: str
@@ -113,7 +113,7 @@ class StatusReportItem(Protocol):
 
 
 class IncomingMessage(ItemSchema):
-    """A message that a person sent; the last four fields are those of short codes."""
+    """A message that a person sent. The last four fields belong to short codes."""
 
     originator = fields.String(required=True, validate=validate.Length(1, 64))
     id = fields.String()
@@ -128,7 +128,7 @@ class IncomingMessage(ItemSchema):
 
 
 class IncomingMessageItem(Protocol):
-    """An incoming message, as it is loaded from the schema."""
+    """An incoming message as loaded from its schema."""
 
     originator: str
     id: str | msgspec.UnsetType
@@ -142,7 +142,7 @@ class IncomingMessageItem(Protocol):
     receive_datetime: str | msgspec.UnsetType
 
 
-#: How each name is written, by its lower case.
+#: Documented spelling of each name, by its lower case.
 _NAMES: Final = {
     (name := field.data_key or attribute).lower(): name
     for schema in (StatusReport(), IncomingMessage())
@@ -152,12 +152,10 @@ _NAMES: Final = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MessageBirdOptions(ProviderOptions):
-    """What a project configures at MessageBird."""
+    """Options for MessageBird."""
 
-    signing_keys: tuple[str, ...] = option(
-        secrets(), "signing keys of the account; two while one replaces the other", ()
-    )
-    #: A token says itself how long it is valid, a minute; as much as MessageBird's own library allows beyond.
+    signing_keys: tuple[str, ...] = option(secrets(), "signing keys of the account; two during a rotation", ())
+    #: Tolerance beyond the token's own validity of a minute, as in MessageBird's library.
     clock_tolerance: float = tolerance_option(1.0)
 
 
@@ -239,9 +237,9 @@ class MessageBird(FormProvider):
             require_match(str(claims.get("payload_hash")).lower(), [body])
         begin, end = claims["nbf"], claims["exp"]
         if not isinstance(begin, int | float) or not isinstance(end, int | float):
-            raise BadSignatureError("the token does not say in numbers when it is valid")
+            raise BadSignatureError("nbf and exp of the token are not numbers")
         if not begin - self.options.clock_tolerance <= now <= end + self.options.clock_tolerance:
-            raise BadSignatureError("the signature is not of this time: the token has expired, or is not valid yet")
+            raise BadSignatureError("the token has expired or is not yet valid")
 
     def _claims(self, token: str) -> dict[str, Any]:
         for key in self.options.signing_keys:
@@ -252,6 +250,6 @@ class MessageBird(FormProvider):
         raise BadSignatureError("the signature is wrong; check the signing key")
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
-        """Return the parameters that have a value, with names as documented; the last of a name counts."""
+        """Return the parameters that have a value, under their documented names. The last value of a name counts."""
         item = {_NAMES.get(name.lower(), name): value for name, value in parameters(request)}
         return filled(item, ("body", "message"))

@@ -1,11 +1,10 @@
-"""Providers that publish to a topic: one message a request, as a text in a signed envelope.
+"""Providers that publish to topics: one message a request, as a text in a signed envelope.
 
-The envelope says what it is: a notification, or the begin or the end of a subscription. It names the certificate that
-signs it. Anybody can have a topic, and the provider signs for all of them: the topics that a project takes messages
-from have to be listed. The certificate is trusted because the provider's own host gave it, over https; its issuer is
-not asked.
+The envelope is a notification, or the start or end of a subscription. It names the certificate of its signature.
+Anyone can create a topic, and the provider signs for all topics, so a project must list the topics that it accepts. The
+certificate is trusted because it comes from the provider's own host over https. Its issuer is not checked.
 
-A retry may come in another envelope, so an event's identity is that of the message alone.
+A retry may have another envelope, so an event's id depends on the message alone.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest
 
 NOTIFICATION: Final = "Notification"
-#: What asks for the confirmation of a subscription. Of its end we are only told: the URL in it would subscribe again.
+#: The request to confirm a subscription. The message about its end is only counted: its URL would subscribe again.
 CONFIRMATION: Final = "SubscriptionConfirmation"
-#: A region of a cloud, ``cn-north-4``. Hosts of other forms can be anybody's, those of a bucket for example.
+#: A cloud region, ``cn-north-4``. Hosts of other forms can belong to anyone, for example those of buckets.
 REGION: Final = r"[a-z]{2}(?:-[a-z]+)+-[0-9]+"
 _CERTIFICATE_PATH: Final = r"[A-Za-z0-9_/.-]+\.pem"
 _ANY_PATH: Final = "[!-~]*"
 PUBLISHED: Final = UtcTime(iso_form, "2026-03-01T02:00:04Z")
-#: The members that a signature covers, in their order, as far as the envelope has them.
+#: The members that a signature covers, in order. Missing ones are skipped.
 _OF_NOTIFICATION: Final = ("message", "message_id", "subject", "timestamp", "topic", "type")
 _OF_SUBSCRIPTION: Final = ("message", "message_id", "subscribe_url", "timestamp", "token", "topic", "type")
 _ABSENT: Final = (None, UNSET)
@@ -58,16 +57,17 @@ _ENVELOPE: Final = "not a notification: the envelope is missing"
 
 
 class EnvelopeSchema(Schema):
-    """What is around a message. Providers spell the members in their own ways; what is not signed is left out."""
+    """The signed envelope around a message. Each provider spells the members its own way.
+
+    Unknown members are dropped: an unsubscribe URL, for example, belongs in no event.
+    """
 
     class Meta:
-        """A URL to unsubscribe by belongs to no event."""
-
         unknown = EXCLUDE
 
 
 class Envelope(Protocol):
-    """An envelope, as it is loaded from a provider's schema."""
+    """An envelope, as loaded from a provider's schema."""
 
     type: str
     topic: str
@@ -82,26 +82,26 @@ class Envelope(Protocol):
 
 
 def topics_option() -> Any:  # noqa: ANN401 a dataclass field stands for any type
-    """Declare the topics of which messages are taken."""
+    """Declare the accepted topics."""
     return option(
         fields.List(fields.String(error_messages=TEXT), error_messages=LIST),
-        "names in full of the topics of which messages are taken; those of any other are refused",
+        "full names of the accepted topics; messages of other topics are refused",
         (),
     )
 
 
 def sha1_option(*, default: bool) -> Any:  # noqa: ANN401 as above
-    """Declare whether signatures with SHA-1 are taken."""
+    """Declare whether signatures with SHA-1 are accepted."""
     return option(
         fields.Boolean(truthy={True}, falsy={False}),
-        "whether signatures with SHA-1 are taken, besides SHA-256 and better",
+        "whether signatures with SHA-1 are accepted, besides SHA-256 and better",
         default,
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NotificationOptions(ProviderOptions):
-    """What a project configures at a provider of topics."""
+    """Options of a provider that publishes to topics."""
 
     allowed_topics: tuple[str, ...] = topics_option()
     allow_sha1: bool = sha1_option(default=False)
@@ -118,11 +118,10 @@ class NotificationProvider(ItemProvider):
     options: NotificationOptions
     envelope_schema: ClassVar[type[Schema]]
     _decoder: ClassVar[Decoder]
-    #: By the attribute of an envelope, how the provider spells it.
+    #: The provider's spelling of each attribute of an envelope.
     _spelling: ClassVar[dict[str, str]]
 
     def __init_subclass__(cls) -> None:
-        """Derive the fast decoder from the schema of the envelope."""
         super().__init_subclass__()
         cls._decoder = ItemType.decoder_of(struct_of(cls.envelope_schema))
         cls._spelling = {
@@ -132,7 +131,7 @@ class NotificationProvider(ItemProvider):
 
     @property
     def signed(self) -> bool:
-        """Always: a certificate needs no secret. Without a topic nothing is taken."""
+        """Always True: a certificate needs no secret. Without ``allowed_topics`` every message is refused."""
         return True
 
     @property
@@ -141,25 +140,25 @@ class NotificationProvider(ItemProvider):
         raise NotImplementedError
 
     def digest(self, envelope: Envelope, certificate: x509.Certificate) -> HashAlgorithm | None:
-        """Return the digest that was signed; None for one that is not known. Raises BadSignatureError."""
+        """Return the digest of the signature; None for an unknown one. Raises BadSignatureError."""
         raise NotImplementedError
 
     def event(self, event: Event, envelope: Envelope) -> Event:  # noqa: ARG002 for those that need one
-        """Return the event of a message, completed with what only its envelope has. Raises ValidationError."""
+        """Complete an event with data of the envelope. Raises ValidationError."""
         return event
 
     def certificate_url(self, request: CallbackRequest) -> str:
-        """Return the URL in the envelope, if topic and host are right."""
-        return self._admitted(request).certificate_url
+        """Return the URL in the envelope, if topic and host are allowed."""
+        return self._checked_envelope(request).certificate_url
 
     def verify(self, request: CallbackRequest, now: float, certificate: bytes | None = None) -> None:
         """Check the signature of the envelope: RSA, PKCS #1 v1.5."""
-        envelope = self._admitted(request)
+        envelope = self._checked_envelope(request)
         if certificate is None:
             raise UnverifiableError("the certificate of the signature is missing")
         signer, key, begin, end = _signer(certificate)
         if not begin <= now <= end:
-            raise UnverifiableError("the certificate of the signature is not valid now; check the clock")
+            raise UnverifiableError("the certificate of the signature is expired or not yet valid; check the clock")
         digest = self.digest(envelope, signer)
         if not isinstance(digest, _DIGESTS) or (isinstance(digest, SHA1) and not self.options.allow_sha1):
             name = "unknown" if digest is None else digest.name
@@ -172,7 +171,7 @@ class NotificationProvider(ItemProvider):
             require_recent(_moment(envelope.timestamp).timestamp(), now, self.options.clock_tolerance)
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse an envelope all of which is as expected; else return None."""
+        """Parse an envelope in the expected format. Returns None for others."""
         try:
             envelope = self._decoded(request)
         except UNFIT:
@@ -181,7 +180,7 @@ class NotificationProvider(ItemProvider):
             return self._subscription(envelope, FAST)
         for item_type in self.item_types:
             try:
-                item = item_type.one.decode(envelope.message)  # type: ignore[arg-type]  # it takes texts as well
+                item = item_type.one.decode(envelope.message)  # type: ignore[arg-type]  # it accepts str as well
             except UNFIT:
                 continue
             try:
@@ -191,7 +190,7 @@ class NotificationProvider(ItemProvider):
             return self.parsed([event], [], FAST)
         return None
 
-    def parse_slow(self, request: CallbackRequest) -> ParsedCallback:
+    def parse_tolerant(self, request: CallbackRequest) -> ParsedCallback:
         """Parse an envelope, with the reasons for a rejection."""
         try:
             envelope = self._loaded(request)
@@ -217,7 +216,7 @@ class NotificationProvider(ItemProvider):
         return envelope
 
     def _loaded(self, request: CallbackRequest) -> Envelope:
-        """Return the envelope of a request. Raises ValidationError with the reasons why there is none."""
+        """Return the envelope of a request. Raises ValidationError with the reasons."""
         try:
             return self._decoded(request)
         except UNFIT:
@@ -229,18 +228,18 @@ class NotificationProvider(ItemProvider):
         loaded: Envelope = envelope
         return loaded
 
-    def _admitted(self, request: CallbackRequest) -> Envelope:
-        """Return the envelope of a request of which something may be fetched. Raises BadSignatureError."""
+    def _checked_envelope(self, request: CallbackRequest) -> Envelope:
+        """Return the envelope of a request whose URLs may be fetched. Raises BadSignatureError."""
         if not self.options.allowed_topics:
             raise BadSignatureError(
-                f"no topic is allowed here; list it in [projects.ID.providers.{self.name}]: allowed_topics"
+                f"no topic is allowed; list topics in allowed_topics of [projects.ID.providers.{self.name}]"
             )
         try:
             envelope = self._decoded(request)
         except UNFIT:
             raise BadSignatureError(_ENVELOPE) from None
         if envelope.topic not in self.options.allowed_topics:
-            raise BadSignatureError("the topic is none of the allowed_topics")
+            raise BadSignatureError("the topic is not in allowed_topics")
         self._require_host("certificate_url", envelope.certificate_url, _CERTIFICATE_PATH)
         if envelope.type == CONFIRMATION:
             self._require_host("subscribe_url", envelope.subscribe_url or "", _ANY_PATH)
@@ -248,7 +247,7 @@ class NotificationProvider(ItemProvider):
 
     def _require_host(self, member: str, url: str, path: str) -> None:
         if not any(_pattern(host, path).fullmatch(url) for host in self.hosts):
-            raise BadSignatureError(f"{self._spelling[member]} is no URL of {self.title}; nothing is fetched")
+            raise BadSignatureError(f"{self._spelling[member]} is not a URL of {self.title}")
 
     def _signed_text(self, envelope: Envelope) -> bytes:
         names = _OF_NOTIFICATION if envelope.type == NOTIFICATION else _OF_SUBSCRIPTION
@@ -258,7 +257,7 @@ class NotificationProvider(ItemProvider):
         ).encode()
 
     def _subscription(self, envelope: Envelope, path: str) -> ParsedCallback:
-        """Return that a subscription is to be confirmed. What else is said of it is acknowledged and counted."""
+        """Return the URL of a confirmation. Other messages about subscriptions are acknowledged and counted."""
         if envelope.type == CONFIRMATION:
             return ParsedCallback([], [], path, confirmation=envelope.subscribe_url or None)
         return ParsedCallback([], [], path, ignored=1)
@@ -271,12 +270,12 @@ def _pattern(host: str, path: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=64)
 def _signer(pem: bytes) -> tuple[x509.Certificate, RSAPublicKey, float, float]:
-    """Return a certificate, its key, and from when until when it is valid. Raises UnverifiableError."""
+    """Return a certificate, its key, and the start and end of its validity. Raises UnverifiableError."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise UnverifiableError("what was fetched as the certificate of the signature is none") from None
+        raise UnverifiableError("the fetched certificate of the signature is invalid") from None
     if not isinstance(key, RSAPublicKey):
         raise UnverifiableError("the certificate of the signature has no RSA key")
     return certificate, key, certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()

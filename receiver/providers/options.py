@@ -1,4 +1,4 @@
-"""Options of providers: the schema of ``[projects.ID.providers.NAME]``, made from the dataclass."""
+"""Options of providers: the schema of ``[projects.ID.providers.NAME]``, generated from the dataclass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def option_fields(provider: type[Provider]) -> dict[str, fields.Field[Any]]:
-    """Return the fields of a provider's options. Each is optional; ``pending`` is there where it has an effect."""
+    """Return the fields of a provider's options, all optional. ``pending`` is only there if it has an effect."""
     return {
         field.name: field.metadata["field"]
         for field in dataclasses.fields(provider.options_type)
@@ -27,7 +27,7 @@ def option_fields(provider: type[Provider]) -> dict[str, fields.Field[Any]]:
 
 
 def options_of(provider: type[Provider], loaded: Mapping[str, Any]) -> ProviderOptions:
-    """Return the options of loaded values; lists become tuples."""
+    """Return loaded values as options. Lists become tuples."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in loaded.items()
     }
@@ -35,7 +35,7 @@ def options_of(provider: type[Provider], loaded: Mapping[str, Any]) -> ProviderO
 
 
 def load_options(provider: type[Provider], table: Mapping[str, Any], environment: Mapping[str, str]) -> ProviderOptions:
-    """Load the options of a provider as they stand in a TOML file. Raises marshmallow.ValidationError."""
+    """Load the options of a provider from a TOML table. Raises marshmallow.ValidationError."""
     with secrets_from(environment):
         loaded: Any = Schema.from_dict(option_fields(provider))().load(table)
     return options_of(provider, loaded)

@@ -4,10 +4,10 @@ https://www.plivo.com/docs/messaging/api/message/message-status-callbacks (statu
 https://www.plivo.com/docs/messaging/ (incoming messages, signature V2),
 https://github.com/plivo/plivo-python/blob/master/plivo/utils/signature_v3.py (signature V3).
 
-A body in answer to an incoming message can reach the person's phone as an SMS, so every answer is empty. Signature V2
-covers the URL without its query, and a nonce, but none of the parameters: it authenticates the sender alone. V3 covers
-them, and is checked instead where a request has both. Nonces are not remembered: a callback that is sent twice becomes
-the same event. Times have no zone; they are read as UTC.
+The body of a response to an incoming message can reach the person as an SMS, so every response is empty. Signature V2
+covers the URL without its query and a nonce, but no parameters: it authenticates the sender only. V3 covers the
+parameters too, and takes precedence if a request has both. Nonces are not stored: a replayed callback becomes the same
+event. Times have no zone, and are read as UTC.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class MessageStatus(ItemSchema):
 
 
 class MessageStatusItem(Protocol):
-    """A status callback, as it is loaded from the schema."""
+    """A status callback as loaded from its schema."""
 
     MessageUUID: str
     Status: str
@@ -107,7 +107,7 @@ class IncomingMessage(ItemSchema):
 
 
 class IncomingMessageItem(Protocol):
-    """An incoming message, as it is loaded from the schema."""
+    """An incoming message as loaded from its schema."""
 
     MessageUUID: str
     From: str
@@ -121,14 +121,14 @@ class IncomingMessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlivoOptions(ProviderOptions):
-    """What a project configures at Plivo."""
+    """Options for Plivo."""
 
     auth_tokens: tuple[str, ...] = option(
-        secrets(), "auth tokens of the account or the subaccount; two while one replaces the other", ()
+        secrets(), "auth tokens of the account or the subaccount; two during a rotation", ()
     )
     require_v3: bool = option(
         fields.Boolean(truthy={True}, falsy={False}),
-        "true: refuse requests with signature V2 alone, which covers no parameters",
+        "true: refuse requests that only have signature V2, which covers no parameters",
         default=False,
     )
 
@@ -209,9 +209,9 @@ class Plivo(FormProvider):
         return bool(self.options.auth_tokens)
 
     def verify(self, request: CallbackRequest, _now: float, _certificate: bytes | None = None) -> None:
-        """Check signature V3, or V2 without one: HMAC-SHA256 of the URL, with V3 the parameters, and a nonce.
+        """Check signature V3, else V2: HMAC-SHA256 of the URL, the parameters (V3 only) and a nonce.
 
-        A subaccount's token signs one header, the main account's another; each may hold several signatures.
+        The tokens of subaccount and main account sign different headers. Each may contain several signatures.
         """
         v3 = self.options.require_v3 or bool(request.headers.get("X-Plivo-Signature-V3-Nonce"))
         version = "V3" if v3 else "V2"
@@ -226,23 +226,23 @@ class Plivo(FormProvider):
         require_match_of_any(given, (b64encode(digest).decode() for digest in digests))
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
-        """Return the parameters that have a value. Some callbacks have ``status`` for ``Status``."""
+        """Return the parameters that have a value. Some callbacks spell ``Status`` as ``status``."""
         item = filled(super().item_of(request), ("Text",))
         if "status" in item and "Status" not in item:
             item["Status"] = item.pop("status")
         return item
 
     def refuse(self, status: int, _message: str) -> Answer:
-        """Return the status alone: a text could be sent to the person."""
+        """Return an empty body: Plivo could send a text to the person."""
         return Answer(status)
 
 
 def _signed_parameters(request: CallbackRequest) -> str:
-    """Return what V3 signs behind the URL: parameters of the query, then those of the form, each by name and value."""
+    """Return the text that V3 signs after the URL: sorted parameters of the query, then of the form."""
     try:
         pairs = parse_qsl(request.query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise BadSignatureError("the signature cannot be checked: the query cannot be read") from None
+        raise BadSignatureError("the signature cannot be checked: the query is invalid") from None
     query = "&".join(f"{name}={value}" for name, value in sorted(pairs))
     if not request.body:
         return f"?{query}" if query else ""

@@ -1,11 +1,10 @@
-"""A marshmallow schema as a fast decoder of JSON: from bytes straight to structs.
+"""Derives fast JSON decoders (msgspec structs) from marshmallow schemas.
 
-The schema stays the one source of truth. From its declared fields and validators this module builds a msgspec
-struct that accepts a subset of what the schema accepts, with the same values. What the struct does not accept may
-still be good: ask the schema, which alone produces errors. A schema with a feature that cannot be carried over
-(hooks, for example) has no struct at all.
+The schema stays the only source of truth. The struct accepts a subset of the schema's input, with the same values. The
+schema may still accept input that the struct rejects, and only the schema produces error messages. A schema with a
+feature that a struct cannot express (hooks, for example) has no struct.
 
-Nothing here knows what the schemas are about.
+This module is independent of the content of the schemas.
 
 =====================================  ============================================================
 in the schema                          in the struct
@@ -18,10 +17,10 @@ any other field or validator           the field's own ``deserialize``, called f
 ``required``, ``load_default``         no default; the default. Neither: ``msgspec.UNSET``
 ``allow_none``                         ``… | None``
 ``unknown``: INCLUDE or RAISE          unknown fields are not accepted, so that the schema deals with them
-``unknown``: EXCLUDE                   unknown fields are skipped; their texts are not even looked at for UTF-8
+``unknown``: EXCLUDE                   unknown fields are skipped, without a check of their UTF-8
 =====================================  ============================================================
 
-A struct has structs where the schema loads nested objects as dicts: ``build`` makes the former of the latter.
+A struct has nested structs where the schema loads dicts. ``build`` converts a loaded dict to a struct.
 """
 
 from __future__ import annotations
@@ -37,33 +36,32 @@ from marshmallow import EXCLUDE, Schema, fields, missing, validate
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Fields whose value depends on nothing but a short text, so that a repeated text need not be parsed again; and the
-#: validators of which the same holds.
+#: Fields whose value depends only on the input, so that it can be cached; and such validators.
 _PURE: Final = (fields.DateTime, fields.NaiveDateTime, fields.AwareDateTime, fields.Date, fields.Time)
 _PURE_VALIDATORS: Final = (validate.Range, validate.OneOf, validate.NoneOf, validate.Equal)
-#: Characters of a text whose value is remembered; a cache of longer ones would be as large as callers like.
-_MAX_REMEMBERED: Final = 64
-#: What of a schema may be of its own; the rest of ``Schema`` decides how fields are loaded.
+#: Characters of a text whose value is cached. Longer ones would let callers fill the memory.
+_MAX_CACHED_TEXT: Final = 64
+#: Members of ``Schema`` that decide how fields are loaded. A schema that overrides one has no struct.
 _LOADING: Final = ("load", "_do_load", "_deserialize", "_call_and_store", "dict_class")
 
 
 class InexpressibleError(TypeError):
-    """The schema has a feature for which there is no struct. Use the schema alone."""
+    """The schema has a feature that a struct cannot express. Use the schema alone."""
 
 
 @cache
 def struct_of(schema: type[Schema]) -> type[msgspec.Struct]:
-    """Return a struct type that accepts a subset of what the schema loads, with the same values.
+    """Return a struct type that accepts a subset of the schema's input, with the same values.
 
-    Decode with ``dec_hook=deserialize``. Raises InexpressibleError for schemas with hooks, or with names that a
-    struct cannot have.
+    Decode with ``dec_hook=deserialize``. Raises InexpressibleError for schemas with hooks, their own loading, or names
+    that a struct cannot have.
     """
     instance = schema()
     if any(instance._hooks.values()):  # noqa: SLF001 marshmallow has no public way to ask
-        raise InexpressibleError(f"{schema.__name__} has hooks: their effect cannot be known beforehand")
+        raise InexpressibleError(f"{schema.__name__} has hooks, whose effect is unknown")
     own = [name for name in _LOADING if getattr(schema, name) is not getattr(Schema, name)]
     if own:
-        raise InexpressibleError(f"{schema.__name__} loads in a way of its own: {', '.join(own)}")
+        raise InexpressibleError(f"{schema.__name__} overrides how fields are loaded: {', '.join(own)}")
     members = [_member(name, field) for name, field in instance.load_fields.items()]
     try:
         struct = msgspec.defstruct(
@@ -74,31 +72,31 @@ def struct_of(schema: type[Schema]) -> type[msgspec.Struct]:
             kw_only=True,
             gc=False,
         )
-        msgspec.json.Decoder(struct)  # finds fault with types that cannot be told apart or checked
+        msgspec.json.Decoder(struct)  # raises for types that cannot be distinguished or checked
     except (TypeError, ValueError) as error:  # two fields that read the same key, for example
         raise InexpressibleError(f"{schema.__name__}: {error}") from None
     return struct
 
 
 def build(schema: Schema, loaded: Mapping[str, Any]) -> tuple[msgspec.Struct, dict[str, Any]]:
-    """Return the struct of what a schema has loaded, and the fields that the schema does not know.
+    """Return the struct of a loaded dict, and its unknown fields.
 
-    Unknown fields of nested objects are in objects of their own, ``{"price": {"vat": 1}}``.
+    Unknown fields of nested objects are nested as well: ``{"price": {"vat": 1}}``.
     """
     declared = {field.attribute or name: field for name, field in schema.load_fields.items()}
-    known: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
     for name, value in loaded.items():
         field = declared.get(name)
         if field is None:
             unknown[name] = value
         elif value is None or type(field) is not fields.Nested or _native(field) is None:
-            known[name] = value
+            values[name] = value
         else:
-            known[name], rest = _build_nested(field, value)
+            values[name], rest = _build_nested(field, value)
             if rest:
                 unknown[str(field.name if field.data_key is None else field.data_key)] = rest
-    return struct_of(type(schema))(**known), unknown
+    return struct_of(type(schema))(**values), unknown
 
 
 def _build_nested(field: fields.Nested, value: Any) -> tuple[Any, Any]:  # noqa: ANN401 an object, or a list of them
@@ -109,14 +107,14 @@ def _build_nested(field: fields.Nested, value: Any) -> tuple[Any, Any]:  # noqa:
     return [struct for struct, _ in pairs], unknown if any(unknown) else None
 
 
-def deserialize(kind: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in, whatever the field makes of it out
-    """Load a value with the field that ``kind`` stands for: msgspec's ``dec_hook``."""
-    load: Callable[[Any], Any] = kind.load
-    if type(value) is str and len(value) > _MAX_REMEMBERED:
-        load = kind.load_anew
+def deserialize(field_type: type[Any], value: Any) -> Any:  # noqa: ANN401 any JSON in, the field's type out
+    """Load a value with the field that ``field_type`` represents: msgspec's ``dec_hook``."""
+    load: Callable[[Any], Any] = field_type.load
+    if type(value) is str and len(value) > _MAX_CACHED_TEXT:
+        load = field_type.load_uncached
     try:
         return load(value)
-    except Exception as error:  # noqa: BLE001 whatever a field of others raises: the schema shall say
+    except Exception as error:  # noqa: BLE001 a custom field may raise anything; the schema reports the error
         raise ValueError(str(error)) from None
 
 
@@ -125,22 +123,22 @@ def _member(name: str, field: fields.Field[Any]) -> tuple[str, Any, Any, str]:
     if not attribute.isidentifier():
         raise InexpressibleError(f"{attribute!r} cannot be the name of an attribute")
     key = name if field.data_key is None else field.data_key
-    kind: Any = _native(field) or _deferred(field, key)
-    if field.allow_none and not field.pre_load:  # which may make something of null
-        kind |= None
+    member_type: Any = _native(field) or _deferred(field, key)
+    if field.allow_none and not field.pre_load:  # a hook may change null
+        member_type |= None
     if field.required:
-        return attribute, kind, msgspec.NODEFAULT, key
+        return attribute, member_type, msgspec.NODEFAULT, key
     if field.load_default is missing:
-        return attribute, kind | msgspec.UnsetType, msgspec.UNSET, key
+        return attribute, member_type | msgspec.UnsetType, msgspec.UNSET, key
     default = field.load_default
     factory = default if callable(default) else lambda: default
-    return attribute, kind, msgspec.field(default_factory=factory), key
+    return attribute, member_type, msgspec.field(default_factory=factory), key
 
 
 def _native(field: fields.Field[Any]) -> Any:  # noqa: ANN401 a type expression
     """Return the type for a field whose validators all have a counterpart in msgspec, else None."""
-    kinds = {type(validator) for validator in field.validators}
-    if field.pre_load or field.post_load or len(kinds) < len(field.validators):
+    validator_types = {type(validator) for validator in field.validators}
+    if field.pre_load or field.post_load or len(validator_types) < len(field.validators):
         return None
     native = _NATIVE.get(type(field))
     return None if native is None else native(field)
@@ -154,10 +152,10 @@ def _native_text(field: Any) -> Any:  # noqa: ANN401 a String; a type expression
     metas = [_meta(validator) for validator in validators]
     if None in metas:
         return None
-    kind: Any = str
+    text_type: Any = str
     for meta in metas:
-        kind = Annotated[kind, meta]
-    return kind
+        text_type = Annotated[text_type, meta]
+    return text_type
 
 
 def _native_any(field: Any) -> Any:  # noqa: ANN401 a Raw; a type expression
@@ -165,7 +163,7 @@ def _native_any(field: Any) -> Any:  # noqa: ANN401 a Raw; a type expression
 
 
 def _native_object(field: Any) -> Any:  # noqa: ANN401 a Nested; a type expression
-    """Return the struct of a nested schema, or a list of it, or None where the field has a way of its own."""
+    """Return the struct of a nested schema, or a list of it; None if the field changes how the schema loads."""
     plain = isinstance(field.nested, type) and field.load_default is missing
     if not plain or field.only is not None or field.exclude or field.unknown:
         return None
@@ -177,8 +175,8 @@ def _native_object(field: Any) -> Any:  # noqa: ANN401 a Nested; a type expressi
         struct = struct_of(type(nested))
     except InexpressibleError:
         return None
-    kind: Any = GenericAlias(list, struct) if field.many else struct
-    return Annotated[kind, metas[0]] if metas else kind
+    nested_type: Any = GenericAlias(list, struct) if field.many else struct
+    return Annotated[nested_type, metas[0]] if metas else nested_type
 
 
 _NATIVE: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
@@ -193,23 +191,26 @@ def _meta(validator: Any) -> msgspec.Meta | None:  # noqa: ANN401 any callable
         bounds = (validator.min, validator.max)
         return msgspec.Meta(min_length=bounds[0], max_length=bounds[1]) if min(b or 0 for b in bounds) >= 0 else None
     if type(validator) is validate.Regexp and validator.regex.flags == re.UNICODE:
-        # msgspec searches where marshmallow matches from the start.
+        # msgspec searches; marshmallow matches from the start.
         return msgspec.Meta(pattern=rf"\A(?:{validator.regex.pattern!s})")
     return None
 
 
 class _Deferred(type):
-    """The type of types that stand for a field. msgspec checks what ``dec_hook`` returns; the field has done so."""
+    """The metaclass of types that represent a field.
+
+    msgspec checks the type of ``dec_hook``'s result. The field has validated it, so the check always succeeds.
+    """
 
     def __instancecheck__(cls, instance: object) -> bool:
         return True
 
 
 class _Unseen:
-    """Stands for the fields beside the one that is loaded, which are not there yet. Who asks is sent to the schema."""
+    """Replaces the enclosing dict, which does not exist yet. A field that reads it must be loaded by the schema."""
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise InexpressibleError("a field that looks at its siblings")
+        raise InexpressibleError("a field that reads its siblings")
 
     __getattr__ = __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _refuse
 
@@ -218,11 +219,11 @@ _UNSEEN: Final[Any] = _Unseen()
 
 
 def _deferred(field: fields.Field[Any], key: str) -> type[Any]:
-    """Return a type that msgspec does not know, so that it hands the decoded value to ``deserialize``."""
+    """Return a type unknown to msgspec, which makes it pass the decoded value to ``deserialize``."""
     load: Callable[[Any], Any] = partial(field.deserialize, attr=key, data=_UNSEEN)
-    load_anew = staticmethod(load)
+    load_uncached = staticmethod(load)
     pure = type(field) in _PURE or getattr(field, "pure", False)
     pure = pure and all(type(validator) in _PURE_VALIDATORS for validator in field.validators)
     if pure and not field.pre_load and not field.post_load:
         load = lru_cache(maxsize=8192, typed=True)(load)
-    return _Deferred(type(field).__name__, (), {"load": staticmethod(load), "load_anew": load_anew})
+    return _Deferred(type(field).__name__, (), {"load": staticmethod(load), "load_uncached": load_uncached})

@@ -1,4 +1,4 @@
-"""Comparing signatures: in constant time, and with each of several secrets, so that secrets can be rotated."""
+"""Helpers for signatures. They compare in constant time, with each of several secrets to allow rotation."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MAX_DIGITS: Final = 12
 
 
 def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str:
-    """Return a header that a signed request carries.
+    """Return a header of a signed request. Raises BadSignatureError if it is missing.
 
-    Raises BadSignatureError without it. ``retried`` is for a provider that sends unsigned requests by mistake, and
-    signs them when it sends them again: UnverifiableError asks it to.
+    ``retried`` is for a provider that sometimes omits the signature and signs its retry: a missing header raises
+    UnverifiableError, which asks for a retry.
     """
     value: str | None = request.headers.get(name)
     if value:
         if not value.isascii():
-            raise BadSignatureError(f"{name} holds characters that no signature has")
+            raise BadSignatureError(f"{name} is not ASCII")
         return value
     if retried:
         raise UnverifiableError(f"the request is not signed: {name} is missing; send it again")
@@ -34,7 +34,7 @@ def header(request: CallbackRequest, name: str, *, retried: bool = False) -> str
 
 
 def require_match(given: str, expected: Iterable[str]) -> None:
-    """Raise BadSignatureError unless the given signature is one of those expected; compares in constant time."""
+    """Raise BadSignatureError unless the given signature is one of those expected. Compares in constant time."""
     require_match_of_any([given], expected)
 
 
@@ -49,7 +49,7 @@ def require_match_of_any(given: Iterable[str], expected: Iterable[str]) -> None:
 
 
 def require_basic(request: CallbackRequest, credentials: Iterable[str]) -> None:
-    """Raise BadSignatureError unless a request has the Basic authentication of one of ``user:password``."""
+    """Raise BadSignatureError unless a request has Basic authentication with one of the ``user:password``."""
     scheme, _, given = header(request, "Authorization").partition(" ")
     if scheme.lower() != "basic":
         raise BadSignatureError("the request has no Basic authentication")
@@ -57,20 +57,20 @@ def require_basic(request: CallbackRequest, credentials: Iterable[str]) -> None:
 
 
 def require_recent(moment: float, now: float, tolerance: float) -> None:
-    """Raise BadSignatureError for a signature made too long ago, or in the future. All in seconds."""
+    """Raise BadSignatureError for a signature more than ``tolerance`` from ``now``. All in seconds."""
     if abs(now - moment) > tolerance:
-        raise BadSignatureError(f"the signature is not of this time: {abs(now - moment):.0f} s from our clock")
+        raise BadSignatureError(f"the time of the signature is {abs(now - moment):.0f} s from our clock")
 
 
 def seconds_of(text: str) -> int:
-    """Return the Unix time that a signed request carries. Raises BadSignatureError."""
+    """Parse the Unix time of a signed request. Raises BadSignatureError."""
     if not text.isdecimal() or len(text) > _MAX_DIGITS:
         raise BadSignatureError("the time of the signature is not in seconds since 1970")
     return int(text)
 
 
 def secret_of(name: str, secrets: Mapping[str, str]) -> str:
-    """Return the secret that a request selects by a name, an access key for example. Raises BadSignatureError."""
+    """Return the secret that a request selects by name, for example by access key. Raises BadSignatureError."""
     if name not in secrets:
-        raise BadSignatureError("the request is signed with a key that this project does not have")
+        raise BadSignatureError("the request is signed with an unknown key")
     return secrets[name]

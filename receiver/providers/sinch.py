@@ -1,16 +1,15 @@
-"""Sinch SMS: delivery reports of one recipient or of a batch, and inbound messages, one a request, as JSON.
+"""Sinch SMS: delivery reports (of a recipient or a batch) and inbound messages, one a request, as JSON.
 
 https://developers.sinch.com/docs/sms/api-reference/sms/tag/Webhooks/ (callbacks),
 https://developers.sinch.com/docs/sms/api-reference/sms/tag/Delivery-reports/ (states and codes),
 https://github.com/sinch/sinch-sdk-python (signature).
 
-The ``batch_id`` is all that the send call returns: with the recipient it is the key of a message. A batch report of the
-kind ``full`` becomes one event for each recipient. One of the kind ``summary`` names no recipient: it goes to the
-quarantine, so ask for ``full``, ``per_recipient`` or ``per_recipient_final``.
+The send call returns only a ``batch_id``: together with the recipient it identifies a message. A ``full`` batch report
+becomes one event for each recipient. A ``summary`` has no recipients and goes to the quarantine, so request ``full``,
+``per_recipient`` or ``per_recipient_final``.
 
-Sinch repeats after 429 and 5xx alone: what fails validation is acknowledged, once it is in the quarantine. Basic
-authentication and signatures are arranged with the account manager. Nonces are not remembered: a callback that is sent
-twice becomes the same event.
+Sinch retries only after 429 and 5xx, so invalid items are acknowledged once they are in the quarantine. The account
+manager enables Basic authentication and signatures. Nonces are not stored: a replayed callback becomes the same event.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
     from receiver.providers.base import CallbackRequest, ParsedCallback
 
-#: By the state in lower case: payloads have ``Delivered``, the SDKs ``DELIVERED``.
+#: By state in lower case: payloads have ``Delivered``, SDKs have ``DELIVERED``.
 _OUTCOMES: Final[dict[str, Outcome]] = {
     "queued": PENDING,
     "dispatched": PENDING,
@@ -60,10 +59,10 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "failed": FAILED,
     "expired": FAILED,
 }
-#: The SMSC has the message, and sent no receipt that can be read. Sinch calls it final.
+#: The SMSC accepted the message, without a readable receipt. Sinch calls it final.
 _INCONCLUSIVE: Final = "unknown"
 _STATES: Final = [form for state in (*_OUTCOMES, _INCONCLUSIVE) for form in (state, state.title(), state.upper())]
-#: What only a batch report has.
+#: The member that only batch reports have.
 _STATUSES: Final = b'"statuses"'
 _BATCH: Final = "delivery_report_sms"
 _REPORTS: Final = ("recipient_delivery_report_sms", _BATCH)
@@ -71,12 +70,12 @@ _REPLIES: Final = ("mo_text", "mo_binary")
 _NOT_SMS: Final = ("recipient_delivery_report_mms", "delivery_report_mms", "mo_media")
 _TIME: Final = (iso_form, "2026-03-01T02:00:05.210Z")
 _NO_RECIPIENT: Final = (
-    "Missing. A summary names no recipients; set delivery_report to full, per_recipient or per_recipient_final."
+    "Missing. A summary has no recipients; set delivery_report to full, per_recipient or per_recipient_final."
 )
 
 
 class Report(ItemSchema):
-    """What became of one recipient's message; the entries of a batch report have the same form."""
+    """The status of a message to one recipient. Entries of a batch report are converted to this form."""
 
     type = fields.String(required=True, validate=validate.OneOf(_REPORTS))
     batch_id = fields.String(required=True, validate=validate.Length(1, 128))
@@ -95,7 +94,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A report, as it is loaded from the schema."""
+    """A report as loaded from its schema."""
 
     type: str
     batch_id: str
@@ -127,7 +126,7 @@ class InboundMessage(ItemSchema):
 
 
 class InboundMessageItem(Protocol):
-    """An inbound message, as it is loaded from the schema."""
+    """An inbound message as loaded from its schema."""
 
     type: str
     id: str
@@ -143,11 +142,9 @@ class InboundMessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SinchOptions(ProviderOptions):
-    """What a project configures at Sinch. What is configured is required of every callback."""
+    """Options for Sinch. Every callback must pass all configured checks."""
 
-    webhook_secrets: tuple[str, ...] = option(
-        secrets(), "secrets of the signature; two while one replaces the other", ()
-    )
+    webhook_secrets: tuple[str, ...] = option(secrets(), "secrets of the signature; two during a rotation", ())
     credentials: tuple[str, ...] = option(secrets(), '"user:password" of Basic authentication; any of them', ())
     clock_tolerance: float = tolerance_option()
     inconclusive: str = inconclusive_option()
@@ -189,7 +186,7 @@ def _inbound(provider: Sinch, item: InboundMessageItem, extra: dict[str, Any] | 
                 "id": item.id,
                 "sent_at": item.sent_at,
                 "operator_id": item.operator_id,
-                "client_reference": item.client_reference,  # of the message that is answered, not its id
+                "client_reference": item.client_reference,  # that of the answered message, not its id
                 "udh": item.udh,
             },
             extra,
@@ -221,7 +218,7 @@ class Sinch(ItemProvider):
         return bool(self.options.webhook_secrets or self.options.credentials)
 
     def verify(self, request: CallbackRequest, now: float, _certificate: bytes | None = None) -> None:
-        """Check Basic authentication, and HMAC-SHA256 of the body, a nonce and a time, as far as configured."""
+        """Check the configured ones of Basic authentication and HMAC-SHA256 (of body, nonce and time)."""
         if self.options.credentials:
             require_basic(request, self.options.credentials)
         if self.options.webhook_secrets:
@@ -237,7 +234,7 @@ class Sinch(ItemProvider):
         require_recent(seconds_of(time), now, self.options.clock_tolerance)
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse a callback all of which is as expected, a few µs a recipient; else return None."""
+        """Parse a callback in the expected format, in a few µs a recipient. Returns None for any other."""
         parsed = super().parse_fast(request)
         if parsed is not None or _STATUSES not in request.body:
             return parsed
@@ -248,13 +245,13 @@ class Sinch(ItemProvider):
         return self.parsed(events, [], FAST)
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Tell reports from replies, and ignore what is about MMS."""
+        """Return the type of an item; ignore MMS."""
         if item.get("type") in _NOT_SMS:
             raise IgnoredItem
         return super().type_of(item)
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
-        """Return an item for each recipient of a batch report; else the item itself."""
+        """Return one item for each recipient of a batch report, or the only item of other callbacks."""
         items = super().split(body)
         if _STATUSES in body:
             items = [one for item in items for one in _recipients(*item)]
@@ -263,11 +260,11 @@ class Sinch(ItemProvider):
 
 
 def _recipients(place: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the entries of a batch report, each recipient by itself, as items with their places."""
+    """Yield place and item for each recipient of a batch report."""
     try:
         report = decode_item(raw)
     except ValidationError:
-        report = None  # the same is said again when it is loaded
+        report = None  # loading the item reports the error
     if not isinstance(report, dict) or not isinstance(report.get("statuses"), list):
         yield place, raw
         return

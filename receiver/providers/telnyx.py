@@ -1,14 +1,14 @@
-"""Telnyx: events of messages sent and received, one a request, as JSON.
+"""Telnyx: events of sent and received messages, one a request, as JSON.
 
 https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (events),
 https://developers.telnyx.com/api/errors (codes),
 https://github.com/team-telnyx/telnyx-python (signature: ``lib/webhook_verification.py``).
 
-An event is in the member ``data``. ``meta`` beside it, and the event's own id, differ between attempts and are left
-out. A message to several recipients becomes one event for each. Telnyx sends the text of an outgoing message along: it
-is not kept, nor are the webhook's own URLs, which may hold a key.
+The member ``data`` contains the event. ``meta`` beside it and the event's own id differ between attempts, and are
+dropped. A message to several recipients becomes one event for each. Reports include the text of the sent message and
+the webhook's URLs, which may contain a key: both are dropped.
 
-Telnyx wants its answer within 2 s, and tries three times for each URL.
+Telnyx expects a response within 2 s, and tries each URL three times.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "delivery_failed": FAILED,
     "expired": FAILED,
 }
-#: Final, but no receipt came.
+#: Final, but without a receipt.
 _INCONCLUSIVE: Final = "delivery_unconfirmed"
 _SENT: Final = ("message.sent", "message.finalized")
 _RECEIVED: Final = "message.received"
@@ -67,7 +67,7 @@ _RECIPIENT: Final = re.compile(r"/(?:to|cc)/\d+")
 
 
 class Party(ItemSchema):
-    """A number, who it belongs to, and what became of a message to it."""
+    """A number, its carrier, and the status of a message to it."""
 
     phone_number = fields.String(required=True, validate=validate.Length(1, 64))
     status = fields.String(allow_none=True)
@@ -76,7 +76,7 @@ class Party(ItemSchema):
 
 
 class PartyItem(Protocol):
-    """A number, as it is loaded from the schema."""
+    """A number as loaded from its schema."""
 
     phone_number: str
     status: str | msgspec.UnsetType | None
@@ -85,7 +85,7 @@ class PartyItem(Protocol):
 
 
 class Cause(ItemSchema):
-    """Why a message failed."""
+    """An error of a failed message."""
 
     code = fields.String(required=True)
     title = fields.String(allow_none=True)
@@ -95,14 +95,14 @@ class Cause(ItemSchema):
 
 
 class CauseItem(Protocol):
-    """A cause, as it is loaded from the schema."""
+    """A cause as loaded from its schema."""
 
     code: str
     title: str | msgspec.UnsetType | None
 
 
 class Message(ItemSchema):
-    """A message, sent or received. Fields that are declared as ``Raw`` are left out of events."""
+    """A message, sent or received. Fields declared as ``Raw`` are dropped from events."""
 
     id = fields.String(required=True, validate=validate.Length(1, 128))
     sender = fields.Nested(Party, data_key="from", required=True)
@@ -131,7 +131,7 @@ class Message(ItemSchema):
 
 
 class MessageItem(Protocol):
-    """A message, as it is loaded from the schema."""
+    """A message as loaded from its schema."""
 
     id: str
     sender: PartyItem
@@ -154,7 +154,7 @@ class MessageItem(Protocol):
 
 
 class MessageEvent(ItemSchema):
-    """What happened to a message."""
+    """An event of a message."""
 
     event_type = fields.String(required=True, validate=validate.OneOf([*_SENT, _RECEIVED]))
     occurred_at = UtcTime(*_TIME, required=True)
@@ -164,7 +164,7 @@ class MessageEvent(ItemSchema):
 
 
 class MessageEventItem(Protocol):
-    """An event, as it is loaded from the schema."""
+    """An event as loaded from its schema."""
 
     event_type: str
     occurred_at: str
@@ -185,11 +185,11 @@ class PublicKey(Secret):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TelnyxOptions(ProviderOptions):
-    """What a project configures at Telnyx."""
+    """Options for Telnyx."""
 
     public_keys: tuple[str, ...] = option(
         fields.List(PublicKey(), error_messages=LIST),
-        "public keys of the account; two while one replaces the other",
+        "public keys of the account; two during a rotation",
         (),
     )
     clock_tolerance: float = tolerance_option()
@@ -207,7 +207,7 @@ def _report(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | No
     message = item.payload
     recipient = message.to[0]
     if len(message.to) > 1 or message.cc:
-        raise ValidationError("Several recipients: they are told apart first.", "payload.to")
+        raise ValidationError("Several recipients: the tolerant parser splits them.", "payload.to")
     event_type, status = _outcome(provider, recipient.status)
     cause = message.errors[0] if message.errors and event_type is EventType.FAIL else None
     time = message.completed_at or item.occurred_at
@@ -234,7 +234,7 @@ def _reply(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | Non
     time = message.received_at or item.occurred_at
     data = ReplyData(
         event_type=EventType.REPLY,
-        reply=message.text or "",  # an MMS may be a picture alone
+        reply=message.text or "",  # an MMS may have no text
         sign_id=provider.sign_id or msgspec.UNSET,
         extend_code=message.to[0].phone_number,
         nation_code=nation_code(message.sender.phone_number) or msgspec.UNSET,
@@ -263,7 +263,7 @@ def _outcome(provider: Telnyx, state: str | msgspec.UnsetType | None) -> Outcome
 
 
 def _common(message: MessageItem, person: PartyItem) -> dict[str, Any]:
-    """Return what is kept of messages sent and received."""
+    """Return the ``extra`` fields that sent and received messages share."""
     return {
         "type": message.type,
         "encoding": message.encoding,
@@ -299,7 +299,7 @@ class Telnyx(ItemProvider):
         return [_public_key(text) for text in self.options.public_keys]
 
     def verify(self, request: CallbackRequest, now: float, _certificate: bytes | None = None) -> None:
-        """Check ``telnyx-signature-ed25519``: Ed25519 of the time and the body."""
+        """Check ``telnyx-signature-ed25519``: Ed25519 of time and body."""
         signature = header(request, "telnyx-signature-ed25519")
         time = header(request, "telnyx-timestamp")
         require_recent(seconds_of(time), now, self.options.clock_tolerance)
@@ -308,14 +308,14 @@ class Telnyx(ItemProvider):
             raise BadSignatureError("the signature is wrong; check the public key")
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Ignore events that are not about a message on its way: clicks on links, calls, faxes."""
+        """Return the type of an item; ignore events of link clicks, calls and faxes."""
         item_type = super().type_of(item)
         if isinstance(item.get("event_type"), str) and item["event_type"] not in (*_SENT, _RECEIVED):
             raise IgnoredItem
         return item_type
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
-        """Return an event for each recipient of a message."""
+        """Return one item for each recipient of a message."""
         items = [one for item in super().split(body) for one in _recipients(*item)]
         bound(len(items), self.max_items)
         return items
@@ -334,11 +334,11 @@ def _has_signed(key: Ed25519PublicKey, signature: str, signed: bytes) -> bool:
 
 
 def _recipients(place: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the event of a message sent to several as events of one recipient each."""
+    """Yield place and item for each recipient of a sent message."""
     try:
         event = decode_item(raw)
     except ValidationError:
-        event = None  # the same is said again when it is loaded
+        event = None  # loading the item reports the error
     recipients = _by_path(event)
     if len(recipients) <= 1:
         yield place, raw
@@ -352,16 +352,19 @@ def _recipients(place: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _by_path(event: Any) -> dict[str, Any]:  # noqa: ANN401 any JSON
-    """Return the recipients of a message sent by their JSON pointers, ``/to/0``."""
+    """Return the recipients of a sent message by JSON pointer, ``/to/0``."""
     payload = event.get("payload") if isinstance(event, dict) and event.get("event_type") in _SENT else None
     lists = {name: payload.get(name) for name in ("to", "cc")} if isinstance(payload, dict) else {}
     return {
-        f"/{name}/{at}": one for name, them in lists.items() if isinstance(them, list) for at, one in enumerate(them)
+        f"/{name}/{at}": recipient
+        for name, recipients in lists.items()
+        if isinstance(recipients, list)
+        for at, recipient in enumerate(recipients)
     }
 
 
 def _concerns(error: Any, path: str) -> bool:  # noqa: ANN401 any JSON
-    """Tell whether an error is about this recipient: it is unless its pointer names another one."""
+    """Return whether an error may concern this recipient: its pointer names no other one."""
     try:
         named = _RECIPIENT.search(error["source"]["pointer"])
     except (LookupError, TypeError):

@@ -1,7 +1,7 @@
-"""Tencent Cloud SMS: status reports in arrays, replies one by one.
+"""Tencent Cloud SMS: arrays of status reports, and single replies, as JSON.
 
 https://www.tencentcloud.com/document/product/382/59178 (status), …/59179 (reply). An array is a batch of status
-reports and an object one reply; single reports and mixed arrays are taken as well. Nothing is signed.
+reports, an object a single reply. Single reports and mixed arrays are accepted too. Requests are not signed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STATUS: Final = {
 
 
 class SessionContext(fields.Field[Any]):
-    """``ext``: what the sender gave along. A string in the document, an object in the wild."""
+    """``ext``: the sender's own context. A string in the documentation, an object in real payloads."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:  # noqa: ANN401, ARG002 marshmallow's
         if isinstance(value, str):
@@ -48,14 +48,12 @@ class SessionContext(fields.Field[Any]):
 
 
 class StatusReport(Schema):
-    """One element of a status callback."""
+    """One element of a status callback. Unknown fields are kept."""
 
     class Meta:
-        """A field that Tencent adds one day is kept, not refused."""
-
         unknown = INCLUDE
 
-    # It has no zone. Tencent's pull API gives the same moments as text and as Unix seconds: the text is in UTC+8.
+    # No zone is documented. Tencent's pull API returns times both as text and in Unix seconds: the text is UTC+8.
     user_receive_time = fields.AwareDateTime(
         required=True,
         format="%Y-%m-%d %H:%M:%S",
@@ -73,11 +71,9 @@ class StatusReport(Schema):
 
 
 class Reply(Schema):
-    """A reply callback."""
+    """A reply callback. Unknown fields are kept."""
 
     class Meta:
-        """As for reports."""
-
         unknown = INCLUDE
 
     extend = fields.String(allow_none=True)
@@ -89,7 +85,7 @@ class Reply(Schema):
 
 
 class StatusReportItem(Protocol):
-    """A status report, as it is loaded from the schema."""
+    """A status report as loaded from its schema."""
 
     user_receive_time: datetime
     nationcode: str
@@ -102,7 +98,7 @@ class StatusReportItem(Protocol):
 
 
 class ReplyItem(Protocol):
-    """A reply, as it is loaded from the schema."""
+    """A reply as loaded from its schema."""
 
     extend: str | msgspec.UnsetType | None
     mobile: str
@@ -118,10 +114,10 @@ def _utc_text(moment: datetime) -> str:
 
 
 def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, Any] | None) -> Event:
-    kind, status = STATUS[item.report_status]
+    event_type, status = STATUS[item.report_status]
     time = _utc_text(item.user_receive_time)
     data = ReportData(
-        event_type=kind,
+        event_type=event_type,
         message_id=item.sid,
         status=status,
         status_desc=item.errmsg,
@@ -134,7 +130,7 @@ def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, An
         data.session_context = item.ext
     if extra:
         data.extra = extra
-    return Event(kind, time, encode(data))
+    return Event(event_type, time, encode(data))
 
 
 def _reply(provider: ItemProvider, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
@@ -169,5 +165,5 @@ class Tencent(ItemProvider):
     unlike = "neither a status report (it would have report_status and sid) nor a reply (text, time)"
 
     def refuse(self, status: int, message: str) -> Answer:
-        """Return the status as the result, and what is wrong."""
+        """Return the status as the result, with the error message."""
         return Answer(status, msgspec.json.encode({"result": status, "errmsg": message}), JSON)

@@ -4,9 +4,9 @@ https://www.twilio.com/docs/messaging/guides/track-outbound-message-status (stat
 https://www.twilio.com/docs/messaging/guides/webhook-request (incoming message),
 https://www.twilio.com/docs/usage/security#validating-requests (signature).
 
-A body in answer to an incoming message can reach the person's phone as an SMS, so the only body is ``<Response/>``.
-Twilio hardly repeats anything: a refused callback is lost. What fails validation is therefore acknowledged, once it is
-in the quarantine. Append ``#rc=3&rp=5xx,ct,rt`` to the callback URL to have failed callbacks sent again.
+The body of a response to an incoming message can reach the person as an SMS, so the only body is ``<Response/>``. By
+default Twilio does not retry a refused callback, so invalid items are acknowledged once they are in the quarantine.
+Append ``#rc=3&rp=5xx,ct,rt`` to the callback URL to enable retries.
 """
 
 from __future__ import annotations
@@ -55,11 +55,9 @@ _PORTS: Final = {"https": 443, "http": 80}
 
 
 class MessageStatus(Schema):
-    """A status callback. Twilio adds parameters without notice."""
+    """A status callback. Twilio adds parameters without notice: unknown ones are kept."""
 
     class Meta:
-        """Unknown parameters are kept."""
-
         unknown = INCLUDE
 
     MessageSid = fields.String(required=True, validate=validate.Length(1, 128))
@@ -77,7 +75,7 @@ class MessageStatus(Schema):
 
 
 class MessageStatusItem(Protocol):
-    """A status callback, as it is loaded from the schema."""
+    """A status callback as loaded from its schema."""
 
     MessageSid: str
     MessageStatus: str
@@ -94,11 +92,9 @@ class MessageStatusItem(Protocol):
 
 
 class IncomingMessage(Schema):
-    """A message that a person sent. Most of its parameters say where the two numbers are; they are kept."""
+    """A message that a person sent. Unknown parameters are kept: most describe where the two numbers are."""
 
     class Meta:
-        """Unknown parameters are kept."""
-
         unknown = INCLUDE
 
     MessageSid = fields.String(required=True, validate=validate.Length(1, 128))
@@ -108,7 +104,7 @@ class IncomingMessage(Schema):
 
 
 class IncomingMessageItem(Protocol):
-    """An incoming message, as it is loaded from the schema."""
+    """An incoming message as loaded from its schema."""
 
     MessageSid: str
     From: str
@@ -118,9 +114,9 @@ class IncomingMessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwilioOptions(ProviderOptions):
-    """What a project configures at Twilio."""
+    """Options for Twilio."""
 
-    auth_tokens: tuple[str, ...] = option(secrets(), "auth tokens of the account; two while one replaces the other", ())
+    auth_tokens: tuple[str, ...] = option(secrets(), "auth tokens of the account; two during a rotation", ())
 
 
 def _status(_provider: Twilio, item: MessageStatusItem, extra: dict[str, Any] | None) -> Event:
@@ -141,7 +137,7 @@ def _status(_provider: Twilio, item: MessageStatusItem, extra: dict[str, Any] | 
         if (value := getattr(item, name)) is not msgspec.UNSET
     }
     data.extra = {**kept, **(extra or {})} or msgspec.UNSET
-    return Event(event_type, None, encode(data))  # no time that can be used: RawDlrDoneDate has no zone
+    return Event(event_type, None, encode(data))  # RawDlrDoneDate has no zone, so the time is unknown
 
 
 def _incoming(provider: Twilio, item: IncomingMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -162,7 +158,7 @@ class Twilio(FormProvider):
 
     name = "twilio"
     title = "Twilio"
-    ack = Answer(200, b"<Response/>", "text/xml")  # which sends nothing to anybody
+    ack = Answer(200, b"<Response/>", "text/xml")  # sends no message
     options_type = TwilioOptions
     options: TwilioOptions
     signs_url = True
@@ -191,12 +187,12 @@ class Twilio(FormProvider):
         require_match(given, (b64encode(digest).decode() for digest in digests))
 
     def refuse(self, status: int, _message: str) -> Answer:
-        """Return the status alone: a text could be sent to the person."""
+        """Return an empty body: Twilio could send a text to the person."""
         return Answer(status)
 
 
 def _signed_parameters(request: CallbackRequest) -> str:
-    """Return name and value of each parameter of a form, by name. A value that a name has twice counts once."""
+    """Return the names and values of a form's parameters, sorted by name, without duplicates."""
     if not request.body:
         return ""
     return "".join(name + value for name, value in sorted(set(signed_parameters(request))))

@@ -1,4 +1,4 @@
-"""Vonage (Nexmo): the SMS API's receipts and replies, and those of the Messages API, told apart by what they hold.
+"""Vonage (Nexmo): receipts and replies of the SMS API and the Messages API, distinguished by their fields.
 
 https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts (receipts of the SMS API),
 https://developer.vonage.com/en/messaging/sms/guides/inbound-sms (replies),
@@ -6,12 +6,12 @@ https://developer.vonage.com/en/getting-started/concepts/signing-messages (signa
 https://developer.vonage.com/en/api/messages-olympus (Messages API),
 https://developer.vonage.com/en/getting-started/concepts/webhooks#decoding-signed-webhooks (its signature).
 
-The SMS API sends by GET, form or JSON, as the account is set, with the same names in each, and a receipt for each part
-of a long message. The parts of a long reply come one by one: joining them by ``concat-ref`` is left to consumers.
-In a receipt ``msisdn`` is the recipient, and ``to`` the sender. The only time of a reply is that of the push, which
-differs between attempts, so that the event's id leaves it out.
+The SMS API uses GET, form or JSON, by setting of the account, with the same names in each. A long message has one
+receipt for each part. The parts of a long reply arrive separately; joining them by ``concat-ref`` is left to consumers.
+In a receipt, ``msisdn`` is the recipient and ``to`` the sender. The only time of a reply is that of the push, which
+differs between attempts, so the event's id excludes it.
 
-The Messages API signs with a JWT, and may leave that out by mistake: then it is asked to send the callback again.
+The Messages API signs with a JWT. It sometimes omits the JWT by mistake, and is then asked to retry.
 """
 
 # ruff: noqa: N815 the names of fields are Vonage's
@@ -59,7 +59,7 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "failed": FAILED,
     "rejected": FAILED,
 }
-#: No information. Vonage does not say whether something follows.
+#: No information. Vonage does not document whether another receipt follows.
 _INCONCLUSIVE: Final = "unknown"
 _MESSAGES_OUTCOMES: Final[dict[str, Outcome]] = {
     "submitted": PENDING,
@@ -94,9 +94,9 @@ _ERRORS: Final = {
     "99": "General Error",
 }
 _TIME: Final = (iso_form, "2026-03-01T02:00:03.000Z")
-#: How the SMS API may sign: a setting of the account, of which a request says nothing.
+#: Signature methods of the SMS API. The account sets the method; a request does not name it.
 _METHODS: Final = ("md5hash", "md5", "sha1", "sha256", "sha512")
-#: Times are checked against the clock that ``verify`` is given.
+#: ``verify`` checks the times itself, against its own clock argument.
 _TOKEN: Final[Options] = {
     "require": ["iat", "payload_hash"],
     "verify_exp": False,
@@ -105,11 +105,11 @@ _TOKEN: Final[Options] = {
     "verify_aud": False,
 }
 _CHANNEL: Final = "sms"
-_LONGEST_NUMBER: Final = 64
+_MAX_NUMBER: Final = 64
 
 
 class Receipt(ItemSchema):
-    """A delivery receipt of the SMS API. Fields that are declared as ``Raw`` are left out of events."""
+    """A delivery receipt of the SMS API. Fields declared as ``Raw`` are dropped from events."""
 
     messageId = fields.String(required=True, validate=validate.Length(1, 128))
     status = fields.String(required=True, validate=validate.OneOf([*_OUTCOMES, _INCONCLUSIVE]))
@@ -128,7 +128,7 @@ class Receipt(ItemSchema):
 
 
 class ReceiptItem(Protocol):
-    """A receipt, as it is loaded from the schema."""
+    """A receipt as loaded from its schema."""
 
     messageId: str
     status: str
@@ -143,7 +143,7 @@ class ReceiptItem(Protocol):
 
 
 class Reply(ItemSchema):
-    """A message that a person sent, or a part of it, from the SMS API. ``binary`` has ``data`` in hex for a text."""
+    """A message that a person sent, or a part of it, from the SMS API. Type ``binary`` has ``data`` in hex."""
 
     messageId = fields.String(required=True)
     msisdn = fields.String(required=True, validate=validate.Length(1, 64))
@@ -167,7 +167,7 @@ class Reply(ItemSchema):
 
 
 class ReplyItem(Protocol):
-    """A reply, as it is loaded from the schema."""
+    """A reply as loaded from its schema."""
 
     messageId: str
     msisdn: str
@@ -190,13 +190,13 @@ class Address(fields.Field[str]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401, ARG002 marshmallow's
         number = value.get("number") if isinstance(value, dict) else value
-        if not isinstance(number, str) or not 0 < len(number) <= _LONGEST_NUMBER:
+        if not isinstance(number, str) or not 0 < len(number) <= _MAX_NUMBER:
             raise ValidationError("Not a number.")
         return number
 
 
 class Cause(ItemSchema):
-    """Why a message failed: ``code`` and ``reason`` before version 1."""
+    """The error of a failed message. It has ``code`` and ``reason`` before version 1."""
 
     title = Label(allow_none=True)
     detail = fields.String(allow_none=True)
@@ -207,7 +207,7 @@ class Cause(ItemSchema):
 
 
 class CauseItem(Protocol):
-    """A cause, as it is loaded from the schema."""
+    """A cause as loaded from its schema."""
 
     title: str | msgspec.UnsetType | None
     detail: str | msgspec.UnsetType | None
@@ -216,13 +216,13 @@ class CauseItem(Protocol):
 
 
 class Segments(ItemSchema):
-    """What only SMS have: the number of segments."""
+    """The SMS-specific object, with the number of segments."""
 
     count_total = fields.Integer(allow_none=True, validate=validate.Range(0))
 
 
 class SegmentsItem(Protocol):
-    """The segments, as they are loaded from the schema."""
+    """The segments as loaded from their schema."""
 
     count_total: int | msgspec.UnsetType | None
 
@@ -244,7 +244,7 @@ class MessageStatus(ItemSchema):
 
 
 class MessageStatusItem(Protocol):
-    """A status, as it is loaded from the schema."""
+    """A status as loaded from its schema."""
 
     message_uuid: str
     status: str
@@ -259,7 +259,7 @@ class MessageStatusItem(Protocol):
 
 
 class InboundMessage(ItemSchema):
-    """A message that a person sent, whole, from the Messages API."""
+    """A message that a person sent, always complete, from the Messages API."""
 
     message_uuid = fields.String(required=True)
     sender = Address(data_key="from", required=True)
@@ -274,7 +274,7 @@ class InboundMessage(ItemSchema):
 
 
 class InboundMessageItem(Protocol):
-    """An inbound message, as it is loaded from the schema."""
+    """An inbound message as loaded from its schema."""
 
     message_uuid: str
     sender: str
@@ -288,14 +288,14 @@ class InboundMessageItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VonageOptions(ProviderOptions):
-    """What a project configures at Vonage. Both APIs sign with the signature secret of the account."""
+    """Options for Vonage. Both APIs sign with the signature secret of the account."""
 
     signature_secrets: tuple[str, ...] = option(
-        secrets(), "signature secrets of the account; two while one replaces the other", ()
+        secrets(), "signature secrets of the account; two during a rotation", ()
     )
     signature_method: str = option(
         fields.String(validate=validate.OneOf(_METHODS)),
-        f"how the SMS API signs, as the account is set: {', '.join(_METHODS)}",
+        f"signature method of the SMS API, as set in the account: {', '.join(_METHODS)}",
         _METHODS[0],
     )
     clock_tolerance: float = tolerance_option()
@@ -412,14 +412,14 @@ class Vonage(FormProvider):
         return bool(self.options.signature_secrets)
 
     def verify(self, request: CallbackRequest, now: float, _certificate: bytes | None = None) -> None:
-        """Check the JWT of the Messages API, or ``sig`` among the parameters of the SMS API.
+        """Check the JWT of the Messages API, or the parameter ``sig`` of the SMS API.
 
-        A dashboard's check of the URL has no parameters, and no signature.
+        A dashboard's check of the URL has neither parameters nor signature.
         """
         try:
             pairs = _parameters(request)
         except (*UNFIT, ValidationError):
-            raise BadSignatureError("the signature cannot be checked: the request cannot be read") from None
+            raise BadSignatureError("the signature cannot be checked: the parameters are invalid") from None
         if any(name == "message_uuid" for name, _ in pairs):
             self._verify_token(request, now)
         elif pairs:
@@ -430,8 +430,8 @@ class Vonage(FormProvider):
         given = item.get("sig")
         if not given or not isinstance(given, str):
             raise BadSignatureError("the request is not signed: sig is missing")
-        if any("&" in name or "=" in name for name in item):  # they would pass for other parameters
-            raise BadSignatureError("the name of a parameter holds & or =")
+        if any("&" in name or "=" in name for name in item):  # in the signed text they would look like other parameters
+            raise BadSignatureError("the name of a parameter contains & or =")
         signed = sorted((name, _signed(value)) for name, value in pairs if name != "sig")
         text = "".join(f"&{name}={value}" for name, value in signed).encode()
         require_match(given.lower(), (self._digest(secret.encode(), text) for secret in self.options.signature_secrets))
@@ -447,13 +447,13 @@ class Vonage(FormProvider):
         claims = self._claims(token.strip()) if scheme.lower() == "bearer" else None
         if claims is None:
             raise BadSignatureError("the signature is wrong; check the signature secret")
-        if not request.body:  # the token covers nothing else
+        if not request.body:  # the token covers only the body
             raise BadSignatureError("the request has no body")
         require_match(str(claims["payload_hash"]).lower(), [hashlib.sha256(request.body).hexdigest()])
         require_recent(seconds_of(str(claims["iat"])), now, self.options.clock_tolerance)
 
     def _claims(self, token: str) -> dict[str, Any] | None:
-        """Return the claims of a token, or None if it is signed with no secret of ours."""
+        """Return the claims of a token; None if no secret matches its signature."""
         for secret in self.options.signature_secrets:
             try:
                 return jwt.decode(token, secret, algorithms=["HS256"], options=_TOKEN)
@@ -462,11 +462,11 @@ class Vonage(FormProvider):
         return None
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
-        """Return what a form, a query or a JSON object holds; an empty value is none, unless it is a text."""
+        """Return the members of a form, query or JSON object that have a value. The text may be empty."""
         return filled(merged(_parameters(request)), ("text",))
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
-        """Tell both APIs apart, and ignore channels of the Messages API other than SMS."""
+        """Return the type of an item; ignore channels of the Messages API other than SMS."""
         if "message_uuid" in item and _channel(item) not in (_CHANNEL, None):
             raise IgnoredItem
         return super().type_of(item)
@@ -479,12 +479,12 @@ def _parameters(request: CallbackRequest) -> list[tuple[str, Any]]:
     return parameters(request)
 
 
-def _signed(value: Any) -> str:  # noqa: ANN401 a text, or what JSON may hold for it
+def _signed(value: Any) -> str:  # noqa: ANN401 any JSON
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text.replace("&", "_").replace("=", "_")
 
 
 def _channel(item: dict[str, Any]) -> Any:  # noqa: ANN401 any JSON
-    """Return the channel; before version 1 it stands in the addresses."""
+    """Return the channel. Before version 1 it is part of the addresses."""
     sender = item.get("from")
     return item.get("channel", sender.get("type") if isinstance(sender, dict) else None)

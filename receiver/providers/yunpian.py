@@ -1,14 +1,14 @@
-"""Yunpian (云片): status reports in arrays, and replies one by one, as JSON in one parameter of a form.
+"""Yunpian (云片): arrays of status reports, and single replies, as JSON in one parameter of a form.
 
 https://www.yunpian.com/official/document/sms/zh_CN/domestic_push_report (reports),
 https://www.yunpian.com/official/document/sms/zh_CN/intl_push_report (international reports),
 https://www.yunpian.com/official/document/sms/zh_CN/domestic_push_reply (replies and their signature).
 
-The value may be encoded twice. The body ``SUCCESS`` is the ack, whatever the HTTP status. Numbers of mainland China
-have lost their +86, others have a plus. Times are at UTC+8.
+The value may be URL-encoded twice. The body ``SUCCESS`` is the ack, whatever the HTTP status. Numbers of mainland China
+lack their +86; others have a plus. Times are UTC+8.
 
-Replies are signed with the API key, over values joined by commas, which a text may hold as well. Reports are not
-signed: the callback URL needs a key besides.
+Replies are signed with the API key. The signature covers values joined by commas, and a text may contain commas too.
+Reports are not signed, so the callback URL also needs a key.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _OUTCOMES: Final[dict[str, Outcome]] = {"SUCCESS": DELIVERED, "FAIL": FAILED}
 _PARAMETERS: Final = (b"sms_status", b"sms_reply")
 _TIME: Final = (text_form("%Y-%m-%d %H:%M:%S", BEIJING), "2026-03-01 10:00:03, at UTC+8")
 _CHINA: Final = "86"
-#: How an array and an object begin.
+#: Starts of an array and an object.
 _JSON: Final = (b"[", b"{")
 
 
@@ -62,7 +62,7 @@ class Report(ItemSchema):
 
 
 class ReportItem(Protocol):
-    """A status report, as it is loaded from the schema."""
+    """A status report as loaded from its schema."""
 
     sid: str
     report_status: str
@@ -86,7 +86,7 @@ class Reply(ItemSchema):
 
 
 class ReplyItem(Protocol):
-    """A reply, as it is loaded from the schema."""
+    """A reply as loaded from its schema."""
 
     mobile: str
     text: str
@@ -98,10 +98,10 @@ class ReplyItem(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class YunpianOptions(ProviderOptions):
-    """What a project configures at Yunpian."""
+    """Options for Yunpian."""
 
     api_keys: tuple[str, ...] = option(
-        secrets(), "API keys of the account, which sign replies; two while one replaces the other", ()
+        secrets(), "API keys of the account, for the signatures of replies; two during a rotation", ()
     )
 
 
@@ -157,22 +157,22 @@ class Yunpian(ItemProvider):
 
     @property
     def verifies(self) -> bool:
-        """Whether an API key is configured: it signs replies, and no reports."""
+        """Whether an API key is configured. It signs replies, but not reports."""
         return bool(self.options.api_keys)
 
     def verify(self, request: CallbackRequest, _now: float, _certificate: bytes | None = None) -> None:
-        """Check ``_sign`` of every reply: MD5 of its values, in the order of their names, and of the API key."""
+        """Check ``_sign`` of every reply: MD5 of its values, in the order of their names, and the API key."""
         request.decoded = _json_of(request.body)
         try:
             items = super().split(request.decoded)
         except (NotJsonError, TooManyItemsError):
-            return  # nothing will be taken of it
+            return  # parsing will reject the body
         for _, raw in items:
             try:
                 item = decode_item(raw)
                 is_reply = isinstance(item, dict) and self.type_of(item) is _REPLY
             except ValidationError:
-                continue  # nor of this one
+                continue  # parsing will reject the item
             if is_reply:
                 self._verify_reply(item)
 
@@ -184,16 +184,16 @@ class Yunpian(ItemProvider):
         require_match(given.lower(), (_digest(f"{text},{key}") for key in self.options.api_keys))
 
     def parse_fast(self, request: CallbackRequest) -> ParsedCallback | None:
-        """Parse the JSON that is in the form."""
+        """Parse the JSON in the form."""
         return super().parse_fast(msgspec.structs.replace(request, body=request.decoded or _json_of(request.body)))
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
-        """Return the items of the JSON that is in the form; a dashboard's check of the URL has none."""
+        """Return the items of the JSON in the form. A dashboard's check of the URL has none."""
         return super().split(_json_of(body)) if body else []
 
 
 def _json_of(body: bytes) -> bytes:
-    """Return the JSON of a form's parameter; anything else as it is: an item from the quarantine has no form."""
+    """Return the JSON in a form's parameter. Other bodies are returned unchanged: quarantined items have no form."""
     if body.startswith(_JSON):
         return body
     for parameter in body.split(b"&"):

@@ -1,1 +1,1 @@
-"""HTTP: callbacks in, lookups out, health and metrics for whoever operates it."""
+"""The HTTP layer: callbacks, lookups, and health and metrics for operators."""

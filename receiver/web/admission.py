@@ -1,6 +1,7 @@
-"""Bounds on what is in work, so that memory stays flat and small callbacks do not wait behind large ones.
+"""Admission control: bounds on bytes and events in flight, so that memory stays flat.
 
-Past a bound a callback is refused at once: its provider sends it again.
+A callback beyond a bound is refused at once, and its provider retries. Large callbacks wait for slots of their own, so
+that small ones do not wait behind them.
 """
 
 from __future__ import annotations
@@ -16,27 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
-#: Seconds that a large callback may wait for its turn; delivery may take 1.3 s more.
-_LONGEST_WAIT: Final = 0.5
-#: Seconds within which a callback that is read item by item has to be read, once it is its turn or is refused. After
-#: that it is delivered, and a provider waits for 2 s.
+#: Seconds that a large callback may wait for a slot; delivery may take 1.3 s more.
+_MAX_WAIT: Final = 0.5
+#: Seconds for the tolerant parser, waiting for its slot included. Delivery follows, and a provider waits 2 s in all.
 _TOLERANT_TIME: Final = 1.0
-_SHORTEST_WAIT: Final = 0.1
+_MIN_WAIT: Final = 0.1
 
 
 class Slots:
-    """Lets a few in at a time; those that would wait for too long are refused."""
+    """A number of slots. Waiting for one is bounded."""
 
     def __init__(self, count: int, refusal: str) -> None:
-        """Take how many are let in, and what to tell those that waited in vain."""
+        """``refusal`` is the error message after a wait that was too long."""
         self._free = asyncio.Semaphore(count)
         self._refusal = refusal
 
     @asynccontextmanager
-    async def slot(self, longest_wait: float) -> AsyncIterator[None]:
-        """Hold a slot. Raises OverloadedError when none gets free within these seconds."""
+    async def slot(self, max_wait: float) -> AsyncIterator[None]:
+        """Hold a slot. Raises OverloadedError when none becomes free within ``max_wait`` seconds."""
         try:
-            async with asyncio.timeout(longest_wait):
+            async with asyncio.timeout(max_wait):
                 await self._free.acquire()
         except TimeoutError:
             raise OverloadedError(self._refusal) from None
@@ -47,34 +47,32 @@ class Slots:
 
 
 class AdmissionControl:
-    """Counts the bytes and events of callbacks that are neither safe nor refused yet."""
+    """Counts the bytes and events of requests in flight: not yet answered."""
 
     def __init__(self, max_bytes: int, max_events: int) -> None:
-        """Take the bounds."""
         self.max_bytes = max_bytes
         self.max_events = max_events
         self.bytes = 0
         self.events = 0
-        # Two, so that one is read while the other is delivered; no small callback waits behind more than these.
-        self._large = Slots(2, "other large callbacks are in work; send again later, or fewer at a time")
-        self._tolerant = Slots(1, "other callbacks with unexpected items are in work; send again later")
+        # Two, so that one is parsed while the other is delivered.
+        self._large = Slots(2, "other large callbacks are in flight; send again later, or fewer items at a time")
+        self._tolerant = Slots(1, "other callbacks with unexpected items are in flight; send again later")
 
     def admit(self) -> Reservation:
-        """Return what one callback holds, nothing yet; use it as a context, which gives all back."""
+        """Return the reservation of one request, still empty. It is a context manager that releases everything."""
         return Reservation(self)
 
     def large_body_slot(self) -> AbstractAsyncContextManager[None]:
-        """Hold one of the slots for large callbacks. Raises OverloadedError for one that would wait too long."""
-        return self._large.slot(_LONGEST_WAIT)
+        """Hold one of the slots for large callbacks. Raises OverloadedError after 0.5 s of waiting."""
+        return self._large.slot(_MAX_WAIT)
 
-    def tolerant_slot(self, work: float) -> AbstractAsyncContextManager[None]:
-        """Hold the slot for a callback that is read item by item, which takes so many seconds of ``work``.
+    def tolerant_slot(self, seconds: float) -> AbstractAsyncContextManager[None]:
+        """Hold the only slot of the tolerant parser, for a callback that may need ``seconds``.
 
-        Threads would share one processor: of twenty callbacks with 10,000 wrong items, 0.7 s each, every one would be
-        answered after 14 s, long after its sender has given up. Raises OverloadedError when it would be answered too
-        late.
+        Raises OverloadedError when its answer would come too late. Without the slot, twenty callbacks of 10,000 wrong
+        items (0.7 s each) would share one processor and all be answered after 14 s, long after the provider's timeout.
         """
-        return self._tolerant.slot(max(_SHORTEST_WAIT, _TOLERANT_TIME - work))
+        return self._tolerant.slot(max(_MIN_WAIT, _TOLERANT_TIME - seconds))
 
     def report(self) -> None:
         """Set the gauges."""
@@ -83,39 +81,39 @@ class AdmissionControl:
 
 
 class Reservation:
-    """What one callback holds of the admission."""
+    """The bytes and events that one request holds."""
 
     __slots__ = ("_admission", "_bytes", "_events")
 
     def __init__(self, admission: AdmissionControl) -> None:
-        """Begin with nothing."""
         self._admission = admission
         self._bytes = 0
         self._events = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give all back: the callback has its answer."""
+        """Release everything: the request is answered."""
         self._admission.bytes -= self._bytes
         self._admission.events -= self._events
 
-    def take_bytes(self, size: int) -> None:
-        """Hold so many bytes that have arrived. Raises OverloadedError."""
+    def add_bytes(self, size: int) -> None:
+        """Hold bytes that have arrived. Raises OverloadedError beyond the bound, unless no other request is there."""
         admission = self._admission
-        if (
-            admission.bytes + size > admission.max_bytes and admission.bytes > self._bytes
-        ):  # who is alone is always let in
-            raise OverloadedError(f"{admission.bytes} bytes are in work, no room for {size} more; send again later")
+        if admission.bytes + size > admission.max_bytes and admission.bytes > self._bytes:
+            raise OverloadedError(
+                f"{admission.bytes} bytes are in flight, and {size} more exceed the limit; send again later"
+            )
         admission.bytes += size
         self._bytes += size
 
-    def take_events(self, count: int) -> None:
-        """Hold so many events. Raises OverloadedError."""
+    def add_events(self, count: int) -> None:
+        """Hold events. Raises OverloadedError beyond the bound, unless no other request is there."""
         admission = self._admission
         if admission.events + count > admission.max_events and admission.events > self._events:
-            raise OverloadedError(f"{admission.events} events are in work, no room for {count} more; send again later")
+            raise OverloadedError(
+                f"{admission.events} events are in flight, and {count} more exceed the limit; send again later"
+            )
         admission.events += count
         self._events += count

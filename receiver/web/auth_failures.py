@@ -1,8 +1,8 @@
-"""Counts wrong credentials by client, so that guessing is seen.
+"""Counts wrong credentials by client, so that the operator sees guessing.
 
-Credentials are always checked first: right ones are never refused because of wrong ones from the same address, which
-may be that of a proxy or of an office. The count only changes the answer to wrong ones, from 401 to 429. That asks a
-misconfigured client to wait and shows a guesser to the operator. What keeps a guesser out is the length of the key.
+Credentials are checked before the count, so right ones are never refused. An address may belong to a proxy or an office
+with many clients. The count only changes the answer to wrong credentials from 401 to 429, which makes a misconfigured
+client wait. The length of the key, not this count, protects against guessing.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
     from receiver.log import Logger
 
-#: Wrong credentials at once that are answered 401: more than a person mistypes, or a provider with an old key retries.
+#: Wrong credentials in a row that get 401: more than typing errors, or a provider's retries with an old key.
 BURST: Final = 20
-#: Seconds until one more is.
+#: Seconds until one more gets 401.
 INTERVAL: Final = 3.0
-#: Clients in memory, some 2 MB. Past it the client whose last failure is the oldest is dropped.
+#: Clients in memory, some 2 MB. Beyond it, the client with the oldest last failure is dropped.
 MAX_CLIENTS: Final = 10_000
-#: Clients that are logged one by one in a minute.
+#: Clients logged individually each minute.
 _MAX_LOGGED: Final = 10
 
 
 @dataclass(slots=True)
 class _Bucket:
-    """A token bucket as one number (GCRA): the time at which it is full again, in the clock's seconds.
+    """A token bucket as one number (GCRA): when it is full again, in the clock's seconds.
 
-    ``refused`` counts the answers of 429 since the last report.
+    ``refused`` counts the 429 answers since the last report.
     """
 
     full_at: float
@@ -44,10 +44,10 @@ class _Bucket:
 
 
 class AuthFailures:
-    """A token bucket for each client that has sent wrong credentials."""
+    """One token bucket for each client that has sent wrong credentials."""
 
     def __init__(self, logger: Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        """Hand the collaborators over; the clock returns seconds."""
+        """``clock`` returns seconds."""
         self._logger = logger
         self._clock = clock
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
@@ -57,7 +57,7 @@ class AuthFailures:
     def count(self, client: str, credential: str) -> int | None:
         """Count wrong credentials of a client; ``credential`` is one of ``metrics.CREDENTIALS``.
 
-        Return None for 401, or for 429 the seconds until the client may try again.
+        Return None for 401, or the seconds to wait for 429.
         """
         now = self._clock()
         bucket = self._bucket(client, now)
@@ -72,12 +72,12 @@ class AuthFailures:
         return None
 
     def report(self) -> None:
-        """Log the clients that were answered 429, at most once a minute. Call it every second."""
+        """Log the clients that got 429, at most once a minute. Call it every second."""
         if not self._unreported or not self._minute.due():
             return
         self._unreported = False
         refused = {client: bucket for client, bucket in self._buckets.items() if bucket.refused}
-        for client in heapq.nlargest(_MAX_LOGGED, refused, key=lambda one: refused[one].refused):
+        for client in heapq.nlargest(_MAX_LOGGED, refused, key=lambda name: refused[name].refused):
             self._logger.warning("auth.rate_limited", address=client, count=refused[client].refused)
         if len(refused) > _MAX_LOGGED:
             self._logger.warning("auth.more_rate_limited", addresses_count=len(refused) - _MAX_LOGGED)

@@ -1,8 +1,8 @@
-"""Keeps web pages away from open projects.
+"""Protects open projects from requests that web pages make (cross-site requests, DNS rebinding).
 
-A page that a developer visits can post to a service on the loopback address (a cross-site request). It can also read
-the answers, under a name that leads to its own server first and to 127.0.0.1 later (DNS rebinding). Keys and tokens
-stop both; an open project has none. Browsers tell the page's origin in headers that its scripts cannot change:
+A page that a developer visits can post to a service on the loopback address. With a name that resolves to the page's
+own server first and to 127.0.0.1 later, it can also read the responses. Keys and tokens prevent both, but an open
+project has none. Browsers send the page's origin in headers that scripts cannot change:
 https://developer.mozilla.org/docs/Glossary/Forbidden_request_header.
 """
 
@@ -33,23 +33,23 @@ class BrowserGuard:
     """Checks requests to open projects."""
 
     def __init__(self, *, any_host: bool) -> None:
-        """Choose whether any name may lead here, because the operator says that strangers are kept out."""
+        """``any_host``: accept any Host header, because the operator restricts access in another way."""
         self._any_host = any_host
 
     def check(self, request: web.BaseRequest) -> None:
-        """Raise ForbiddenError if a page of another site may have sent the request, by its origin or by its host."""
+        """Raise ForbiddenError if the Origin or Host header shows that a foreign page may have sent the request."""
         self.check_origin(request)
-        # A request without Host is from no browser.
+        # Browsers always send Host.
         host = request.headers.get(hdrs.HOST)
         if host and not self._any_host and not is_local(host):
             raise ForbiddenError(
                 "the project is open, and the Host header is neither localhost nor a loopback address: the request may "
                 "come from a web page (DNS rebinding). Configure callback_keys and tokens for the project, or set "
-                "RECEIVER_ALLOW_OPEN=1 if the service is meant to be called by other names"
+                "RECEIVER_ALLOW_OPEN=1 if clients use other names of the service"
             )
 
     def check_origin(self, request: web.BaseRequest) -> None:
-        """Raise ForbiddenError if a page of another origin sent the request. Programs send neither header."""
+        """Raise ForbiddenError if a page of another origin sent the request. Only browsers send these headers."""
         headers = request.headers
         origin = headers.get(hdrs.ORIGIN)
         foreign = origin is not None and origin.partition("://")[2].lower() != headers.get(hdrs.HOST, "").lower()
@@ -60,7 +60,7 @@ class BrowserGuard:
             )
 
     def before(self, handler: Handler) -> Handler:
-        """Return a handler that checks its requests first."""
+        """Return a handler that checks each request before ``handler`` runs."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
             self.check(request)
@@ -71,7 +71,7 @@ class BrowserGuard:
 
 @lru_cache(maxsize=64)
 def is_local(host: str) -> bool:
-    """Tell whether a Host header, with any port, can mean nothing but this machine."""
+    """Return whether a Host header, with any port, can only mean this machine."""
     match = _HOST.fullmatch(host)
     if match is None:
         return False

@@ -1,4 +1,4 @@
-"""Who may post callbacks: the key in the URL, and the networks that a project allows."""
+"""Authentication of callbacks: the key in the URL, and the networks that a project allows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from receiver.web.callbacks import Endpoint
     from receiver.web.client_address import ClientAddresses
 
-#: Callback URLs that are remembered as good. A provider has one URL; only holders of a key can add to this.
-_REMEMBERED: Final = 256
-#: Keys in one URL that are looked at.
+#: Authenticated callback URLs in the cache. A provider uses one URL; only holders of a key can add others.
+_MAX_CACHED: Final = 256
+#: Keys of one URL that are compared; further ones are ignored.
 _MAX_KEYS: Final = 4
 
 
@@ -30,37 +30,36 @@ class CallbackAuth:
     def __init__(
         self, projects: Projects, addresses: ClientAddresses, failures: AuthFailures, browsers: BrowserGuard
     ) -> None:
-        """Hand the collaborators over."""
         self._projects = projects
         self._browsers = browsers
         self._addresses = addresses
         self._failures = failures
-        self._admitted: OrderedDict[str, Endpoint] = OrderedDict()
+        self._authenticated: OrderedDict[str, Endpoint] = OrderedDict()
 
     def authenticate(self, request: BaseRequest, endpoint: Endpoint) -> None:
-        """Check the key, unless the provider signs, and the address. What the body says is not known yet.
+        """Check the client's address and, unless the provider signs, the key. The body has not been read yet.
 
         Raises UnauthorizedError, RateLimitedError or ForbiddenError.
         """
         if not endpoint.provider.signed:
             self._check_key(request, endpoint.project)
         self.check_client(request, endpoint)
-        if request.method == "POST":  # each GET has a URL of its own
+        if request.method == "POST":  # a GET carries its data in the URL, so no two are equal
             self._cache(request.raw_path, endpoint)
 
-    def admitted(self, url: str) -> Endpoint | None:
-        """Return whose callback URL this is, if it was authenticated before: path and key are right, whoever sends it.
+    def authenticated(self, url: str) -> Endpoint | None:
+        """Return the endpoint of a URL whose path and key were authenticated before; None for any other URL.
 
-        The look-up compares texts only when their 64-bit keyed hashes are equal, so its time tells nothing about a
-        key that one guesses.
+        The client's address still has to be checked. Texts are compared only when their keyed 64-bit hashes are equal,
+        so the time of the look-up reveals nothing about a guessed key.
         """
-        return self._admitted.get(url)
+        return self._authenticated.get(url)
 
     def check_client(self, request: BaseRequest, endpoint: Endpoint) -> None:
-        """Raise ForbiddenError unless the project takes callbacks from this client. Known URLs are checked as well."""
+        """Raise ForbiddenError unless the project accepts callbacks from this client."""
         project = endpoint.project
         if endpoint.open:
-            # Behind a fence the provider uses the public name of the service.
+            # Behind allowed networks, the provider uses the public name of the service: only the origin is checked.
             check = self._browsers.check_origin if project.allowed_networks else self._browsers.check
             check(request)
         if project.allowed_networks:
@@ -69,12 +68,12 @@ class CallbackAuth:
     def _check_address(self, request: BaseRequest, project: Project) -> None:
         address = self._addresses.of(request)
         if address is None:
-            raise ForbiddenError("the caller's address cannot be told")
+            raise ForbiddenError("the client's address is unknown: a proxy sent an invalid X-Forwarded-For")
         if not any(address in network for network in project.allowed_networks):
-            raise ForbiddenError("the caller's address is in none of the project's allowed networks")
+            raise ForbiddenError("the client's address is in none of the project's allowed networks")
 
     def project(self, project_id: str | None) -> Project:
-        """Return the project of an id; None means the default one. Raises NotFoundError."""
+        """Return the project with an id, or the default project for None. Raises NotFoundError."""
         project = self._projects.default if project_id is None else self._projects.get(project_id)
         if project is None:
             raise NotFoundError(
@@ -85,7 +84,7 @@ class CallbackAuth:
         return project
 
     def count_failure(self, request: BaseRequest, credential: str) -> int | None:
-        """Count a wrong credential of a client. Return None for 401, or for 429 the seconds until it may try again."""
+        """Count a wrong credential of a client. Return None for 401, or the seconds to wait for 429."""
         return self._failures.count(self._addresses.client(request), credential)
 
     def _check_key(self, request: BaseRequest, project: Project) -> None:
@@ -94,24 +93,24 @@ class CallbackAuth:
         if not project.callback_keys:
             if project.open_to_callbacks:
                 return
-            raise UnauthorizedError("the project takes signed callbacks only; give it callback_keys for others")
+            raise UnauthorizedError("the project accepts only signed callbacks; configure callback_keys for others")
         wait = self.count_failure(request, "callback_key")
         if wait is not None:
             raise RateLimitedError(wait, "the key is missing or wrong")
         raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
 
     def _cache(self, url: str, endpoint: Endpoint) -> None:
-        self._admitted[url] = endpoint
-        if len(self._admitted) > _REMEMBERED:
-            self._admitted.popitem(last=False)
+        self._authenticated[url] = endpoint
+        if len(self._authenticated) > _MAX_CACHED:
+            self._authenticated.popitem(last=False)
 
     @staticmethod
     def _has_key(url: str, project: Project) -> bool:
         query = url.partition("?")[2]
-        # A plus stands for a blank in forms, and for itself in keys that people paste (base64): it is read both ways.
+        # A plus means a space in forms, and a plus in pasted Base64 keys: both readings are tried.
         given = [*_keys_in(query), *_keys_in(query.replace("+", "%2B"))]
-        # Every pair is compared, and each in constant time.
-        matches = [hmac.compare_digest(one, key.encode()) for one in given for key in project.callback_keys]
+        # A list, so that every pair is compared, each in constant time.
+        matches = [hmac.compare_digest(value, key.encode()) for value in given for key in project.callback_keys]
         return any(matches)
 
 

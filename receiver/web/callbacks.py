@@ -1,7 +1,8 @@
-"""The whole way of a callback, top to bottom in ``Callbacks.take``.
+"""The path of a callback, from the request to its ack.
 
-Authenticate, admit, read, verify, parse, envelope, store, acknowledge. Requests enter at ``receive``; those to a URL
-that was authenticated before enter at ``take``, by way of ``fast_path``, past aiohttp's router.
+``Callbacks.receive`` finds the endpoint and authenticates. ``Callbacks.process`` admits, reads, verifies, parses,
+envelopes, stores and acknowledges. The fast path (``fast_path``) calls ``process`` directly for a URL that was
+authenticated before.
 """
 
 from __future__ import annotations
@@ -43,30 +44,29 @@ if TYPE_CHECKING:
     from receiver.web.callback_auth import CallbackAuth
     from receiver.web.fetcher import Fetcher
 
-#: A larger body, that of 500 reports or more, takes one of two slots and is parsed in a thread: 500 take 1 ms.
-_LARGE: Final = 128 << 10
-#: Seconds that the slow path takes: an object with seven wrong fields, any other value, and a byte, of brackets.
-_OBJECT: Final = 75e-6
-_VALUE: Final = 8e-6
-_BYTE: Final = 0.25e-6
-#: A body that takes longer than this on the slow path waits for a slot and is parsed in a thread.
-_BRIEF: Final = 1e-3
+#: Bytes of a body, some 500 reports. A larger one waits for a slot and is parsed in a thread: parsing takes over 1 ms.
+_LARGE_BODY: Final = 128 << 10
+#: Worst cases of the tolerant parser, in seconds: an object with seven wrong fields, another value, a byte (a bracket).
+_SECONDS_PER_OBJECT: Final = 75e-6
+_SECONDS_PER_VALUE: Final = 8e-6
+_SECONDS_PER_BYTE: Final = 0.25e-6
+#: Seconds. A body that may take the tolerant parser longer waits for a slot and is parsed in a thread.
+_MAX_INLINE: Final = 1e-3
 _NO_SLOT: Final = nullcontext()
 
 
 class Endpoint:
-    """One project at one provider: all that is the same for each of its callbacks."""
+    """One project at one provider: everything that its callbacks share."""
 
     __slots__ = ("_builder", "_routes", "acks", "counters", "open", "project", "provider", "verifies")
 
     def __init__(
         self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.BatchedCounters
     ) -> None:
-        """Prepare the acks and the envelopes."""
         self.project = project
         self.provider = provider
         self.counters = counters
-        #: Whether anybody may post: there is neither a key nor a signature.
+        #: Whether anyone may post: the project has no key, and the provider no signature.
         self.open = not (project.callback_keys or provider.signed)
         self.verifies = provider.verifies
         self.acks = Acks(provider.ack)
@@ -74,7 +74,7 @@ class Endpoint:
         self._routes = routes
 
     def envelope(self, parsed: ParsedCallback) -> list[Entry]:
-        """Return the entries of what was parsed: each event with its id, its envelope and its topic."""
+        """Return one entry for each event and each rejected item, with its id, envelope and topic."""
         build = self._builder.build
         topics = self._routes.table
         received_ms = time.time_ns() // 1_000_000
@@ -85,9 +85,9 @@ class Endpoint:
 
 
 class Callbacks:
-    """Receives the callbacks of all providers."""
+    """The handler of all callbacks."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 the parts that a callback meets on its way
+    def __init__(  # noqa: PLR0913, PLR0917 in the order in which a callback needs them
         self,
         settings: Settings,
         auth: CallbackAuth,
@@ -96,7 +96,6 @@ class Callbacks:
         routing: Routing,
         delivery: Delivery,
     ) -> None:
-        """Take the parts in the order of the way."""
         self._settings = settings
         self._auth = auth
         self._admission = admission
@@ -111,19 +110,22 @@ class Callbacks:
                 self._endpoint(name, project)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Find out whose callback it is, then take it. Answers the ack, or raises a ReceiverError."""
+        """Authenticate a request for its project and provider, then process it.
+
+        Returns the ack. Raises a ReceiverError otherwise.
+        """
         name = request.match_info.get("provider", DEFAULT.name)
         if name not in PROVIDERS:
-            raise NotFoundError(f"no such provider; there is {', '.join(PROVIDERS)}")
+            raise NotFoundError(f"unknown provider; use one of: {', '.join(PROVIDERS)}")
         endpoint = self._endpoint(name, self._auth.project(request.match_info.get("project_id")))
         if request.method not in endpoint.provider.methods:
             raise MethodNotAllowedError(request.method, ", ".join(sorted(endpoint.provider.methods)))
         self._auth.authenticate(request, endpoint)
-        return await self.take(request, endpoint)
+        return await self.process(request, endpoint)
 
-    async def take(self, request: web.BaseRequest, endpoint: Endpoint) -> web.StreamResponse:
-        """Take a callback that is authenticated as far as URL and address go. The ack goes out when all is safe."""
-        began = time.perf_counter()
+    async def process(self, request: web.BaseRequest, endpoint: Endpoint) -> web.StreamResponse:
+        """Process a callback whose URL and address are authenticated. Returns the ack once every item is durable."""
+        started = time.perf_counter()
         with self._admission.admit() as reservation:
             body = await self._bodies.read(request, reservation)
             callback = CallbackRequest(request.method, request.raw_path, request.headers, body)
@@ -131,16 +133,18 @@ class Callbacks:
                 await self._verify(request, callback, endpoint.provider)
             async with self._slot(body):
                 parsed, entries = await self._parse(callback, endpoint)
-                reservation.take_events(len(entries))
+                reservation.add_events(len(entries))
                 if parsed.confirmation is not None:
                     await self._fetcher.confirm(parsed.confirmation)
                 if entries:
                     await self._delivery.store(entries, len(body))
-        endpoint.counters.kept(parsed)
+        endpoint.counters.stored(parsed)
         if parsed.rejections and not parsed.events and not endpoint.provider.drops_on_4xx:
-            # The quarantine has all the problems.
-            raise InvalidCallbackError(summary(problem for one in parsed.rejections for problem in one.problems))
-        endpoint.counters.acknowledged(time.perf_counter() - began)
+            # The answer lists the first problems; the quarantine has all.
+            raise InvalidCallbackError(
+                summary(problem for rejection in parsed.rejections for problem in rejection.problems)
+            )
+        endpoint.counters.acknowledged(time.perf_counter() - started)
         return endpoint.acks.ack(request)
 
     async def _verify(self, request: web.BaseRequest, callback: CallbackRequest, provider: Provider) -> None:
@@ -156,36 +160,41 @@ class Callbacks:
             raise
 
     def _slot(self, body: bytes) -> AbstractAsyncContextManager[None]:
-        """Return what a large body waits for. Entering it raises OverloadedError when that takes too long."""
-        return self._admission.large_body_slot() if len(body) > _LARGE else _NO_SLOT
+        """Return a context that holds a slot for a large body. Entering it may raise OverloadedError."""
+        return self._admission.large_body_slot() if len(body) > _LARGE_BODY else _NO_SLOT
 
     async def _parse(self, callback: CallbackRequest, endpoint: Endpoint) -> tuple[ParsedCallback, list[Entry]]:
-        """Parse here what takes a ms or two, and the rest in a thread. Raises TooLargeError for too many items.
+        """Parse a callback and build its entries, a large body in a thread.
 
-        The slow path may take most of a second. One body at a time takes it, and those that would have to wait for
-        longer than a provider does are refused (OverloadedError).
+        Raises TooLargeError for too many items, and OverloadedError if the tolerant parser is busy.
         """
-        parse_fast, parse_slow = endpoint.provider.parse_fast, endpoint.provider.parse_slow
+        large = len(callback.body) > _LARGE_BODY
+        parse_fast = endpoint.provider.parse_fast
         try:
-            large = len(callback.body) > _LARGE
             parsed = await asyncio.to_thread(parse_fast, callback) if large else parse_fast(callback)
             if parsed is None:
-                work = self._slow_path_seconds(callback.body)
-                if work <= _BRIEF:
-                    parsed = parse_slow(callback)
-                else:
-                    async with self._admission.tolerant_slot(work):
-                        parsed = await asyncio.to_thread(parse_slow, callback)
+                parsed = await self._parse_tolerant(callback, endpoint.provider)
         except TooManyItemsError as error:
             raise TooLargeError(str(error)) from None
-        if len(callback.body) > _LARGE:
+        if large:
             return parsed, await asyncio.to_thread(endpoint.envelope, parsed)
         return parsed, endpoint.envelope(parsed)
 
-    def _slow_path_seconds(self, body: bytes) -> float:
-        """Return how long the slow path takes at most. Beyond ``max_items`` a body is refused."""
+    async def _parse_tolerant(self, callback: CallbackRequest, provider: Provider) -> ParsedCallback:
+        """Parse item by item. This can take most of a second: then one body at a time, in a thread.
+
+        Raises OverloadedError for a body that would wait longer than its provider does, and TooManyItemsError.
+        """
+        seconds = self._tolerant_seconds(callback.body)
+        if seconds <= _MAX_INLINE:
+            return provider.parse_tolerant(callback)
+        async with self._admission.tolerant_slot(seconds):
+            return await asyncio.to_thread(provider.parse_tolerant, callback)
+
+    def _tolerant_seconds(self, body: bytes) -> float:
+        """Return the maximum time of the tolerant parser, which refuses more than ``max_items``."""
         objects, values = (min(body.count(mark), self._settings.max_items) for mark in (b"{", b","))
-        return objects * _OBJECT + values * _VALUE + len(body) * _BYTE
+        return objects * _SECONDS_PER_OBJECT + values * _SECONDS_PER_VALUE + len(body) * _SECONDS_PER_BYTE
 
     def _endpoint(self, name: str, project: Project) -> Endpoint:
         key = name, project.id

@@ -1,4 +1,4 @@
-"""The address of a client: the nearest one that is not a trusted proxy."""
+"""The address of a client: the nearest hop that is not a trusted proxy."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ if TYPE_CHECKING:
 
     from receiver.projects import Network
 
-#: Bits of an IPv6 address that a provider gives to one customer, who chooses the others freely.
+#: Prefix length that an internet provider assigns to one customer; the customer chooses the other bits.
 _IPV6_CUSTOMER: Final = 64
 _UNKNOWN: Final = "unknown"
 
 
 class ClientAddresses:
-    """Finds the addresses of clients, through the proxies whose X-Forwarded-For is believed."""
+    """Finds the addresses of clients behind trusted proxies, by X-Forwarded-For."""
 
     def __init__(self, proxies: tuple[Network, ...]) -> None:
-        """Take the networks of the trusted proxies."""
         self._proxies = proxies
 
     def of(self, request: BaseRequest) -> IPv4Address | IPv6Address | None:
-        """Return the address of a request's client; None when a proxy has written something else in its place."""
+        """Return the address of a request's client; None if X-Forwarded-For has an invalid one."""
         hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", []) for hop in line.split(",")]
         address = _parsed(request.remote or "")
         while hops and address is not None and any(address in network for network in self._proxies):
@@ -33,12 +32,12 @@ class ClientAddresses:
         return address
 
     def client(self, request: BaseRequest) -> str:
-        """Return the name of a request's client in counts and logs."""
+        """Return the client's name for counts and logs."""
         return client_name(self.of(request))
 
 
 def client_name(address: IPv4Address | IPv6Address | None) -> str:
-    """Return what stands for one client: an IPv4 address, or a network of IPv6."""
+    """Return an IPv4 address, or the /64 network of an IPv6 address, as a client's name."""
     if isinstance(address, IPv6Address):
         return str(address.ipv4_mapped or ip_network((address, _IPV6_CUSTOMER), strict=False))
     return _UNKNOWN if address is None else str(address)

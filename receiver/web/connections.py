@@ -1,9 +1,9 @@
-"""The bound on open connections, so that connections that do nothing never keep callbacks out.
+"""The bound on open connections. Connections that do nothing must not keep callbacks out.
 
-At the bound, a new connection takes the place of one that waits for its client. First to go is one that has not sent a
-request within a second. If there is none, the one that has waited for longest goes: it has not sent a request yet, is
-idle between two, or its client is slow to send a body or to read an answer. Only if all are at work is the new one
-refused.
+At the bound, a new connection replaces one that waits for its client. The first choice is a connection without a
+request for a second or more. The second choice is the connection that has waited longest: still without a request, idle
+between requests, or with a client that is slow to send a body or read a response. The new connection is refused only
+when all others are busy.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from receiver.log import OnceAMinute
 if TYPE_CHECKING:
     from receiver.log import Logger
 
-#: Seconds in which a client should have sent its first request. Then no connection that waits is better to close.
+#: Seconds for a client's first request. A connection that is silent for longer is always the first to be closed.
 _GRACE: Final = 1.0
-#: How far the bound may be passed when no connection can be closed, as a share and as a number: a request that is being
-#: handed over looks as if it were at work.
+#: How far the count may exceed the bound when no connection can be closed, as a share and as a number. A request in the
+#: middle of its handover looks busy.
 _SLACK, _MAX_SLACK = 0.05, 50
-#: Connections that are looked at to find an idle one: the choice is as good as the oldest of all, at a fixed cost.
+#: Connections examined to find an idle one: a good enough choice, at a fixed cost.
 _SAMPLE: Final = 16
 
 
 class Client(Protocol):
-    """A connection of a client, as far as it matters here."""
+    """A client's connection, as far as it matters here."""
 
     @property
     def silent(self) -> bool:
-        """Whether it has never sent a whole head of a request."""
+        """Whether it has never sent a complete request head."""
 
     @property
     def idle(self) -> bool:
@@ -42,29 +42,28 @@ class Client(Protocol):
 
     @property
     def stalled(self) -> bool:
-        """Whether its request waits for the client, to send the body or to read the answer."""
+        """Whether its request waits for the client to send the body or read the response."""
 
     @property
     def waiting_since(self) -> float:
-        """When it answered last, or was opened, on the event loop's clock."""
+        """When it last answered, or was opened, by the event loop's clock."""
 
     def drop(self) -> None:
         """Close it at once."""
 
 
 class Connections:
-    """Knows the open connections, and makes room at the bound."""
+    """The open connections. At the bound it closes one to make room."""
 
     def __init__(self, limit: int, logger: Logger) -> None:
-        """Take the most connections."""
         self._limit = limit
         self._hard_limit = limit + 1 + min(int(limit * _SLACK), _MAX_SLACK)
         self._logger = logger
-        #: In the order in which they were opened. They move on when they are looked at, not when they send a request:
-        #: requests cost nothing here.
+        #: Without a request when last examined, in the order of opening. A request itself costs nothing here: the
+        #: connection moves to ``_served`` when it is next examined.
         self._new: OrderedDict[Client, None] = OrderedDict()
-        #: Those that have sent a request, in the order in which they were looked at.
-        self._known: OrderedDict[Client, None] = OrderedDict()
+        #: With a request, in the order in which they were examined.
+        self._served: OrderedDict[Client, None] = OrderedDict()
         self._shed: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()
         self._full = OnceAMinute()
@@ -72,10 +71,10 @@ class Connections:
 
     def __len__(self) -> int:
         """Return how many are open."""
-        return len(self._new) + len(self._known)
+        return len(self._new) + len(self._served)
 
-    def admit(self, connection: Client) -> bool:
-        """Take a new connection in, if need be in the place of another; False if there is no room for it."""
+    def add(self, connection: Client) -> bool:
+        """Add a new connection, closing another one at the bound. Return False if none can be closed."""
         while len(self) >= self._limit and self._make_room():
             pass
         if len(self) >= self._hard_limit:
@@ -85,12 +84,12 @@ class Connections:
         return True
 
     def remove(self, connection: Client) -> None:
-        """Forget a connection that is closed."""
+        """Remove a closed connection."""
         self._new.pop(connection, None)
-        self._known.pop(connection, None)
+        self._served.pop(connection, None)
 
     def report(self) -> None:
-        """Set the metrics, and log what is wrong, at most once a minute. Call it every second."""
+        """Set the metrics, and log problems at most once a minute. Call it every second."""
         metrics.CONNECTIONS.set(len(self))
         for reason, count in self._shed.items():
             metrics.SHED_CONNECTIONS.labels(reason).inc(count)
@@ -122,14 +121,14 @@ class Connections:
             if oldest.silent:
                 return oldest
             del self._new[oldest]
-            self._known[oldest] = None
+            self._served[oldest] = None
         return None
 
     def _longest_waiting(self) -> Client | None:
-        """Return one of those that have sent a request: an idle one if any is, because closing it costs the least."""
-        sample = list(islice(self._known, _SAMPLE))
-        for connection in sample:  # others the next time
-            self._known.move_to_end(connection)
+        """Return a connection that has sent a request, preferably an idle one: closing it costs least."""
+        sample = list(islice(self._served, _SAMPLE))
+        for connection in sample:  # the next call examines others
+            self._served.move_to_end(connection)
         idle = [connection for connection in sample if connection.idle]
         return min(idle or filter(_stalled, sample), key=_waiting_since, default=None)
 

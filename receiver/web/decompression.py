@@ -1,8 +1,8 @@
-"""Bodies with a Content-Encoding, decompressed a bounded piece at a time.
+"""Decompresses bodies with a Content-Encoding, one bounded piece at a time.
 
-aiohttp would decompress whatever arrives, also of requests that are refused: 1 MB of gzip holds 1 GiB of zeros, and
-the event loop stands still while they are produced. So it hands over bodies as they came (``auto_decompress=False``),
-and only a body that is asked for is decompressed, here.
+aiohttp's own decompression also handles refused requests, and blocks the event loop: 1 MB of gzip holds 1 GiB of zeros.
+So aiohttp passes bodies on as they arrive (``auto_decompress=False``), and this module decompresses only those that
+are read.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Bytes that go into zlib at a time, and bytes that come out. Ordinary JSON takes 0.1 ms a step, the worst that can be
-#: made up (a Huffman table every 14 bytes) some 2 ms.
+#: Bytes per step into zlib, and out of it. A step takes 0.1 ms for ordinary JSON, and some 2 ms in the worst case (a
+#: Huffman table every 14 bytes).
 _MAX_IN: Final = 8 << 10
 _MAX_OUT: Final = 64 << 10
-#: Gzip files one after the other in one body are allowed (RFC 1952). Each costs a new decompressor of 7 µs.
+#: A body may consist of several gzip members (RFC 1952). Each needs a new decompressor, which costs 7 µs.
 _MAX_MEMBERS: Final = 1000
 _SUPPORTED: Final = ("gzip", "deflate")
-#: Encodings that exist and that we do not read. Any other name is ignored: it is no reason to lose a callback.
+#: Real encodings that are refused. Any other name is ignored, so that a callback is not lost over it.
 _UNSUPPORTED: Final = ("br", "zstd")
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
@@ -28,14 +28,14 @@ _RAW: Final = -zlib.MAX_WBITS
 
 
 class DecompressionError(ValueError):
-    """The body is not compressed as its Content-Encoding says, or as we do not know. The message says which."""
+    """The body does not match its Content-Encoding, or the encoding is not supported."""
 
 
 def decompressor(content_encoding: str) -> Decompressor | None:
-    """Return what decompresses such a body; None if it is not compressed. Raises DecompressionError."""
+    """Return a decompressor for a Content-Encoding, or None for an uncompressed body. Raises DecompressionError."""
     encoding = content_encoding.lower()
     if encoding in _UNSUPPORTED:
-        raise DecompressionError("the Content-Encoding is none that is known here; send gzip, deflate or none")
+        raise DecompressionError("unsupported Content-Encoding; send gzip, deflate or none")
     return Decompressor(encoding) if encoding in _SUPPORTED else None
 
 
@@ -43,13 +43,13 @@ class Decompressor:
     """Decompresses one body."""
 
     def __init__(self, encoding: str) -> None:
-        """Take ``gzip`` or ``deflate``. The latter is read with zlib's header, as it should be, and without."""
+        """Accept ``gzip``, or ``deflate`` with zlib's header, as specified, or without."""
         self._encoding = encoding
         self._members = 0
         self._member: zlib._Decompress | None = None
 
     def pieces(self, compressed: bytes) -> Iterator[bytes]:
-        """Yield what the next bytes of the body decompress to. Every step is short. Raises DecompressionError."""
+        """Yield the next bytes decompressed, in small pieces. Raises DecompressionError."""
         for begin in range(0, len(compressed), _MAX_IN):
             rest = compressed[begin : begin + _MAX_IN]
             more = True
@@ -63,7 +63,7 @@ class Decompressor:
             raise DecompressionError(f"the body cannot be read: its {self._encoding} ends early")
 
     def _step(self, compressed: bytes) -> tuple[bytes, bytes, bool]:
-        """Return a piece, the bytes that are still to be decompressed, and whether there is more to come of them."""
+        """Return a piece, the remaining compressed bytes, and whether to call again for them."""
         if self._member is None:
             self._member = self._next_member(compressed)
         try:
@@ -75,14 +75,14 @@ class Decompressor:
             self._member = None
             return piece, rest, bool(rest)
         rest = self._member.unconsumed_tail
-        # zlib may hold back what did not fit, although it has consumed all.
+        # zlib may have consumed all input and still hold output.
         return piece, rest, bool(rest) or len(piece) == _MAX_OUT
 
     def _next_member(self, compressed: bytes) -> zlib._Decompress:
         self._members += 1
         if self._members > _MAX_MEMBERS:
             raise DecompressionError(
-                f"the body cannot be read: more than {_MAX_MEMBERS} {self._encoding} streams in it"
+                f"the body cannot be read: it has more than {_MAX_MEMBERS} {self._encoding} streams"
             )
         if self._encoding == "gzip":
             return zlib.decompressobj(_GZIP)

@@ -1,7 +1,8 @@
-"""The short way for callbacks: past aiohttp's router and middlewares, which cost as much as reading the callback.
+"""The fast path of callbacks: around aiohttp's router and middlewares, which cost as much as parsing a callback.
 
-A provider posts to the same URL over and over. Once the auth has admitted it by the long way, a POST to exactly that
-URL whose body has arrived goes straight to ``Callbacks.take``. Everything else takes the long way.
+A provider posts to the same URL again and again. The first request goes through the router and authenticates the URL.
+A later POST to exactly that URL, with its body complete, goes straight to ``Callbacks.process``. All other requests go
+through the router.
 """
 
 from __future__ import annotations
@@ -21,26 +22,25 @@ if TYPE_CHECKING:
 
 
 class FastPath:
-    """Stands in front of an application."""
+    """Handles callbacks to authenticated URLs, and passes all other requests to the application."""
 
     def __init__(self, auth: CallbackAuth, callbacks: Callbacks, errors: ErrorResponses) -> None:
-        """Take what knows the URLs, what takes their callbacks, and what answers errors."""
         self._auth = auth
         self._callbacks = callbacks
         self._errors = errors
         self._application: Handler | None = None
 
     def before(self, application: Handler) -> Handler:
-        """Return a handler that takes the fast_path where there is one, and else goes to the application."""
+        """Return a handler that tries the fast path first, then the application's own handler."""
         self._application = application
         return self._handle
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        endpoint = self._auth.admitted(request.raw_path)
+        endpoint = self._auth.authenticated(request.raw_path)
         if endpoint is None or request.method != "POST" or not request.content.is_eof():
-            return await self._application(request)  # type: ignore[misc]  # or we would not be called
+            return await self._application(request)  # type: ignore[misc]  # ``before`` has set it
         try:
             self._auth.check_client(request, endpoint)
-            return await self._callbacks.take(request, endpoint)
-        except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
+            return await self._callbacks.process(request, endpoint)
+        except Exception as error:  # noqa: BLE001 every exception becomes an answer
             return self._errors.answer(request, error)

@@ -1,7 +1,7 @@
-"""What providers have the service fetch: certificates of signatures, and the URLs that confirm a subscription.
+"""Fetches URLs for providers: certificates of signatures, and confirmations of subscriptions.
 
-A provider names the URL and has checked its host. Here it is fetched: over https only, without redirects, never from
-an address that is not public, within a time limit, and no more than a certificate needs.
+The provider has checked the URL's host. A fetch uses https, follows no redirect, contacts only public addresses, and is
+limited in time and size.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ if TYPE_CHECKING:
 
     from receiver.log import Logger
 
-#: Seconds for a fetch, connecting included. SMN gives up on an answer after 5 s.
+#: Seconds for a fetch, connecting included. SMN times out after 5 s.
 TIMEOUT: Final = 3.0
-#: Bytes of an answer. A certificate with its chain has 2 to 8 KiB.
+#: Bytes of a response. A certificate with its chain has 2 to 8 KiB.
 MAX_ANSWER: Final = 64 << 10
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
-#: Certificates that are kept. A provider has one, and a second one while it changes.
+#: Certificates in the cache. A provider has one, and two while it replaces it.
 MAX_CERTIFICATES: Final = 64
-#: Seconds in which a URL that failed is not fetched again: a stranger can make us fetch it.
+#: Seconds before a failed URL is fetched again: unauthenticated requests can trigger fetches.
 PAUSE_AFTER_FAILURE: Final = 5.0
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves names to public addresses only, so that nobody reaches our own network through us."""
+    """Resolves names to public addresses only, so that requests cannot reach internal hosts (SSRF)."""
 
     def __init__(self) -> None:
-        """Wrap the system's resolver."""
         self._resolver = ThreadedResolver()
 
     async def resolve(
@@ -48,7 +47,7 @@ class PublicResolver(AbstractResolver):
         port: int = 0,
         family: socket.AddressFamily = 0,  # type: ignore[assignment]  # aiohttp's own default
     ) -> list[ResolveResult]:
-        """Return the public addresses of a host. Raises OSError when it has none."""
+        """Return the public addresses of a host. Raises OSError if it has none."""
         found = await self._resolver.resolve(host, port, family)
         public = [one for one in found if ip_address(one["host"]).is_global]
         if not public:
@@ -61,31 +60,31 @@ class PublicResolver(AbstractResolver):
 
 
 class Fetcher:
-    """Fetches for providers. Every failure is an UnverifiableError: the provider is asked to send again."""
+    """Fetches URLs for providers. Every failure is an UnverifiableError, which makes the provider retry."""
 
     def __init__(self, proxy: str | None, logger: Logger, *, timeout: float = TIMEOUT) -> None:
-        """Take the URL of the proxy that all fetches go through, if there is one; it then resolves the names."""
+        """``proxy`` is the URL of a proxy for all fetches, which then resolves the names. ``timeout`` is in seconds."""
         self._proxy = proxy
         self._timeout = timeout
         self._logger = logger
         self._session: aiohttp.ClientSession | None = None
         self._certificates: OrderedDict[str, bytes] = OrderedDict()
-        self._under_way: dict[str, asyncio.Task[bytes]] = {}
+        self._running: dict[str, asyncio.Task[bytes]] = {}
         self._failed_at: OrderedDict[str, float] = OrderedDict()
 
     async def certificate(self, url: str) -> bytes:
-        """Return a certificate, from memory if it was fetched before: a provider gives a new one a new name."""
-        known = self._certificates.get(url)
-        if known is not None:
-            return known
-        task = self._under_way.get(url)
-        if task is None:  # one fetch for all requests that wait for it
+        """Return a certificate in PEM. It is cached for good: a provider gives a new certificate a new URL."""
+        cached = self._certificates.get(url)
+        if cached is not None:
+            return cached
+        task = self._running.get(url)
+        if task is None:  # all requests for this URL share one fetch
             task = asyncio.create_task(self._fetch(url), name="fetch certificate")
-            self._under_way[url] = task
-            task.add_done_callback(lambda _: self._under_way.pop(url, None))
+            self._running[url] = task
+            task.add_done_callback(lambda _: self._running.pop(url, None))
         certificate = await asyncio.shield(task)
-        if _PEM not in certificate:  # an error page, for example: it must not be kept
-            raise self._failed(url, f"{urlsplit(url).hostname} answered something that is no certificate")
+        if _PEM not in certificate:  # an error page, for example: it must not be cached
+            raise self._failed(url, f"{urlsplit(url).hostname} did not return a certificate")
         self._certificates[url] = certificate
         if len(self._certificates) > MAX_CERTIFICATES:
             self._certificates.popitem(last=False)
@@ -97,8 +96,8 @@ class Fetcher:
         self._logger.info("subscription.confirmed", host=urlsplit(url).hostname)
 
     async def close(self) -> None:
-        """Give up what is under way, and close the connections."""
-        for task in list(self._under_way.values()):
+        """Cancel running fetches, and close the connections."""
+        for task in list(self._running.values()):
             task.cancel()
         if self._session is not None:
             await self._session.close()
@@ -111,22 +110,22 @@ class Fetcher:
                 self._open_session().get(url, allow_redirects=False, proxy=self._proxy) as response,
             ):
                 answer = await _read(response)
-        except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise self._failed(url, f"{host} did not answer: {error or type(error).__name__}") from None
         if response.status != 200:  # noqa: PLR2004 the code itself
             raise self._failed(url, f"{host} answered HTTP {response.status}")
         if len(answer) > MAX_ANSWER:
-            raise self._failed(url, f"{host} answered more than {MAX_ANSWER} bytes")
+            raise self._failed(url, f"{host} answered with more than {MAX_ANSWER} bytes")
         return answer
 
     def _checked(self, url: str) -> str:
-        """Return the host of a URL that may be fetched now. Raises UnverifiableError."""
+        """Return the URL's host. Raises UnverifiableError if the URL must not be fetched now."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme != "https" or _is_address(host):
-            raise UnverifiableError(f"{host} is not fetched from: only https and names of hosts are")
+            raise UnverifiableError(f"cannot fetch from {host}: only https and host names are allowed")
         if asyncio.get_running_loop().time() - self._failed_at.get(url, -PAUSE_AFTER_FAILURE) < PAUSE_AFTER_FAILURE:
-            raise UnverifiableError(f"{host} did not answer a moment ago; send again later")
+            raise UnverifiableError(f"the last fetch from {host} failed a moment ago; send again later")
         return host
 
     def _failed(self, url: str, reason: str) -> UnverifiableError:
@@ -139,7 +138,7 @@ class Fetcher:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             options: dict[str, Any] = {} if self._proxy else {"resolver": PublicResolver()}
-            # Made here, not when aiohttp is imported: SSL_CERT_FILE names the authorities of one's own proxy.
+            # Created here, not when aiohttp is imported: SSL_CERT_FILE may name the authority of the operator's proxy.
             trust = ssl.create_default_context()
             connector = aiohttp.TCPConnector(limit=8, ttl_dns_cache=60, ssl=trust, **options)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
@@ -147,7 +146,7 @@ class Fetcher:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body, or its beginning when it is longer than MAX_ANSWER."""
+    """Return the body, cut off after MAX_ANSWER bytes."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

@@ -1,4 +1,4 @@
-"""Errors become answers here and nowhere else, each in the words of the API that the caller speaks."""
+"""The only place that turns errors into responses, each in the format of the API that was called."""
 
 from __future__ import annotations
 
@@ -37,47 +37,46 @@ _CALLBACK_PATHS: Final = ("/sms/callback", "/callbacks/")
 
 
 def smn_response(body: dict[str, object], status: int = 200) -> web.Response:
-    """Return a JSON object with its ``request_id``, 32 hex digits, which stands in the header as well."""
+    """Return a JSON response with a new ``request_id`` (32 hex digits), in the body and in ``X-Request-Id``."""
     request_id = uuid4().hex
     content = msgspec.json.encode({"request_id": request_id, **body})
     return web.Response(body=content, status=status, content_type=JSON, headers={REQUEST_ID: request_id})
 
 
 class ErrorResponses:
-    """Answers any exception. An aiohttp middleware, and a function for those who go past the middlewares."""
+    """Answers exceptions: an aiohttp middleware, and ``answer`` for the fast path, which skips the middlewares."""
 
     __middleware_version__ = 1  # what aiohttp's decorator sets on functions
 
     def __init__(self, logger: Logger) -> None:
-        """Take the logger for errors that are ours."""
         self._logger = logger
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Call the handler, and answer what it raises."""
+        """Run the handler and turn any exception into a response."""
         try:
             return await handler(request)
-        except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
+        except Exception as error:  # noqa: BLE001 every exception becomes an answer
             return self.answer(request, error)
 
     def answer(self, request: web.BaseRequest, error: Exception) -> web.Response:
-        """Return the answer to an exception. Raises ConnectionError again: there is nobody left to answer."""
+        """Return the response to an exception. Re-raises a ConnectionError: the client has gone."""
         if isinstance(error, ReceiverError):
             return _answer(request, error)
         if isinstance(error, web.HTTPException):
-            return _answer(request, _ours(request, error))
+            return _answer(request, _translated(request, error))
         if isinstance(error, ConnectionError):
             raise error
         self._logger.error("request.failed", method=request.method, path=request.path, exc_info=error)
         return _answer(request, ReceiverError("internal error; it has been logged"))
 
 
-def _ours(request: web.BaseRequest, error: web.HTTPException) -> ReceiverError:
-    """Translate what aiohttp raises by itself."""
+def _translated(request: web.BaseRequest, error: web.HTTPException) -> ReceiverError:
+    """Translate aiohttp's own errors."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         return MethodNotAllowedError(request.method, ", ".join(sorted(error.allowed_methods)))
     if isinstance(error, web.HTTPNotFound):
         return NotFoundError(
-            "no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}; /docs lists the others"
+            "no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}; /docs lists all paths"
         )
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLargeError("the body is too large")
@@ -109,6 +108,7 @@ def _provider_answer(request: web.BaseRequest, error: ReceiverError) -> web.Resp
     if request.path.startswith(_CALLBACK_PATHS):
         provider = PROVIDERS.get(request.path.split("/")[2], provider)
         metrics.CALLBACKS.labels(provider.name, error.code).inc()
-    late = isinstance(error, ReadTimeoutError) and provider.drops_on_4xx  # which would not send it again
-    answer = provider().refuse(web.HTTPServiceUnavailable.status_code if late else error.status, str(error))
+    # A 408 would make this provider drop the callback; a 503 makes it retry.
+    retry_as_503 = isinstance(error, ReadTimeoutError) and provider.drops_on_4xx
+    answer = provider().refuse(web.HTTPServiceUnavailable.status_code if retry_as_503 else error.status, str(error))
     return web.Response(body=answer.body, status=answer.status, content_type=answer.content_type)

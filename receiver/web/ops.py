@@ -1,4 +1,4 @@
-"""For whoever operates the service: is it alive, can it take events, what are its figures."""
+"""Endpoints for operators: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from receiver import metrics
-from receiver.peers import Report, State, total_trimmed, worst
+from receiver.peers import WorkerReport, WorkerState, total_trimmed, worst
 from receiver.providers.base import JSON
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Ops:
-    """``/livez``, ``/readyz`` and ``/metrics``, for this process and the other workers of the service."""
+    """``/livez``, ``/readyz`` and ``/metrics``, for all workers of the service."""
 
     def __init__(
         self, delivery: Delivery, gauges: TopicGauges, admission: AdmissionControl, peers: Peers, logger: Logger
@@ -40,49 +40,49 @@ class Ops:
         self.stopping = False
 
     async def livez(self, _request: web.Request) -> web.Response:
-        """Answer: the event loop turns."""
+        """Answer 200: the event loop runs."""
         return web.Response(body=b'{"status":"alive"}', content_type=JSON)
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """Answer 200 when a worker can make an event durable, by Redis or by its spool, and this one is not stopping.
+        """Answer 200 if any worker can make an event durable, in Redis or its spool, and this one is not stopping.
 
-        A load balancer reaches any worker and can only take away all of them. While one takes events, a callback that
-        another one refuses is sent again and has a good chance, so the service stays ready; the worst state tells.
+        A load balancer reaches any worker and can only remove all of them together. While one worker accepts events, a
+        retry of a refused callback may succeed, so the service stays ready. ``worst`` shows the worst worker.
         """
         own = self._state()
         states = self._peers.states(own)
         ready = not self.stopping and any(state.takes_events for state in states)
-        the_worst = worst(states)
+        worst_state = worst(states)
         parts = {
             "ready": ready,
             "stopping": self.stopping,
             **_parts(own),
-            "worst": {"worker": the_worst.worker, "pid": the_worst.pid, **_parts(the_worst)},
+            "worst": {"worker": worst_state.worker, "pid": worst_state.pid, **_parts(worst_state)},
         }
         return web.Response(body=msgspec.json.encode(parts), status=200 if ready else 503, content_type=JSON)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Answer in Prometheus' text format.
 
-        One exposition is made at a time. Requests that come meanwhile share the next one, so however many there are,
-        they cost little, and each gets figures from after its arrival.
+        One exposition is rendered at a time. Requests that arrive meanwhile share the next one, which bounds their cost
+        and gives each of them values from after its arrival.
         """
         if self._next_exposition is None:
             self._next_exposition = asyncio.create_task(self._exposition(), name="exposition")
         body = await asyncio.shield(self._next_exposition)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
-    def publish(self) -> Report:
-        """Let the other workers read the report of this one, and return it."""
+    def publish(self) -> WorkerReport:
+        """Publish this worker's report to the other workers, and return it."""
         metrics.BatchedCounters.flush()
         self._admission.report()
         counters, gauges = metrics.samples()
-        report = Report(self._state(), counters, gauges, dict(self._gauges.trimmed))
+        report = WorkerReport(self._state(), counters, gauges, dict(self._gauges.trimmed))
         try:
             self._peers.publish(report)
         except OSError as error:
             if self._shared:
-                self._logger.error("metrics.not_shared", error=error)  # noqa: TRY400 the sentence is all there is to say
+                self._logger.error("metrics.not_shared", error=error)  # noqa: TRY400 a traceback adds nothing
             self._shared = False
         else:
             self._shared = True
@@ -93,15 +93,15 @@ class Ops:
             self._next_exposition = None
             return await asyncio.to_thread(self._render, self.publish())
 
-    def _render(self, own: Report) -> bytes:
-        """Render the metrics of all workers, in a thread: with many topics it takes longer than callbacks may wait."""
+    def _render(self, own: WorkerReport) -> bytes:
+        """Render the metrics of all workers. Runs in a thread: with many topics it would delay callbacks."""
         reports = self._peers.reports(own)
         return metrics.exposition(reports) + self._gauges.exposition(total_trimmed(reports))
 
-    def _state(self) -> State:
+    def _state(self) -> WorkerState:
         delivery = self._delivery
         spool = delivery.spool
-        return State(
+        return WorkerState(
             worker=self._peers.number,
             pid=os.getpid(),
             stopping=self.stopping,
@@ -114,7 +114,7 @@ class Ops:
         )
 
 
-def _parts(state: State) -> dict[str, Any]:
+def _parts(state: WorkerState) -> dict[str, Any]:
     return {
         "route": state.route,
         "redis": {"takes_writes": state.takes_writes},

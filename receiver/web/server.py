@@ -1,4 +1,4 @@
-"""What is ours in how aiohttp serves: the fast_path in front, how a stop goes, and the answer to what is no request."""
+"""Our changes to aiohttp's server: fast path, connection bound, shutdown, and malformed requests."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from receiver.web.connections import Connections
     from receiver.web.fast_path import FastPath, Handler
 
-# Private members of aiohttp: RequestHandler's ``_keepalive_handle``, ``_request_count``, ``_waiter``, ``_current_request``,
-# ``_next_keepalive_close_time`` and ``_process_keepalive`` give the first request its own timeout and tell which
-# connections are idle or stalled; Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast path before the
+# Private members of aiohttp: RequestHandler's ``_keepalive_handle``, ``_request_count``, ``_waiter``,
+# ``_current_request``, ``_next_keepalive_close_time`` and ``_process_keepalive`` give the first request its own timeout
+# and tell which connections are idle or stalled; Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast path before the
 # router. aiohttp has no public way to either. tests/test_dependencies.py checks that they exist.
 
 #: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer.
 _LINGERING: Final = 1.0
-#: Seconds between closing the port and closing connections: those just accepted get their request in, and its answer.
+#: Seconds between closing the port and closing connections, so that just accepted ones can still be served.
 DRAIN_GRACE: Final = 0.25
 
 
 class Connection(RequestHandler):
-    """A connection that answers in JSON what cannot be read as a request, and does not tell our versions."""
+    """A connection that answers malformed requests in JSON and hides version numbers."""
 
     __slots__ = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Expect the first request sooner than aiohttp does, which takes an idle connection's time for it."""
+        """Apply our timeout for the first request; aiohttp would use the keep-alive timeout."""
         super().connection_made(transport)
         if self._keepalive_handle is not None and isinstance(self._manager, Server):
             self._keepalive_handle.cancel()
@@ -52,7 +52,7 @@ class Connection(RequestHandler):
 
     @property
     def silent(self) -> bool:
-        """Whether it has never sent a whole head of a request."""
+        """Whether it has never sent a complete request head."""
         return self._request_count == 0
 
     @property
@@ -62,13 +62,13 @@ class Connection(RequestHandler):
 
     @property
     def stalled(self) -> bool:
-        """Whether its request waits for the client, to send the body or to read the answer."""
+        """Whether its request waits for the client to send the body or read the response."""
         request = self._current_request
         return self.writing_paused or (request is not None and not request.content.is_eof())
 
     @property
     def waiting_since(self) -> float:
-        """When it answered last, or was opened, on the event loop's clock."""
+        """When it last answered, or was opened, by the event loop's clock."""
         return self._next_keepalive_close_time - self._keepalive_timeout
 
     def drop(self) -> None:
@@ -81,7 +81,7 @@ class Connection(RequestHandler):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Write an answer; each comes this way, aiohttp's own included."""
+        """Write a response. Every response passes here, aiohttp's own included."""
         harden(resp)
         return super().finish_response(request, resp, start_time)
 
@@ -92,7 +92,7 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request of which not even the path is known. Then the connection is closed."""
+        """Answer a malformed request, then close the connection."""
         if status != HTTPStatus.BAD_REQUEST or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         metrics.UNREADABLE.inc()
@@ -104,9 +104,9 @@ class Connection(RequestHandler):
 
 
 class Server(web.Server):
-    """Makes our connections, as many as there may be."""
+    """Creates our connections, up to the bound."""
 
-    #: What a client gets that there is no room for. Whose API it would have called is not known.
+    #: The response beyond the bound. No request has been read, so the API is unknown.
     _BUSY: Final = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: {}\r\nContent-Length: {}\r\nRetry-After: 1\r\n"
         "Connection: close\r\n\r\n"
@@ -119,35 +119,35 @@ class Server(web.Server):
         first_request_timeout: float,
         **options: Any,  # noqa: ANN401 aiohttp's
     ) -> None:
-        """Take the bound on connections, and the seconds for the first request to arrive."""
+        """``first_request_timeout`` is in seconds."""
         super().__init__(handler, **options)
-        self._open = connections
+        self._open_connections = connections
         self.first_request_timeout = first_request_timeout
         answer = DEFAULT().refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; send again later")
         self._busy = self._BUSY.format(answer.content_type, len(answer.body)).encode() + answer.body
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection in, or answer 503 and close it."""
+        """Add a connection, or answer 503 and close it."""
         super().connection_made(handler, transport)
-        if isinstance(handler, Connection) and not self._open.admit(handler):
+        if isinstance(handler, Connection) and not self._open_connections.add(handler):
             transport.write(self._busy)
             handler.force_close()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         super().connection_lost(handler, exc)
         if isinstance(handler, Connection):
-            self._open.remove(handler)
+            self._open_connections.remove(handler)
 
     def __call__(self) -> Connection:
-        """Return what talks to a client that has just connected."""
+        """Return the protocol for a new connection."""
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """Runs an application with its fast_path."""
+    """Runs an application behind its fast path."""
 
-    def __init__(  # noqa: PLR0913 all that there is to choose about serving
+    def __init__(  # noqa: PLR0913 the options of serving
         self,
         app: web.Application,
         fast_path: FastPath,
@@ -157,21 +157,21 @@ class Runner(web.AppRunner):
         keepalive: float,
         first_request: float,
     ) -> None:
-        """Take times in seconds: for requests in flight at the end, for idle connections, and for first requests."""
+        """All times are in seconds: for requests in flight at shutdown, idle connections, and first requests."""
         super().__init__(
             app,
             access_log=None,
             shutdown_timeout=shutdown_timeout,
             keepalive_timeout=keepalive,
             lingering_time=_LINGERING,
-            auto_decompress=False,  # web/decompression.py does so, for those who are let in
+            auto_decompress=False,  # web/decompression.py does it, for admitted requests only
         )
         self._fast_path = fast_path
         self._connections = connections
         self._first_request = first_request
 
     async def cleanup(self) -> None:
-        """Stop listening, serve whom we have accepted, then end."""
+        """Stop listening, serve the accepted connections, then shut down."""
         for site in list(self.sites):
             await site.stop()
         await asyncio.sleep(DRAIN_GRACE)

@@ -135,7 +135,7 @@ def test_a_damaged_file_harms_no_other(cli_redis: Redis, run_here: Run, damaged:
     assert result.returncode == 1
     assert "001.sqlite cannot be drained" in result.stderr
     assert f"{1000 - lost} events of 001.suspect-" in result.stderr
-    assert "not all of it reads" in result.stderr
+    assert "some of it cannot be read" in result.stderr
     assert "sqlite3 001.damaged-" in result.stderr
     assert cli_redis.xlen(SUCCESS) == 2500 - lost
     (aside,) = path.parent.glob("001.damaged-*.sqlite")
@@ -147,7 +147,7 @@ def test_a_damaged_file_harms_no_other(cli_redis: Redis, run_here: Run, damaged:
     assert "0 events published." in run_here("spool", "drain").stdout
     exported = run_here("spool", "export")
     assert (exported.returncode, exported.stdout.count("\n")) == (1, 1000 - lost)
-    assert f"{aside.name} is damaged: not all of it reads." in exported.stderr
+    assert f"{aside.name} is damaged: some of it cannot be read." in exported.stderr
     assert aside.read_bytes() == before
 
 
@@ -161,7 +161,7 @@ def test_export_goes_on_past_damage_where_nothing_was_salvaged(run_here: Run, da
     result = run_here("spool", "export")
     assert (result.returncode, result.stdout.count("\n")) == (1, 2502 - lost)
     assert '"last"' in result.stdout.splitlines()[-1]
-    assert "001.sqlite is damaged: not all of it reads." in result.stderr
+    assert "001.sqlite is damaged: some of it cannot be read." in result.stderr
     assert "002.sqlite" in result.stderr
     assert path.exists()
 

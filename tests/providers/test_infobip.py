@@ -50,7 +50,7 @@ def test_what_cannot_be_decoded_harms_no_other_wherever_the_list_is(rest, before
     ("body", "problem"),
     [
         (b'{"results":[NaN]', "not JSON: the object has no end"),
-        (b'{"results":[NaN]}}', "not JSON: something follows the object"),
+        (b'{"results":[NaN]}}', "not JSON: extra data after the object"),
         (b'{"results":[NaN]]', "not JSON: unexpected ] at offset 16"),
         (b'{"results":{"a":5}}', "results: neither a report"),
         (b'{"results":null}', "expected an array or an object"),

@@ -27,40 +27,40 @@ def figures(admission):
 def test_what_a_callback_holds_is_shown_and_given_back_whatever_becomes_of_it(admission):
     """Also when it is refused half-way."""
     with admission.admit() as one, admission.admit() as other:
-        one.take_bytes(40)
-        one.take_bytes(20)
-        one.take_events(3)
-        other.take_bytes(10)
-        other.take_events(7)
+        one.add_bytes(40)
+        one.add_bytes(20)
+        one.add_events(3)
+        other.add_bytes(10)
+        other.add_events(7)
         assert figures(admission) == [70, 10]
-        with pytest.raises(OverloadedError, match="events are in work"):
-            other.take_events(1)
+        with pytest.raises(OverloadedError, match="events are in flight"):
+            other.add_events(1)
     assert figures(admission) == [0, 0]
 
 
 def test_just_the_bound_is_taken_and_one_more_is_not(admission):
     """Of bytes and of events."""
     with admission.admit() as one, admission.admit() as other:
-        one.take_bytes(60)
-        other.take_bytes(40)
-        with pytest.raises(OverloadedError, match="bytes are in work"):
-            other.take_bytes(1)
-        one.take_events(6)
-        other.take_events(4)
-        with pytest.raises(OverloadedError, match="events are in work"):
-            one.take_events(1)
+        one.add_bytes(60)
+        other.add_bytes(40)
+        with pytest.raises(OverloadedError, match="bytes are in flight"):
+            other.add_bytes(1)
+        one.add_events(6)
+        other.add_events(4)
+        with pytest.raises(OverloadedError, match="events are in flight"):
+            one.add_events(1)
 
 
 def test_one_that_is_alone_is_taken_whatever_its_size(admission):
     """It would never be otherwise. Then nothing goes beside it."""
     with admission.admit() as one, admission.admit() as other:
-        one.take_bytes(60)
-        one.take_bytes(60)
-        one.take_events(11)
+        one.add_bytes(60)
+        one.add_bytes(60)
+        one.add_events(11)
         with pytest.raises(OverloadedError):
-            other.take_bytes(1)
+            other.add_bytes(1)
         with pytest.raises(OverloadedError):
-            other.take_events(1)
+            other.add_events(1)
 
 
 async def test_two_large_callbacks_are_in_work_at_a_time(admission):

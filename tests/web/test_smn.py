@@ -67,7 +67,7 @@ async def test_unknown_and_expired_messages(smn: Smn) -> None:
     """A text that was never there and one that has gone are told apart."""
     status, body = await smn("GET", "/message/never")
     assert (status, body["code"]) == (404, "SMN.0102")
-    assert "never registered" in body["message"]
+    assert "no message was registered" in body["message"]
     yesterday = now_ms() - 25 * 3600_000
     assert (await smn("PUT", "/message/old", json={**SENT, "submit_time": yesterday}))[0] == 200
     status, body = await smn("GET", "/message/old")
@@ -139,7 +139,7 @@ async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> N
     assert (status, body["count"], body["failed"]) == (200, 2, 1)
     assert body["results"][0] == {"message_id": "m1", "created": True}
     assert (body["results"][1]["message_id"], body["results"][1]["code"]) == ("m2", "SMN.0080")
-    assert body["results"][1]["message"].startswith("[1].sign_id: The project has as many signatures as it may have")
+    assert body["results"][1]["message"].startswith("[1].sign_id: The project already has 10,000 signatures")
     status, body = await smn("POST", "/message", json=batch[1:])
     assert (status, body["code"]) == (400, "SMN.0013")
     assert "[0].sign_id: The project has as many signatures" in body["message"]
@@ -154,7 +154,7 @@ async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> N
         (b"", "empty"),
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
-        (b'[{"message_id":"m","mobile":"1","message":"\\ud800"}]', "[0]: not Unicode"),
+        (b'[{"message_id":"m","mobile":"1","message":"\\ud800"}]', "[0]: invalid Unicode"),
         (b"[" * 100_000, "not JSON"),
         (b"[" * 30_000 + b"]" * 30_000, "[0]: nested too deeply"),
         (b"[" + b",".join([b"1"] * 100_000) + b"]", "at most 1000"),
@@ -326,7 +326,7 @@ async def test_the_document_says_which_fields_may_be_null(service: Service) -> N
     null = {name for name, field in fields.items() if "null" in field["type"]}
     assert null == {"status_desc", "extend_code", "nation_code", "mobile", "submit_time", "deliver_time"}
     assert all("null " in fields[name]["description"] for name in null)
-    assert "0: not known" in fields["fee_num"]["description"]
+    assert "0 if the message was not registered" in fields["fee_num"]["description"]
 
 
 async def test_a_project_without_a_signature_answers_to_its_id(service: Service, redis: redis.asyncio.Redis) -> None:

@@ -1,1 +1,1 @@
-"""What the service says about itself: the OpenAPI and AsyncAPI documents, and a page of both."""
+"""The OpenAPI and AsyncAPI documents, and an HTML page of both."""

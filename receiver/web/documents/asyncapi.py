@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document of the event streams, generated from the structs that write the events.
+"""The AsyncAPI 3.0 document of the event streams, generated from the structs of the events.
 
 https://www.asyncapi.com/docs/reference/specification/v3.0.0. The file ``deploy/asyncapi.json`` is this document:
 ``python -c "from receiver.web.documents.asyncapi import write; write()"`` writes it.
@@ -16,7 +16,7 @@ import msgspec
 from receiver.events import EventType, RejectedData, ReplyData, ReportData
 from receiver.routing import DEFAULT_NAMES, PROJECT_ID, QUARANTINE
 
-#: Where the document lies in the repository.
+#: The document's place in the repository.
 FILE: Final = Path(__file__).parents[3] / "deploy" / "asyncapi.json"
 _REFERENCE: Final = "#/components/schemas/{name}"
 _DATA: Final[dict[EventType, type[msgspec.Struct]]] = {
@@ -27,17 +27,17 @@ _DATA: Final[dict[EventType, type[msgspec.Struct]]] = {
     EventType.REJECTED: RejectedData,
 }
 _ABOUT: Final = {
-    EventType.SUCCESS: "The handset has the message.",
-    EventType.FAIL: "The carrier gave up on the message.",
-    EventType.REPLY: "A person answered.",
-    EventType.SENT: "The message is on its way. Only of projects that ask a provider for states that are not final.",
+    EventType.SUCCESS: "The handset has received the message.",
+    EventType.FAIL: "Delivery of the message has failed for good.",
+    EventType.REPLY: "A person sent a message.",
+    EventType.SENT: "The message is on its way. Published only for projects that enable the option `pending`.",
     EventType.REJECTED: "An item that failed validation, exactly as received, with the reasons.",
 }
 _STREAMS: Final = (
     "Each topic is a Redis stream whose key is the topic URN itself. An entry has one field, `data`: a CloudEvents 1.0 "
-    "event in structured JSON. Read it with a consumer group (XREADGROUP) and acknowledge each entry (XACK): what a "
-    "group has not acknowledged is not trimmed, short of the hard cap. An event is stored once in the dedupe window; "
-    "after that, and after a crash of the consumer, be ready to see an `id` again."
+    "event in structured JSON. Read it with a consumer group (XREADGROUP) and acknowledge each entry (XACK): entries "
+    "that a group has not acknowledged are only trimmed at the hard cap. An event is stored once within the dedupe "
+    "window. After that, or after a crash of the consumer, an `id` can appear again."
 )
 
 
@@ -49,10 +49,10 @@ def document() -> dict[str, Any]:
         "info": {"title": "SMS events", "version": version("sms-callback-receiver"), "description": _STREAMS},
         "defaultContentType": "application/json",
         "servers": {"redis": {"host": "127.0.0.1:6399", "protocol": "redis", "description": "REDIS_URL"}},
-        "channels": {kind.value: _channel(kind) for kind in EventType},
-        "operations": {kind.value: _operation(kind) for kind in EventType},
+        "channels": {event_type.value: _channel(event_type) for event_type in EventType},
+        "operations": {event_type.value: _operation(event_type) for event_type in EventType},
         "components": {
-            "messages": {kind.value: _message(kind) for kind in EventType},
+            "messages": {event_type.value: _message(event_type) for event_type in EventType},
             "schemas": schemas,
             "parameters": {
                 "region": {"description": "The project's region; `local` without a configuration."},
@@ -68,46 +68,54 @@ def write(path: Path = FILE) -> None:
 
 
 def text() -> str:
-    """Return the document as the file has it."""
+    """Return the document as the file's text."""
     return json.dumps(document(), ensure_ascii=False, indent=2) + "\n"
 
 
-def _channel(kind: EventType) -> dict[str, Any]:
-    name = DEFAULT_NAMES.get(kind, QUARANTINE)
+def _channel(event_type: EventType) -> dict[str, Any]:
+    name = DEFAULT_NAMES.get(event_type, QUARANTINE)
     routed = " The configuration, or UpdateSmsEvent at run time, may route it to another topic."
     return {
         "address": f"urn:smn:{{region}}:{{project_id}}:{name}",
-        "description": _ABOUT[kind] + (routed if kind in DEFAULT_NAMES else ""),
+        "description": _ABOUT[event_type] + (routed if event_type in DEFAULT_NAMES else ""),
         "parameters": {part: {"$ref": f"#/components/parameters/{part}"} for part in ("region", "project_id")},
-        "messages": {kind.value: {"$ref": f"#/components/messages/{kind.value}"}},
+        "messages": {event_type.value: {"$ref": f"#/components/messages/{event_type.value}"}},
     }
 
 
-def _operation(kind: EventType) -> dict[str, Any]:
+def _operation(event_type: EventType) -> dict[str, Any]:
     return {
         "action": "send",
-        "channel": {"$ref": f"#/channels/{kind.value}"},
-        "summary": _ABOUT[kind],
-        "messages": [{"$ref": f"#/channels/{kind.value}/messages/{kind.value}"}],
+        "channel": {"$ref": f"#/channels/{event_type.value}"},
+        "summary": _ABOUT[event_type],
+        "messages": [{"$ref": f"#/channels/{event_type.value}/messages/{event_type.value}"}],
     }
 
 
-def _message(kind: EventType) -> dict[str, Any]:
-    data = _DATA[kind].__name__
+def _message(event_type: EventType) -> dict[str, Any]:
+    data = _DATA[event_type].__name__
     return {
-        "name": kind.value,
-        "title": _ABOUT[kind],
+        "name": event_type.value,
+        "title": _ABOUT[event_type],
         "contentType": "application/cloudevents+json",
         "payload": {
             "type": "object",
             "required": ["specversion", "id", "source", "type", "time", "receivedtime", "data"],
             "properties": {
                 "specversion": {"const": "1.0"},
-                "id": {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "The same item has the same id."},
+                "id": {
+                    "type": "string",
+                    "pattern": "^[0-9a-f]{32}$",
+                    "description": "Equal items have equal ids.",
+                },
                 "source": {"type": "string", "description": "/{provider}/{project_id}"},
-                "type": {"const": kind.value},
-                "time": {"type": "string", "format": "date-time", "description": "When it happened, UTC."},
-                "receivedtime": {"type": "string", "format": "date-time", "description": "When it was received, UTC."},
+                "type": {"const": event_type.value},
+                "time": {"type": "string", "format": "date-time", "description": "Time of the event, UTC."},
+                "receivedtime": {
+                    "type": "string",
+                    "format": "date-time",
+                    "description": "Time of receipt, UTC.",
+                },
                 "data": {"$ref": _REFERENCE.format(name=data)},
             },
         },

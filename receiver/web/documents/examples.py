@@ -1,15 +1,15 @@
-"""Examples made from schemas, so that none can be out of date."""
+"""Examples generated from schemas, so that they are always up to date."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-#: Examples by type, where a schema gives none of its own.
+#: Default examples by type.
 _PLAIN: Final[dict[str, Any]] = {"string": "…", "integer": 1, "number": 1, "boolean": True, "null": None, "object": {}}
 
 
 def example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:  # noqa: ANN401 any JSON
-    """Return a value that a JSON Schema describes; ``schemas`` are those that it refers to by name."""
+    """Return a value that matches a JSON Schema; ``schemas`` holds those that it refers to by name."""
     if "$ref" in schema:
         return example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     if "anyOf" in schema:
@@ -23,10 +23,10 @@ def example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:  # noqa: AN
 
 
 def _of_type(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:  # noqa: ANN401 as above
-    kind = schema.get("type", "string")
-    kind = kind[0] if isinstance(kind, list) else kind
-    if kind == "array":
+    json_type = schema.get("type", "string")
+    json_type = json_type[0] if isinstance(json_type, list) else json_type
+    if json_type == "array":
         return [example(schema.get("items", {}), schemas)]
-    if kind == "object":
+    if json_type == "object":
         return {name: example(inner, schemas) for name, inner in schema.get("properties", {}).items()}
-    return _PLAIN[kind]
+    return _PLAIN[json_type]

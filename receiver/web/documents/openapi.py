@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the schemas that check requests and write answers.
+"""The OpenAPI 3.1 document, generated from the schemas of requests and responses.
 
 https://spec.openapis.org/oas/v3.1.0.
 """
@@ -15,7 +15,7 @@ from marshmallow import Schema, fields
 from receiver.providers import PROVIDERS
 from receiver.providers.base import JSON, Answer
 from receiver.routing import PROJECT_ID
-from receiver.web.documents.operations import OPERATIONS, TAGS, Body, Operation
+from receiver.web.documents.operations import OPERATIONS, TAGS, Operation, RequestBody
 from receiver.web.smn import error_codes
 from receiver.web.smn.request_schemas import MessagePath
 from receiver.web.smn.response_schemas import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _VERSION: Final = version("sms-callback-receiver")
 _SECURITY: Final = {
-    "callbackKey": ("query", "key", "The project's callback key, in the URL that the provider is given."),
-    "token": ("header", "X-Auth-Token", "A configured token, or one that `POST /v3/auth/tokens` has issued."),
+    "callbackKey": ("query", "key", "The project's callback key, in the callback URL."),
+    "token": ("header", "X-Auth-Token", "A configured token, or one issued by `POST /v3/auth/tokens`."),
     "signature": (
         "header",
         "Authorization",
-        "An AK/SK signature, as Huawei Cloud's SDKs make it, with `X-Sdk-Date`; of a packed body, over what is in it.",
+        "An AK/SK signature, as Huawei Cloud's SDKs create it, with `X-Sdk-Date`. It covers the uncompressed body.",
     ),
 }
 _ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
@@ -38,14 +38,14 @@ _ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
     "lookups": [{"token": []}, {"signature": []}],
 }
 _CALLBACK_ERRORS: Final = {
-    400: "Not JSON, not an array or object, or no item valid (these are quarantined too).",
-    401: "The key is wrong or missing.",
-    403: "The caller's address is not allowed; or the project is open, and a web page seems to have sent it.",
-    404: "No such project or provider.",
+    400: "Invalid JSON, not an array or object, or no valid item. The items are quarantined.",
+    401: "The key is missing or wrong.",
+    403: "The client's address is not allowed; or the project is open, and a web page seems to have sent the request.",
+    404: "Unknown project or provider.",
     408: "The body did not arrive in time.",
-    429: "The key is wrong or missing, as too many from the same address were. A right one is taken.",
-    413: "The body or the number of items is over the limit.",
-    503: "Neither Redis nor the spool can take it, or overloaded: send it again after `Retry-After`.",
+    429: "The key is missing or wrong, after too many wrong ones from the same address. A right one is accepted.",
+    413: "The body or the number of items exceeds the limit.",
+    503: "Neither Redis nor the spool accepts events, or the service is overloaded: retry after `Retry-After`.",
 }
 _PROVIDER_ERRORS: Final = _CALLBACK_ERRORS | {
     400: "Not in the provider's format, or no item valid (these are quarantined too). Providers that drop items after "
@@ -59,13 +59,13 @@ _PROVIDER_ERRORS: Final = _CALLBACK_ERRORS | {
 _PROVIDER_TYPES: Final = sorted({JSON, Answer(200).content_type, *(one.ack.content_type for one in PROVIDERS.values())})
 _BODY_ERRORS: Final = {
     408: "The body did not arrive in time.",
-    413: "The body is over the limit.",
-    503: "Overloaded: send it again after `Retry-After`.",
+    413: "The body exceeds the limit.",
+    503: "Overloaded: retry after `Retry-After`.",
 }
 _FROM_A_PAGE: Final = (
     f"`{error_codes.FORBIDDEN.code}` The project is open, and a web page seems to have sent the request."
 )
-#: Times written in Python's notation, as a pattern.
+#: Regular expressions for Python's time directives.
 _DIGITS: Final = {"%Y": "[0-9]{4}"} | dict.fromkeys(("%m", "%d", "%H", "%M", "%S"), "[0-9]{2}")
 
 
@@ -81,21 +81,21 @@ def document() -> dict[str, Any]:
         plugins=[plugin],
     )
     if plugin.converter is None:
-        raise AssertionError("apispec's plugin makes its converter when the spec takes it")
+        raise AssertionError("apispec creates the plugin's converter in APISpec()")
     plugin.converter.add_attribute_function(_python_notation)  # type: ignore[no-untyped-call]
-    for name, (place, header, text) in _SECURITY.items():
-        spec.components.security_scheme(name, {"type": "apiKey", "in": place, "name": header, "description": text})
+    for scheme, (location, name, text) in _SECURITY.items():
+        spec.components.security_scheme(scheme, {"type": "apiKey", "in": location, "name": name, "description": text})
     for operation in OPERATIONS:
         spec.path(operation.path, operations={operation.method: _operation(operation)})
-    whole: dict[str, Any] = _told(spec.to_dict())
+    whole: dict[str, Any] = _without_nulls(spec.to_dict())
     return whole
 
 
-def _told(node: Any) -> Any:  # noqa: ANN401 any JSON
-    """Leave out what apispec says is null, because it cannot be said."""
+def _without_nulls(node: Any) -> Any:  # noqa: ANN401 any JSON
+    """Remove members that apispec sets to null: OpenAPI does not allow them."""
     if isinstance(node, dict):
-        return {name: _told(value) for name, value in node.items() if value is not None}
-    return [_told(value) for value in node] if isinstance(node, list) else node
+        return {name: _without_nulls(value) for name, value in node.items() if value is not None}
+    return [_without_nulls(value) for value in node] if isinstance(node, list) else node
 
 
 _STREAMS: Final = "The streams are described in [asyncapi.json](asyncapi.json)."
@@ -106,7 +106,7 @@ def _name(schema: Any) -> str:  # noqa: ANN401 a schema, or its class
 
 
 def _python_notation(_converter: Any, field: fields.Field[Any], **_options: Any) -> dict[str, Any]:  # noqa: ANN401 apispec's
-    """Say for other languages what a field says for Python: formats of times, and where patterns begin and end."""
+    """Translate Python's time formats and pattern anchors into portable patterns."""
     if isinstance(field, fields.DateTime) and field.format and "%" in field.format:
         pattern = field.format
         for code, digits in _DIGITS.items():
@@ -163,15 +163,15 @@ def _query_parameters(operation: Operation) -> Iterator[Any]:
         yield {"in": "query", "schema": operation.query}
 
 
-def _body(body: Body) -> Any:  # noqa: ANN401 a schema's class, or JSON Schema around some
+def _body(body: RequestBody) -> Any:  # noqa: ANN401 a schema's class, or JSON Schema around some
     if not body.schemas:
         return {}
     one: Any = body.schemas[0] if len(body.schemas) == 1 else {"anyOf": list(body.schemas)}
     if not body.array:
         return one
     many: dict[str, Any] = {"type": "array", "items": one}
-    if body.most is not None:
-        many["maxItems"] = body.most
+    if body.max_items is not None:
+        many["maxItems"] = body.max_items
     return {"anyOf": [many, *body.schemas]} if body.both else many
 
 
@@ -198,10 +198,10 @@ def _provider_answers() -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _good(operation: Operation) -> dict[str, Any]:
-    if isinstance(operation.answer, str):
-        schema: Any = {"type": "object" if operation.answer == JSON else "string"}
-        return {"description": operation.summary + ".", "content": {operation.answer: {"schema": schema}}}
-    described = _error("Safe." if operation.tag == "callbacks" else "Done.", operation.answer)
+    if isinstance(operation.response, str):
+        schema: Any = {"type": "object" if operation.response == JSON else "string"}
+        return {"description": operation.summary + ".", "content": {operation.response: {"schema": schema}}}
+    described = _error("Safe." if operation.tag == "callbacks" else "Done.", operation.response)
     if operation.name == "CreateToken":
         described["headers"] = {"X-Subject-Token": {"description": "The token.", "schema": {"type": "string"}}}
     return described
@@ -209,12 +209,13 @@ def _good(operation: Operation) -> dict[str, Any]:
 
 def _smn_errors(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
     found: dict[int, list[error_codes.SmnErrorCode]] = {}
-    for fault in dict.fromkeys((*operation.faults, *_faults(operation), error_codes.DATABASE, error_codes.INTERNAL)):
-        found.setdefault(fault.status, []).append(fault)
+    general = error_codes.DATABASE, error_codes.INTERNAL
+    for error in dict.fromkeys((*operation.errors, *_validation_errors(operation), *general)):
+        found.setdefault(error.status, []).append(error)
     for status, listed in sorted(found.items()):
-        yield status, _error("; ".join(f"`{fault.code}` {fault.message}" for fault in listed), SmnErrorAnswer)
-    yield 401, _error("`APIG.0301` No credentials, or wrong ones.", GatewayErrorAnswer)
-    yield 429, _error("`APIG.0308` Wrong credentials, as too many from the same address were.", GatewayErrorAnswer)
+        yield status, _error("; ".join(f"`{error.code}` {error.message}" for error in listed), SmnErrorAnswer)
+    yield 401, _error("`APIG.0301` Missing or wrong credentials.", GatewayErrorAnswer)
+    yield 429, _error("`APIG.0308` Wrong credentials, after too many from the same address.", GatewayErrorAnswer)
     text = (
         f"`{error_codes.FORBIDDEN.code}` {error_codes.FORBIDDEN.message}"
         if operation.tag == "lookups"
@@ -226,8 +227,8 @@ def _smn_errors(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
             yield status, _error(text, SmnErrorAnswer)
 
 
-def _faults(operation: Operation) -> Iterator[error_codes.SmnErrorCode]:
-    """Yield the faults that stand in the schemas of an operation's query and body."""
+def _validation_errors(operation: Operation) -> Iterator[error_codes.SmnErrorCode]:
+    """Yield the errors that the schemas of an operation's query and body can raise."""
     schemas = (operation.query, *(operation.body.schemas if operation.body else ()))
     for schema in schemas:
         if schema is not None:
@@ -241,7 +242,7 @@ def _of_schema(schema: Schema) -> Iterator[error_codes.SmnErrorCode]:
         inner = field.inner if isinstance(field, fields.List) else field
         if isinstance(inner, fields.Nested):
             yield from _of_schema(inner.schema)
-        yield field.metadata.get("fault", error_codes.MALFORMED)
+        yield field.metadata.get("error_code", error_codes.MALFORMED)
 
 
 def _error(text: str, schema: Any) -> dict[str, Any]:  # noqa: ANN401 a schema's class

@@ -1,4 +1,4 @@
-"""Every operation of the service, as a table: the OpenAPI document and its page are made from it."""
+"""The table of all operations. The OpenAPI document and its page are generated from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TAGS: Final = {
 }
 
 
-class Body(NamedTuple):
+class RequestBody(NamedTuple):
     """A request's body: one of ``schemas``, or an array of them, or (``both``) either; any JSON without schemas.
 
     ``others`` are media types that it may have besides JSON.
@@ -53,13 +53,13 @@ class Body(NamedTuple):
     schemas: tuple[type[Schema], ...]
     array: bool = False
     both: bool = False
-    most: int | None = None
+    max_items: int | None = None
     others: tuple[str, ...] = ()
     example: object = None
 
 
 class Operation(NamedTuple):
-    """One operation. ``answer`` is a schema, or a media type for what is no JSON object of ours.
+    """One operation. ``response`` is a schema, or a media type for other responses.
 
     ``providers`` are those that the path may name. Each answers in its own format.
     """
@@ -71,10 +71,10 @@ class Operation(NamedTuple):
     summary: str
     description: str = ""
     query: type[Schema] | None = None
-    body: Body | None = None
-    answer: type[Schema] | str | None = None
+    body: RequestBody | None = None
+    response: type[Schema] | str | None = None
     status: int = 200
-    faults: tuple[error_codes.SmnErrorCode, ...] = ()
+    errors: tuple[error_codes.SmnErrorCode, ...] = ()
     providers: tuple[str, ...] = ()
 
 
@@ -88,19 +88,19 @@ _SAMPLE: Final = {
     "description": "用户短信送达成功",
     "sid": "xxxxxxx",
 }
-_CALLBACK: Final = Body((StatusReport, Reply), array=True, both=True, example=[_SAMPLE])
+_CALLBACK: Final = RequestBody((StatusReport, Reply), array=True, both=True, example=[_SAMPLE])
 _CALLBACK_TEXT: Final = (
-    "An array of status reports, a single report, a single reply, or an array that mixes them: array or object "
-    "decides, never the Content-Type. A bad item harms no other: it is kept in the project's quarantine, with the "
-    "reasons. Fields that the schema does not know are kept under `data.extra`."
+    "An array of status reports and replies, a single report, or a single reply. The Content-Type is ignored. An "
+    "invalid item goes to the project's quarantine, with the reasons, and does not affect the others. Unknown fields "
+    "are kept under `data.extra`."
 )
 
 
 def _callback(path: str, name: str, summary: str) -> Operation:
-    return Operation("post", path, name, "callbacks", summary, _CALLBACK_TEXT, body=_CALLBACK, answer=CallbackAnswer)
+    return Operation("post", path, name, "callbacks", summary, _CALLBACK_TEXT, body=_CALLBACK, response=CallbackAnswer)
 
 
-_PROVIDER_BODY: Final = Body((), others=("application/x-www-form-urlencoded", "text/plain"), example=[_SAMPLE])
+_PROVIDER_BODY: Final = RequestBody((), others=("application/x-www-form-urlencoded", "text/plain"), example=[_SAMPLE])
 _PROVIDER_TEXT: Final = (
     "The {where}, as the provider's documents describe it: {providers}. The provider verifies its signature, where the "
     "project has configured the secret; else the URL has the project's key. A bad item harms no other: it is kept in "
@@ -108,7 +108,7 @@ _PROVIDER_TEXT: Final = (
 )
 
 
-def _of_any_provider(method: str, name: str, summary: str, where: str, body: Body | None = None) -> Operation:
+def _of_any_provider(method: str, name: str, summary: str, where: str, body: RequestBody | None = None) -> Operation:
     providers = [provider for provider in PROVIDERS.values() if method.upper() in provider.methods]
     listed = ", ".join(f"`{provider.name}` ({provider.title})" for provider in providers)
     return Operation(
@@ -133,9 +133,9 @@ OPERATIONS: Final = (
         f"{SMS}/callback",
         "ListSmsEvent",
         "lookups",
-        "Topics that events go to",
+        "Topics of the event types",
         query=EventQuery,
-        answer=EventList,
+        response=EventList,
     ),
     Operation(
         "put",
@@ -143,12 +143,12 @@ OPERATIONS: Final = (
         "UpdateSmsEvent",
         "lookups",
         "Change topics at run time",
-        "Kept in Redis, in force on every replica within a second, written to the log. Event types that are not named "
-        "keep their route; an empty `topic_urn` takes one back to the configuration's. Up to 1,000 topics a project "
-        f"over time: those of before are read on. A body has at most {PUT_BODY} bytes.",
-        body=Body((Routes,)),
-        answer=Updated,
-        faults=(*error_codes.ROUTES.values(), error_codes.TOO_MANY_TOPICS),
+        "Stored in Redis, effective on every replica within a second, and logged. Event types that are not listed keep "
+        "their routes; an empty `topic_urn` restores the configured route. A project can use up to 1,000 topics over "
+        f"time, because former topics are still read. A body has at most {PUT_BODY} bytes.",
+        body=RequestBody((Routes,)),
+        response=Updated,
+        errors=(*error_codes.ROUTES.values(), error_codes.TOO_MANY_TOPICS),
     ),
     Operation(
         "get",
@@ -160,12 +160,12 @@ OPERATIONS: Final = (
         "that, the time of the state. With a `message_id` that several recipients share, as it is per request at some "
         "providers, there is a report for each of them. Messages that were "
         "registered without a `sign_id`, or not at all, have the project's: the configured one, else the project's id. "
-        "`start_time` may be as old as reports are kept (and a minute more, for clients that compute it): "
-        "RECEIVER_REPORT_RETENTION, 7 days unless set. Country code and national number are apart, whatever the "
-        "spelling they came in; events keep the provider's.",
+        "`start_time` may be as old as the retention, RECEIVER_REPORT_RETENTION (7 days by default), and a minute "
+        "more, for clients that compute it. Country code and national number are separate fields here; events keep "
+        "the provider's spelling.",
         query=ReportQueryArgs,
-        answer=ReportList,
-        faults=(error_codes.TOO_OLD, error_codes.REVERSED),
+        response=ReportList,
+        errors=(error_codes.TOO_OLD, error_codes.REVERSED),
     ),
     Operation(
         "get",
@@ -174,8 +174,8 @@ OPERATIONS: Final = (
         "lookups",
         "Text of a message",
         "For 24 hours after its `submit_time`. Where recipients share the `message_id`, the text registered last.",
-        answer=MessageText,
-        faults=(error_codes.MESSAGE_ID, error_codes.NO_MESSAGE, error_codes.OLD_MESSAGE),
+        response=MessageText,
+        errors=(error_codes.MESSAGE_ID, error_codes.NO_MESSAGE, error_codes.OLD_MESSAGE),
     ),
     Operation(
         "put",
@@ -186,9 +186,9 @@ OPERATIONS: Final = (
         "Idempotent. Recipients that share the `message_id` are registered one by one. The status report may come "
         "before the registration: both orders end in the same state. "
         f"A body has at most {PUT_BODY} bytes.",
-        body=Body((Sent,)),
-        answer=Registered,
-        faults=(error_codes.MESSAGE_ID, error_codes.TOO_MANY_SIGNS),
+        body=RequestBody((Sent,)),
+        response=Registered,
+        errors=(error_codes.MESSAGE_ID, error_codes.TOO_MANY_SIGNS),
     ),
     Operation(
         "post",
@@ -196,12 +196,12 @@ OPERATIONS: Final = (
         "RegisterSmsMessages",
         "lookups",
         "Register many sent messages",
-        f"Up to {MAX_MESSAGES}. Idempotent; a bad one harms no other. 400 when none is good. A project has up to "
-        "10,000 signatures at a time: a message with one more is refused. "
+        f"Up to {MAX_MESSAGES}. Idempotent. An invalid message does not affect the others; 400 if none is valid. A "
+        "project has up to 10,000 signatures at a time: a message with one more is refused. "
         f"A body has at most {BATCH_BODY} bytes, and each message in it {PUT_BODY}.",
-        body=Body((SentInBatch,), array=True, most=MAX_MESSAGES),
-        answer=RegisteredAll,
-        faults=(error_codes.MALFORMED,),
+        body=RequestBody((SentInBatch,), array=True, max_items=MAX_MESSAGES),
+        response=RegisteredAll,
+        errors=(error_codes.MALFORMED,),
     ),
     Operation(
         "post",
@@ -209,10 +209,10 @@ OPERATIONS: Final = (
         "CreateToken",
         "tokens",
         "Token for a user and password",
-        "Good for 24 hours, on every replica; a changed password revokes it. The token is in `X-Subject-Token`. "
+        "Valid for 24 hours, on every replica; a changed password revokes it. The token is in `X-Subject-Token`. "
         f"A body has at most {TOKEN_BODY} bytes.",
-        body=Body((TokenRequest,)),
-        answer=TokenIssued,
+        body=RequestBody((TokenRequest,)),
+        response=TokenIssued,
         status=201,
     ),
     Operation(
@@ -220,23 +220,23 @@ OPERATIONS: Final = (
         "/v3/projects",
         "ListProjects",
         "tokens",
-        "Id of a project by its name",
+        "Find a project's id by its name",
         "A project's name is its region.",
         query=ProjectQuery,
-        answer=ProjectList,
+        response=ProjectList,
     ),
-    Operation("get", "/livez", "livez", "operation", "Alive", answer="application/json"),
+    Operation("get", "/livez", "livez", "operation", "Alive", response="application/json"),
     Operation(
         "get",
         "/readyz",
         "readyz",
         "operation",
-        "Ready to take events",
-        "200 while Redis or the spool can durably take an event and the service is not stopping, else 503.",
-        answer="application/json",
+        "Readiness to accept events",
+        "200 while Redis or the spool can durably store events and the service is not stopping, else 503.",
+        response="application/json",
     ),
-    Operation("get", "/metrics", "metrics", "operation", "Metrics for Prometheus", answer="text/plain"),
-    Operation("get", "/openapi.json", "openapi", "operation", "This document", answer="application/json"),
-    Operation("get", "/asyncapi.json", "asyncapi", "operation", "The event streams", answer="application/json"),
-    Operation("get", "/docs", "docs", "operation", "API documentation as a web page", answer="text/html"),
+    Operation("get", "/metrics", "metrics", "operation", "Metrics for Prometheus", response="text/plain"),
+    Operation("get", "/openapi.json", "openapi", "operation", "This document", response="application/json"),
+    Operation("get", "/asyncapi.json", "asyncapi", "operation", "The event streams", response="application/json"),
+    Operation("get", "/docs", "docs", "operation", "API documentation as a web page", response="text/html"),
 )

@@ -1,4 +1,4 @@
-"""The documents as one page for people: no script, nothing from another host, light and dark."""
+"""Both documents as one HTML page: no script, no external resource, light and dark."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _article(method: str, path: str, operation: Json, schemas: Json) -> str:
         f"<p><strong>{escape(operation['summary'])}.</strong> {_text(operation['description'])}</p>",
         _table("Parameters", (_parameter(one) for one in operation["parameters"])),
         *_body(operation, schemas),
-        _table("Answers", (_answer(status, one) for status, one in sorted(operation["responses"].items()))),
+        _table("Responses", (_response(status, one) for status, one in sorted(operation["responses"].items()))),
         *_good_example(operation, schemas),
         "</article>",
     ]
@@ -70,21 +70,21 @@ def _article(method: str, path: str, operation: Json, schemas: Json) -> str:
 
 
 def _parameter(parameter: Json) -> tuple[str, ...]:
-    needed = " <i>required</i>" if parameter.get("required") else ""
-    name = f"{escape(parameter['name'])}{needed}"
+    required = " <i>required</i>" if parameter.get("required") else ""
+    name = f"{escape(parameter['name'])}{required}"
     return name, escape(parameter["in"]), _type(parameter["schema"]), _text(parameter.get("description", ""))
 
 
-def _answer(status: str, answer: Json) -> tuple[str, ...]:
-    kinds = [_type(content["schema"]) for content in answer.get("content", {}).values()]
-    return status, ", ".join(kinds), _text(answer["description"])
+def _response(status: str, response: Json) -> tuple[str, ...]:
+    types = [_type(content["schema"]) for content in response.get("content", {}).values()]
+    return status, ", ".join(types), _text(response["description"])
 
 
 def _body(operation: Json, schemas: Json) -> Iterator[str]:
     if "requestBody" in operation:
         content = operation["requestBody"]["content"]["application/json"]
-        shown = content.get("example") or example(content["schema"], schemas)
-        yield f"<h4>Body</h4><p>{_type(content['schema'])}</p>{_code(shown)}"
+        sample = content.get("example") or example(content["schema"], schemas)
+        yield f"<h4>Body</h4><p>{_type(content['schema'])}</p>{_code(sample)}"
 
 
 def _good_example(operation: Json, schemas: Json) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _schema(name: str, schema: Json) -> str:
 
 
 def _type(schema: Json) -> str:
-    """Say in a few words what a JSON Schema takes."""
+    """Describe a JSON Schema in a few words."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#schema-{name}">{name}</a>'
@@ -140,8 +140,8 @@ def _type(schema: Json) -> str:
 
 
 def _scalar(schema: Mapping[str, Any]) -> str:
-    kind = schema.get("type", "any")
-    words = [" or ".join(kind) if isinstance(kind, list) else kind]
+    json_type = schema.get("type", "any")
+    words = [" or ".join(json_type) if isinstance(json_type, list) else json_type]
     if "enum" in schema:
         words = [" | ".join(map(str, schema["enum"]))]
     low = schema.get("minimum", schema.get("minLength"))
@@ -164,6 +164,6 @@ def _code(value: Any) -> str:  # noqa: ANN401 any JSON
 
 
 def _text(markdown: str) -> str:
-    """Return HTML for the two marks that the documents use: code, and links within the service."""
+    """Return HTML for the Markdown that the documents use: code, and links within the service."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(markdown))
     return re.sub(r"\[([^\]]+)\]\(([a-z.]+)\)", r'<a href="/\2">\1</a>', marked)

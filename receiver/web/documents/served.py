@@ -1,4 +1,4 @@
-"""The documents of the service, served: ``/openapi.json``, ``/asyncapi.json`` and ``/docs``."""
+"""Serves ``/openapi.json``, ``/asyncapi.json`` and ``/docs``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aiohttp import web
 from receiver.providers.base import JSON
 from receiver.web.documents import asyncapi, openapi, page
 
-#: The page has no script and loads nothing; should that ever change, browsers refuse it.
+#: The page has no script and loads nothing. Browsers enforce it.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class Documents:
-    """Makes each document when it is first asked for, and keeps it: it cannot change while the service runs."""
+    """Renders each document on first use, and caches it: it does not change while the service runs."""
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """Answer the OpenAPI document."""
@@ -27,7 +27,7 @@ class Documents:
         return web.Response(body=self._asyncapi, content_type=JSON)
 
     async def docs(self, _request: web.Request) -> web.Response:
-        """Answer both as a page for people."""
+        """Answer the HTML page of both."""
         return web.Response(text=self._page, content_type="text/html", headers={"Content-Security-Policy": _POLICY})
 
     @cached_property

@@ -1,1 +1,1 @@
-"""The lookups: Huawei Cloud SMN's SMS API, and how its SDKs sign and read."""
+"""The lookups: Huawei Cloud SMN's SMS API, as its SDKs call it."""

@@ -1,4 +1,4 @@
-"""The SMS API of Huawei Cloud SMN: routes, status reports, texts, and what the sending side registers.
+"""The SMS API of Huawei Cloud SMN: routes (ListSmsEvent, UpdateSmsEvent) and status reports (ListSmsMsgReport).
 
 https://support.huaweicloud.com/api-smn/smn_api_55000.html. Every answer is a JSON object with its ``request_id``.
 """
@@ -39,28 +39,29 @@ if TYPE_CHECKING:
 _ORDER: Final = (EventType.REPLY, EventType.FAIL, EventType.SUCCESS, EventType.SENT)
 #: A client that asks for all that is kept has computed its start a little ago, by a clock of its own.
 _GRACE_MS: Final = 60_000
-#: Seconds that Redis may take to answer a lookup.
+#: Seconds for Redis to answer a lookup.
 _REDIS_TIMEOUT: Final = 5.0
 
 
-async def with_redis_timeout(work: Awaitable[T]) -> T:
-    """Return what Redis answers. Raises SmnError (500, SMN.0016) when it fails, or takes more than 5 s."""
+async def with_redis_timeout(reply: Awaitable[T]) -> T:
+    """Return Redis' reply. Raises SmnError (500, SMN.0016) if Redis fails, or takes longer than 5 s."""
     try:
         async with asyncio.timeout(_REDIS_TIMEOUT):
-            return await work
-    except (RedisError, OSError) as error:  # a time-out is an OSError
+            return await reply
+    except (RedisError, OSError) as error:  # TimeoutError is an OSError
         raise error_codes.DATABASE.error() from error
 
 
 class SmsEvents:
-    """Which topic each event type routes to."""
+    """Reads and changes the topic of each event type."""
 
-    def __init__(self, credentials: Credentials, parser: SmnParser, routing: Routing, store: RouteOverrides) -> None:
-        """Hand the collaborators over."""
+    def __init__(
+        self, credentials: Credentials, parser: SmnParser, routing: Routing, overrides: RouteOverrides
+    ) -> None:
         self._credentials = credentials
         self._parser = parser
         self._routing = routing
-        self._store = store
+        self._overrides = overrides
 
     async def list(self, request: web.Request) -> web.Response:
         """ListSmsEvent: ``GET /v2/{project_id}/notifications/sms/callback[?event_type=]``. Raises SmnError.
@@ -74,37 +75,38 @@ class SmsEvents:
         if wanted is not None and wanted not in routes:
             raise error_codes.EVENT_TYPE.error()
         callback = [
-            {"event_type": kind, "topic_urn": routes[kind]}
-            for kind in _ORDER
-            if kind in routes and wanted in (None, kind)
+            {"event_type": event_type, "topic_urn": routes[event_type]}
+            for event_type in _ORDER
+            if event_type in routes and wanted in (None, event_type)
         ]
         return smn_response({"callback": callback})
 
     async def update(self, request: web.Request) -> web.Response:
-        """UpdateSmsEvent: ``PUT …/sms/callback``. In force here at once, on every replica within a second.
+        """UpdateSmsEvent: ``PUT …/sms/callback``. Effective here at once, and on every replica within a second.
 
-        Raises SmnError; then nothing has changed, unless Redis failed (SMN.0016): then the request may be repeated.
+        Raises SmnError. Then nothing has changed, except that after SMN.0016 (Redis failed) the outcome is unknown and
+        the request may be repeated.
         """
-        project, who = await self._credentials.check(request, request.match_info["project_id"])
+        project, caller_name = await self._credentials.check(request, request.match_info["project_id"])
         body: Any = await self._parser.parse(Routes(), request, location="json")
         published = self._routing[project.id].types
         routes: dict[EventType, str | None] = {}
         for item in body["callback"]:
-            kind, urn = EventType(item["event_type"]), item["topic_urn"] or None
-            if kind in routes or kind not in published:
+            event_type, urn = EventType(item["event_type"]), item["topic_urn"] or None
+            if event_type in routes or event_type not in published:
                 raise error_codes.EVENT_TYPE.error()
             if urn is not None and topic_problem(urn, project.id) is not None:
-                raise error_codes.ROUTES[kind].error()
-            routes[kind] = urn
+                raise error_codes.ROUTES[event_type].error()
+            routes[event_type] = urn
         try:
-            await with_redis_timeout(self._store.change(project.id, routes, who))
+            await with_redis_timeout(self._overrides.change(project.id, routes, caller_name))
         except TooManyTopicsError:
             raise error_codes.TOO_MANY_TOPICS.error() from None
         return smn_response({})
 
 
 class SmsReports:
-    """What became of messages."""
+    """Looks up the status reports of messages."""
 
     def __init__(
         self,
@@ -112,24 +114,21 @@ class SmsReports:
         parser: SmnParser,
         reports: Reports,
         retention: float,
-        wanted: asyncio.Event,
+        index_needed: asyncio.Event,
     ) -> None:
-        """Hand the collaborators over; ``retention`` in seconds.
-
-        ``wanted`` is set by the first look-up: somebody needs the index.
-        """
+        """``retention`` is in seconds. The first look-up sets ``index_needed``, which starts the report index."""
         self._credentials = credentials
         self._parser = parser
         self._reports = reports
         self._retention_ms = int(retention * 1000)
-        kept = f"the past {duration(retention)} (RECEIVER_REPORT_RETENTION)"
-        self._too_old = f"The start time and end time must be within {kept}."
-        self._wanted = wanted
+        period = f"the past {duration(retention)} (RECEIVER_REPORT_RETENTION)"
+        self._too_old = f"The start time and end time must be within {period}."
+        self._index_needed = index_needed
 
     async def list(self, request: web.Request) -> web.Response:
         """ListSmsMsgReport: ``GET …/sms/report``, newest first. Raises SmnError."""
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
-        self._wanted.set()
+        self._index_needed.set()
         arguments: Any = await self._parser.parse(ReportQueryArgs(), request, location="query")
         query = ReportQuery(**arguments)
         self._check_times(query)

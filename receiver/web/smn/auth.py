@@ -1,7 +1,7 @@
-"""Who may use the lookups: a token in ``X-Auth-Token``, or an AK/SK signature in ``Authorization``.
+"""Authentication of lookups: a token in ``X-Auth-Token``, or an AK/SK signature in ``Authorization``.
 
-Errors are those of the gateway in front of SMN: https://support.huaweicloud.com/devg-apisign/api-sign-errorcode.html.
-Secrets are only ever compared in constant time, and all of them, so that the time taken tells nothing.
+Errors are those of SMN's gateway: https://support.huaweicloud.com/devg-apisign/api-sign-errorcode.html.
+Every secret is compared, each in constant time, so that timing reveals nothing.
 """
 
 from __future__ import annotations
@@ -24,47 +24,46 @@ if TYPE_CHECKING:
     from receiver.web.auth_failures import AuthFailures
     from receiver.web.browsers import BrowserGuard
     from receiver.web.client_address import ClientAddresses
-    from receiver.web.smn.bodies import Body
+    from receiver.web.smn.bodies import BodyReader
 
 
 class Caller(NamedTuple):
-    """A project that a request may use, and for the audit log who sent it: never a secret."""
+    """A project that a request may use, and the caller's name for the audit log, which holds no secret."""
 
     project: Project
-    who: str
+    name: str
 
 
 class Credentials:
-    """Checks the credentials of a request against those of the projects."""
+    """Checks the credentials of requests against those of the projects."""
 
     def __init__(
         self,
         projects: Projects,
-        body: Body,
+        read_body: BodyReader,
         browsers: BrowserGuard,
         addresses: ClientAddresses,
         failures: AuthFailures,
     ) -> None:
-        """Hand the collaborators over: the projects with their secrets, and how to read a body."""
         self._projects = projects
         self._addresses = addresses
         self.browsers = browsers
         self._failures = failures
-        self._body = body
+        self._read_body = read_body
         self.tokens = Tokens(projects)
         self._static = [(sha256(text.encode()).digest(), p) for p in projects.values() for text in p.tokens]
         self._secret_keys: dict[str, list[tuple[Project | None, str]]] = {}
         for project in projects.values():
             for access_key, secret_key in project.access_keys.items():
                 self._secret_keys.setdefault(access_key, []).append((project, secret_key))
-        # An unknown access key costs as much time as a known one.
-        self._nobody: list[tuple[Project | None, str]] = [(None, secrets.token_hex(20))]
+        # Compared for an unknown access key, so that it takes as much time as a known one.
+        self._decoy: list[tuple[Project | None, str]] = [(None, secrets.token_hex(20))]
 
     async def check(self, request: web.Request, project_id: str) -> Caller:
         """Return the caller if the request may use the project.
 
-        Raises GatewayError (401: no credentials, or wrong ones; 429: too many wrong ones) or SmnError (403: those of
-        another project). A project without any secret is open to all but web pages (ForbiddenError).
+        Raises GatewayError (401: missing or wrong credentials; 429: too many wrong ones), SmnError (403: credentials
+        of another project), or ForbiddenError for a request of a web page to an open project.
         """
         project = self._projects.get(project_id)
         if project is not None and project.open:
@@ -76,25 +75,25 @@ class Credentials:
         raise FORBIDDEN.error()
 
     async def callers(self, request: web.Request) -> list[Caller]:
-        """Return what the credentials of a request open: at least one project. Raises GatewayError."""
+        """Return the projects that the credentials give access to, at least one. Raises GatewayError."""
         authorization = request.headers.get("Authorization", "")
         if authorization.startswith(ALGORITHM):
-            return await self._signed(request, authorization)
+            return await self._with_signature(request, authorization)
         token = request.headers.get("X-Auth-Token")
         if not token:
             raise GatewayError("x-auth-token not found")
-        return await self._bearing(request, token)
+        return await self._with_token(request, token)
 
     def failure(self, request: web.Request, credential: str, reason: str) -> GatewayError:
         """Count wrong credentials, and return the error to raise."""
         wait = self._failures.count(self._addresses.client(request), credential)
         return GatewayError(reason) if wait is None else GatewayRateLimitedError(reason, wait)
 
-    async def _bearing(self, request: web.Request, token: str) -> list[Caller]:
+    async def _with_token(self, request: web.Request, token: str) -> list[Caller]:
         digest = sha256(token.encode(errors="surrogateescape")).digest()
-        matches = [(hmac.compare_digest(digest, known), project) for known, project in self._static]
-        who = f"token {digest.hex()[:12]}"
-        callers = [Caller(project, who) for match, project in matches if match]
+        matches = [(hmac.compare_digest(digest, static), project) for static, project in self._static]
+        name = f"token {digest.hex()[:12]}"
+        callers = [Caller(project, name) for match, project in matches if match]
         issued = await self.tokens.owner(token, time.time())
         if issued is not None:
             callers.append(Caller(issued[0], f"user {issued[1]}"))
@@ -102,7 +101,7 @@ class Credentials:
             raise self.failure(request, "token", "decrypt token fail")
         return callers
 
-    async def _signed(self, request: web.Request, text: str) -> list[Caller]:
+    async def _with_signature(self, request: web.Request, text: str) -> list[Caller]:
         authorization = parse_authorization(text)
         if authorization is None:
             raise self.failure(request, "signature", "verify aksk signature fail")
@@ -113,13 +112,14 @@ class Credentials:
             url.raw_path,
             url.raw_query_string,
             tuple(request.headers.items()),
-            # Unpacked, if it came packed: the HTTP library unpacks before anybody sees it, and no SDK packs.
-            # A stranger cannot make us read a body: an access key is no secret, but one has to know it.
-            sha256(await self._body(request) if candidates else b"").hexdigest(),
+            # The hash covers the decompressed body. SDKs never compress, and HTTP libraries decompress on receipt.
+            # The body is read only for a known access key, so that strangers cannot make us read bodies.
+            sha256(await self._read_body(request) if candidates else b"").hexdigest(),
         )
         now = time.time()
-        good = [(project, verify(authorization, signed, key, now)) for project, key in candidates or self._nobody]
-        callers = [Caller(project, f"access key {authorization.access_key}") for project, ok in good if project and ok]
+        checked = [(project, verify(authorization, signed, key, now)) for project, key in candidates or self._decoy]
+        name = f"access key {authorization.access_key}"
+        callers = [Caller(project, name) for project, valid in checked if project and valid]
         if not callers:
             raise self.failure(request, "signature", "verify aksk signature fail")
         return callers

@@ -1,4 +1,4 @@
-"""Bodies of lookups: each route has a limit, and they count among the bytes in flight as callbacks do."""
+"""Bodies of lookups. Each route has a limit, and the bytes count as in flight, as those of callbacks do."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ if TYPE_CHECKING:
 
     from receiver.web.admission import AdmissionControl, Reservation
 
-    Body = Callable[[web.Request], Awaitable[bytes]]
+    BodyReader = Callable[[web.Request], Awaitable[bytes]]
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _Body:
-    """The body of one request, read from the wire when it is first asked for: by a signature, or by the parser."""
+class _LazyBody:
+    """The body of one request, read on first use: to check a signature, or to parse it."""
 
-    def __init__(self, bodies: Bodies, request: web.Request, place: Reservation) -> None:
+    def __init__(self, bodies: Bodies, request: web.Request, reservation: Reservation) -> None:
         self._bodies = bodies
         self._request = request
-        self._place = place
+        self._reservation = reservation
         self._bytes: bytes | None = None
 
     async def read(self) -> bytes:
         if self._bytes is None:
-            self._bytes = await self._bodies.read(self._request, self._place)
+            self._bytes = await self._bodies.read(self._request, self._reservation)
         return self._bytes
 
 
-_BODY: Final = web.RequestKey("body", _Body)
+_BODY: Final = web.RequestKey("body", _LazyBody)
 
 
 class LimitedBodies:
-    """Gives handlers their bodies, within the room that all requests share."""
+    """Gives handlers access to their bodies, within admission control."""
 
     def __init__(self, admission: AdmissionControl, timeout: float) -> None:
-        """Take the room, and the seconds within which a body has to arrive."""
+        """``timeout`` is in seconds, for a body to arrive."""
         self._admission = admission
         self._timeout = timeout
 
     def up_to(self, size: int, handler: Handler) -> Handler:
-        """Return the handler, for bodies of so many bytes. What it reads is held until it has answered."""
+        """Return the handler with bodies of at most ``size`` bytes. A body counts as in flight until the response."""
         bodies = Bodies(size, self._timeout)
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            with self._admission.admit() as place:
-                request[_BODY] = _Body(bodies, request, place)
+            with self._admission.admit() as reservation:
+                request[_BODY] = _LazyBody(bodies, request, reservation)
                 return await handler(request)
 
         return handle
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the body of a request to a handler of LimitedBodies.
+    """Return the body of a request. Its handler must be wrapped by LimitedBodies.
 
     Raises ReadTimeoutError (408), TooLargeError (413), OverloadedError (503) and InvalidCallbackError (400).
     """

@@ -1,8 +1,8 @@
-"""The two calls to IAM that SMN's SDKs make before their first request, answered from the configuration.
+"""The two IAM calls that SMN's SDKs make before their first request, answered from the configuration.
 
-A token for a user and password, https://support.huaweicloud.com/api-iam/iam_30_0001.html, and the id of a project,
-https://support.huaweicloud.com/api-iam/iam_06_0001.html. A project's name is its region, as it is with Huawei's own
-default projects; its id is taken as its name too.
+One issues a token for a user and password, https://support.huaweicloud.com/api-iam/iam_30_0001.html. The other returns
+the id of a project, https://support.huaweicloud.com/api-iam/iam_06_0001.html. A project's name is its region, as with
+Huawei's own default projects. Its id is accepted as a name too.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from receiver.web.smn.auth import Credentials
     from receiver.web.smn.parsing import SmnParser
 
-#: Largest request for a token, in bytes: anybody may send one. SDKs send 300.
+#: Largest token request, in bytes: these requests are unauthenticated. SDKs send 300.
 TOKEN_BODY: Final = 4 << 10
-#: Methods of authentication that IAM knows: password, token, totp, assume_role and others; this many is ample.
+#: Authentication methods in one request. IAM has fewer: password, token, totp, assume_role and others.
 _MAX_METHODS: Final = 10
 _NAME: Final = validate.Length(0, 512)
 
 
 class User(Tolerant):
-    """A user of a project. The domain that SDKs send is of no meaning here."""
+    """A user of a project. The domain that SDKs send is ignored."""
 
     name = fields.String(required=True, validate=_NAME)
     password = fields.String(required=True, validate=_NAME)
@@ -49,7 +49,7 @@ class Password(Tolerant):
 
 
 class Identity(Tolerant):
-    """Who asks. ``password`` is the only method."""
+    """The caller's credentials. ``password`` is the only method."""
 
     methods = BoundedList(fields.String(), high=_MAX_METHODS, metadata={"example": ["password"]})
     password = fields.Nested(Password, required=True)
@@ -63,20 +63,20 @@ class ProjectName(Tolerant):
 
 
 class Scope(Tolerant):
-    """What the token is for."""
+    """The scope of the token."""
 
     project = fields.Nested(ProjectName)
 
 
 class Auth(Tolerant):
-    """The two halves of a request for a token."""
+    """Identity and scope of a token request."""
 
     identity = fields.Nested(Identity, required=True)
     scope = fields.Nested(Scope)
 
 
 class TokenRequest(Tolerant):
-    """Body of ``POST /v3/auth/tokens``. Without a scope, the user's first project."""
+    """Body of ``POST /v3/auth/tokens``. Without a scope it means the user's first project."""
 
     auth = fields.Nested(Auth, required=True)
 
@@ -88,12 +88,12 @@ class ProjectQuery(Tolerant):
 
 
 class Iam:
-    """Issues tokens and names projects."""
+    """Issues tokens and lists projects."""
 
     def __init__(
         self, projects: Projects, credentials: Credentials, parser: SmnParser, clock: Callable[[], float] = time.time
     ) -> None:
-        """Hand the collaborators over; the clock returns seconds since the epoch."""
+        """``clock`` returns seconds since the epoch."""
         self._projects = projects
         self._credentials = credentials
         self._parser = parser
@@ -113,56 +113,56 @@ class Iam:
         if project.open:
             self._credentials.browsers.check(request)
         token = await self._credentials.tokens.issue(project, user["name"], self._clock())
-        about = {
+        description = {
             "expires_at": _utc(token.expires),
             "issued_at": _utc(token.issued),
             "methods": ["password"],
             "project": _named(project),
             "user": {"name": user["name"]},
         }
-        response = smn_response({"token": about}, 201)
+        response = smn_response({"token": description}, 201)
         response.headers["X-Subject-Token"] = token.text
         return response
 
     async def projects(self, request: web.Request) -> web.Response:
-        """Answer ``GET /v3/projects?name=`` with the projects that the credentials open. Raises as ``issue`` does."""
+        """Answer ``GET /v3/projects?name=`` with the caller's projects. Raises as ``issue`` does."""
         query: Any = await self._parser.parse(ProjectQuery(), request, location="query")
         open_ = [project for project in self._projects.values() if project.open]
         try:
             found = [caller.project for caller in await self._credentials.callers(request)]
         except GatewayError:
-            if not any(_is_called(project, query) for project in open_):
+            if not any(_has_name(project, query) for project in open_):
                 raise
             self._credentials.browsers.check(request)
             found = open_
         return smn_response(
-            {"projects": [_named(project) for project in found if _is_called(project, query)], "links": {}}
+            {"projects": [_named(project) for project in found if _has_name(project, query)], "links": {}}
         )
 
 
 def _authenticated(projects: list[Project], user: dict[str, str]) -> Project | None:
-    """Return the first project whose user it is. An open one lets everybody in, but shields no other."""
+    """Return the first project with this user and password. An open project counts only if none is closed."""
     closed = [project for project in projects if not project.open]
     if projects and not closed:
         return projects[0]
-    given = sha256(user["password"].encode()).digest()
-    good = [project for project in closed if _knows(project, user["name"], given)]
-    return good[0] if good else None
+    digest = sha256(user["password"].encode()).digest()
+    matches = [project for project in closed if _has_user(project, user["name"], digest)]
+    return matches[0] if matches else None
 
 
-def _knows(project: Project, name: str, given: bytes) -> bool:
-    # A user that is not there is compared all the same: the time does not tell who is.
-    known = project.users.get(name)
-    same = hmac.compare_digest(given, sha256((known or "").encode()).digest())
-    return same and known is not None
+def _has_user(project: Project, name: str, digest: bytes) -> bool:
+    # Unknown users are compared too, so that timing does not reveal which users exist.
+    password = project.users.get(name)
+    equal = hmac.compare_digest(digest, sha256((password or "").encode()).digest())
+    return equal and password is not None
 
 
 def _in_scope(projects: Iterable[Project], auth: dict[str, Any]) -> list[Project]:
     wanted = auth.get("scope", {}).get("project", {})
-    return [project for project in projects if _is_called(project, wanted)]
+    return [project for project in projects if _has_name(project, wanted)]
 
 
-def _is_called(project: Project, wanted: dict[str, str]) -> bool:
+def _has_name(project: Project, wanted: dict[str, str]) -> bool:
     name, id_ = wanted.get("name"), wanted.get("id")
     return (not name or name in (project.region, project.id)) and (not id_ or id_ == project.id)
 
@@ -172,5 +172,5 @@ def _named(project: Project) -> dict[str, str]:
 
 
 def _utc(seconds: float) -> str:
-    """Return ``2031-02-13T06:52:13.855000Z``: the Go SDK reads nothing but six fractional digits."""
+    """Return ``2031-02-13T06:52:13.855000Z``: the Go SDK requires six fractional digits."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

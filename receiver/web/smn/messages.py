@@ -1,4 +1,4 @@
-"""Messages as the sending side registers them, and their texts: what GetSmsMessage and status 0 need."""
+"""Registration of sent messages. GetSmsMessage returns their texts; reports get status 0 from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.web.admission import Slots
 from receiver.web.middleware import smn_response
 from receiver.web.smn import error_codes
 from receiver.web.smn.api import with_redis_timeout
-from receiver.web.smn.parsing import mistake
+from receiver.web.smn.parsing import to_smn_error
 from receiver.web.smn.request_schemas import MAX_MESSAGES, PUT_BODY, MessagePath, Sent, SentInBatch
 
 if TYPE_CHECKING:
@@ -27,25 +27,27 @@ if TYPE_CHECKING:
 
 _MISSING = {Missing.UNKNOWN: error_codes.NO_MESSAGE, Missing.EXPIRED: error_codes.OLD_MESSAGE}
 _REFUSED = {Refused.SIGNATURE: error_codes.TOO_MANY_SIGNS}
-#: Seconds that a batch may wait for the one before it: one of 1,000 takes 50 ms.
-_LONGEST_WAIT: Final = 4.0
+#: Seconds that a batch may wait for its slot. Reading a batch of 1,000 takes 50 ms.
+_MAX_WAIT: Final = 4.0
 _batch_schema = SentInBatch()
 
 
 class SmsMessages:
     """Registers messages, and returns their texts for a day."""
 
-    def __init__(self, credentials: Credentials, parser: SmnParser, messages: Messages, wanted: asyncio.Event) -> None:
-        """Hand the collaborators over. ``wanted`` is set by the first registration: somebody needs the index."""
+    def __init__(
+        self, credentials: Credentials, parser: SmnParser, messages: Messages, index_needed: asyncio.Event
+    ) -> None:
+        """Set up. The first registration sets ``index_needed``, which starts the report index."""
         self._credentials = credentials
         self._parser = parser
         self._messages = messages
-        self._wanted = wanted
-        # A slot of its own: whoever registers messages holds up no large callback.
-        self._batches = Slots(1, "other registrations are in work; send again later, or fewer at a time")
+        self._index_needed = index_needed
+        # A slot of its own, so that registrations do not delay large callbacks.
+        self._batches = Slots(1, "other registrations are in flight; send again later, or fewer messages at a time")
 
     async def get(self, request: web.Request) -> web.Response:
-        """GetSmsMessage: ``GET …/sms/message/{message_id}``. Raises SmnError: 404 says whether unknown or expired."""
+        """GetSmsMessage: ``GET …/sms/message/{message_id}``. Raises SmnError, 404 if unknown or expired."""
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
         text = await with_redis_timeout(self._messages.text(project.id, _message_id(request)))
         if isinstance(text, Missing):
@@ -55,7 +57,7 @@ class SmsMessages:
     async def register(self, request: web.Request) -> web.Response:
         """Register one message: ``PUT …/sms/message/{message_id}``. Idempotent. Raises SmnError."""
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
-        self._wanted.set()
+        self._index_needed.set()
         message_id = _message_id(request)
         fields: Any = await self._parser.parse(Sent(), request, location="json")
         sent = SentMessage(message_id=message_id, **fields)
@@ -65,20 +67,21 @@ class SmsMessages:
         return smn_response({"message_id": message_id, "created": created})
 
     async def register_all(self, request: web.Request) -> web.Response:
-        """Register up to 1,000 messages: ``POST …/sms/message``, an array. Idempotent, each on its own.
+        """Register up to 1,000 messages: ``POST …/sms/message``, an array. Idempotent.
 
-        A bad one harms no other: the answer tells for each what became of it. Raises SmnError when none is good.
+        An invalid message does not affect the others: the response has a result for each. Raises SmnError if none is
+        valid.
         """
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
-        self._wanted.set()
+        self._index_needed.set()
         body = await self._parser.body(request)
-        async with self._batches.slot(_LONGEST_WAIT):
-            read = await asyncio.to_thread(_read_batch, body)
-        good = [one for one in read if isinstance(one, SentMessage)]
-        outcomes = iter(await with_redis_timeout(self._messages.register(project.id, good)) if good else ())
+        async with self._batches.slot(_MAX_WAIT):
+            batch = await asyncio.to_thread(_read_batch, body)
+        valid = [item for item in batch if isinstance(item, SentMessage)]
+        outcomes = iter(await with_redis_timeout(self._messages.register(project.id, valid)) if valid else ())
         results = [
-            _result(index, one.message_id, next(outcomes)) if isinstance(one, SentMessage) else one
-            for index, one in enumerate(read)
+            _result(index, item.message_id, next(outcomes)) if isinstance(item, SentMessage) else item
+            for index, item in enumerate(batch)
         ]
         problems = [str(result["message"]) for result in results if "code" in result]
         if results and len(problems) == len(results):
@@ -94,17 +97,17 @@ def _message_id(request: web.Request) -> str:
     return str(loaded["message_id"])
 
 
-def _result(index: int, message_id: str, outcome: bool | Refused) -> dict[str, Any]:  # noqa: FBT001 an outcome, no switch
+def _result(index: int, message_id: str, outcome: bool | Refused) -> dict[str, Any]:  # noqa: FBT001 an outcome, not a flag
     if isinstance(outcome, Refused):
-        fault = _REFUSED[outcome]
-        return {"message_id": message_id, "code": fault.code, "message": f"[{index}].sign_id: {fault.message}"}
+        error = _REFUSED[outcome]
+        return {"message_id": message_id, "code": error.code, "message": f"[{index}].sign_id: {error.message}"}
     return {"message_id": message_id, "created": outcome}
 
 
 def _read_batch(body: bytes) -> list[SentMessage | dict[str, Any]]:
-    """Read each message of a batch on its own. Raises SmnError when they cannot be told apart or are too many."""
+    """Read each message of a batch on its own. Raises SmnError for too many, or if the array cannot be split."""
     if not body.lstrip().startswith(b"["):
-        raise error_codes.MALFORMED.error("expected an array of messages: the body is not JSON, or no array")
+        raise error_codes.MALFORMED.error("expected an array of messages: the body is not JSON, or not an array")
     try:
         items = split(body, MAX_MESSAGES)
     except NotJsonError as error:
@@ -115,7 +118,7 @@ def _read_batch(body: bytes) -> list[SentMessage | dict[str, Any]]:
 
 
 def _read(index: int, raw: bytes) -> SentMessage | dict[str, Any]:
-    """Return the message, or the result that says what is wrong with it, and where."""
+    """Return the message, or a result with the problems of an invalid one."""
     item = None
     try:
         item = _decoded(raw)
@@ -126,7 +129,7 @@ def _read(index: int, raw: bytes) -> SentMessage | dict[str, Any]:
         given = item.get("message_id") if isinstance(item, dict) else None
         return {
             "message_id": given if isinstance(given, str) else None,
-            "code": mistake(_batch_schema, messages).smn_code,
+            "code": to_smn_error(_batch_schema, messages).smn_code,
             "message": summary(flatten_errors(messages, f"[{index}]")),
         }
 

@@ -1,4 +1,4 @@
-"""Requests of SMN's API through webargs: what SDKs send is taken, what is wrong is named with SMN's code."""
+"""Parses requests of SMN's API with webargs, as leniently as SDKs need, and raises SMN's errors."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ if TYPE_CHECKING:
     from webargs.multidictproxy import MultiDictProxy
 
     from receiver.errors import SmnError
-    from receiver.web.smn.bodies import Body
+    from receiver.web.smn.bodies import BodyReader
 
 
 class SmnParser(AIOHTTPParser):
     """Loads queries and JSON bodies with marshmallow schemas, and raises SmnError."""
 
-    def __init__(self, body: Body) -> None:
-        """Take how to read a body."""
+    def __init__(self, read_body: BodyReader) -> None:
         super().__init__()
-        # SDKs send parameters that we do not know.
+        # SDKs send further parameters.
         self.DEFAULT_UNKNOWN_BY_LOCATION = {"query": EXCLUDE, "json": EXCLUDE}
-        self._body = body
+        self._read_body = read_body
 
     def load_querystring(self, req: web.Request, schema: Schema) -> MultiDictProxy:
-        """Return the query. A parameter without a value is one that was not given."""
+        """Return the query, without parameters that have no value."""
         given = MultiDict((name, value) for name, value in req.query.items() if value)
         return self._makeproxy(given, schema)
 
     async def load_json(self, req: web.Request, schema: Schema) -> Any:  # noqa: ANN401, ARG002 any JSON; webargs' signature
-        """Return the decoded body, whatever its Content-Type is. Raises SmnError when it is not JSON."""
+        """Return the decoded body, whatever its Content-Type. Raises SmnError for invalid JSON."""
         try:
             return msgspec.json.decode(await self.body(req))
         except RecursionError:
@@ -49,8 +48,8 @@ class SmnParser(AIOHTTPParser):
             raise MALFORMED.error(f"the body is not JSON: {error}") from None
 
     async def body(self, req: web.Request) -> bytes:
-        """Return the body as it is. Raises SmnError when there is none."""
-        body = await self._body(req)
+        """Return the raw body. Raises SmnError for an empty one."""
+        body = await self._read_body(req)
         if not body:
             raise MALFORMED.error("the body is empty: expected JSON")
         return body
@@ -64,30 +63,30 @@ class SmnParser(AIOHTTPParser):
         error_status_code: int | None,  # noqa: ARG002 as above
         error_headers: Mapping[str, str] | None,  # noqa: ARG002 as above
     ) -> NoReturn:
-        """Raise what SMN calls the first mistake."""
+        """Raise SMN's error for the first invalid field."""
         messages: Any = error.messages
         for tree in messages.values():  # by location: there is one
-            raise mistake(schema, tree) from None
+            raise to_smn_error(schema, tree) from None
         raise MALFORMED.error()
 
 
-def mistake(schema: Schema, tree: Any) -> SmnError:  # noqa: ANN401 marshmallow's tree of messages
-    """Return the error for a tree of messages: that of the first wrong field, in the order of the schema.
+def to_smn_error(schema: Schema, tree: Any) -> SmnError:  # noqa: ANN401 marshmallow's tree of messages
+    """Return SMN's error for the first invalid field, in the order of the schema.
 
-    A field's fault stands in its metadata. Without one the message names the place.
+    The metadata of a field holds its error code. The message for a field without one lists the problems.
     """
-    fault = _fault(schema, tree)
-    return fault.error(summary(flatten_errors(tree)) if fault is MALFORMED else None)
+    code = _error_code(schema, tree)
+    return code.error(summary(flatten_errors(tree)) if code is MALFORMED else None)
 
 
-def _fault(schema: Schema, tree: Any) -> SmnErrorCode:  # noqa: ANN401 as above
+def _error_code(schema: Schema, tree: Any) -> SmnErrorCode:  # noqa: ANN401 as above
     if isinstance(tree, dict):
         for name, field in schema.fields.items():
             if name in tree:
                 inner = _inner(field)
-                found = MALFORMED if inner is None else _fault(inner, _first(tree[name]))
-                fault: SmnErrorCode = field.metadata.get("fault", MALFORMED)
-                return fault if found is MALFORMED else found
+                inner_code = MALFORMED if inner is None else _error_code(inner, _first(tree[name]))
+                code: SmnErrorCode = field.metadata.get("error_code", MALFORMED)
+                return code if inner_code is MALFORMED else inner_code
     return MALFORMED
 
 
@@ -98,7 +97,7 @@ def _inner(field: fields.Field[Any]) -> Schema | None:
 
 
 def _first(tree: Any) -> Any:  # noqa: ANN401 as above
-    """Step into the first wrong element of a list."""
+    """Return the messages of a list's first invalid element."""
     if isinstance(tree, dict) and tree and all(isinstance(step, int) for step in tree):
         return tree[min(tree)]
     return tree

@@ -1,6 +1,6 @@
-"""What requests to SMN's API hold and what its answers do: checked with these schemas, documented from them.
+"""Schemas of requests to SMN's API. The OpenAPI document is generated from them.
 
-``fault`` in a field's metadata is what SMN calls a wrong value. https://support.huaweicloud.com/api-smn/.
+``error_code`` in a field's metadata is SMN's error for an invalid value. https://support.huaweicloud.com/api-smn/.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from receiver.events import DELIVERED, FAILED, ROUTED, SENT, utc
 from receiver.lookups.reports import MAX_LIMIT
 from receiver.web.smn import error_codes
 
-#: Most messages in one registration.
+#: Messages in one registration, at most.
 MAX_MESSAGES: Final = 1000
-#: Bytes of the body of a PUT, and of one message in a batch. A text of 10,000 characters is 60,000 as JSON's escapes
-#: (``\uXXXX``), and the other fields at their longest are 3,000.
+#: Bytes of the body of a PUT, and of one message in a batch. A text of 10,000 characters takes 60,000 as JSON escapes
+#: (``\uXXXX``), and the other fields take up to 3,000.
 PUT_BODY: Final = 64 << 10
-#: Bytes of a batch: 4 KiB for each message. Tencent's longest text, 500 characters, is 3,000 as escapes.
+#: Bytes of a batch: 4 KiB for each message. Tencent's longest text, 500 characters, takes 3,000 as escapes.
 BATCH_BODY: Final = MAX_MESSAGES * (4 << 10)
 _URN_EXAMPLE: Final = "urn:smn:cn-north-4:f96188c7ccaf4ffba0c9aa149ab2bd57:test_reply"
 _ID_EXAMPLE: Final = "ce7f2f7343224f8c9597b05a9a0bcc2e"
 _TIME_EXAMPLE: Final = "2016-08-02T08:10:01Z"
 _STATUSES: Final = "0: sent, no status yet; 1: delivered; 2: failed."
-#: A text may be registered a little before it is sent; a day covers every mistaken zone.
+#: Messages may be registered shortly before they are sent. A day also tolerates a wrong time zone.
 _MAX_FUTURE_MS: Final = 24 * 3600 * 1000
 
 
 class Number(fields.Integer):
-    """An integer, or its digits: SDKs send numbers as strings. Nothing else that Python would convert."""
+    """An integer, or its digits as SDKs send them. Other values that ``int()`` accepts are invalid."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401 marshmallow's
         value = _whole(value)
@@ -42,14 +42,14 @@ class Number(fields.Integer):
 
 
 class Count(fields.Integer):
-    """A number of things, 0 where nobody has told it: SMN's document has an int there, and strict clients no null."""
+    """A count. An unknown one is 0: SMN documents an int, and strict clients reject null."""
 
     def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ANN401 marshmallow's
         return super()._serialize(value or 0, attr, obj, **kwargs)
 
 
 class Moment(fields.Field[int]):
-    """A moment, in Python milliseconds since the epoch; in JSON ``2016-08-02T08:10:01Z``, or milliseconds too."""
+    """A time: milliseconds since the epoch in Python; ``2016-08-02T08:10:01Z`` or milliseconds in JSON."""
 
     def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ANN401, ARG002 marshmallow's
         return None if value is None else utc(value // 1000)
@@ -57,17 +57,16 @@ class Moment(fields.Field[int]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ANN401, ARG002 marshmallow's
         moment = _milliseconds(value)
         if moment is None:
-            raise ValidationError("Not a moment; write 2016-08-02T08:10:01Z or milliseconds since the epoch.")
+            raise ValidationError("Not a time; write 2016-08-02T08:10:01Z or milliseconds since the epoch.")
         if not 0 <= moment <= time() * 1000 + _MAX_FUTURE_MS:
             raise ValidationError("Before 1970, or more than a day in the future.")
         return moment
 
 
 class BoundedList(fields.List[Any]):
-    """A list whose length is checked before its items: to read ten thousand wrong ones takes a third of a second."""
+    """A list whose length is checked before its items: validating 10,000 invalid ones takes 0.3 s."""
 
     def __init__(self, inner: fields.Field[Any], *, low: int = 0, high: int, **options: Any) -> None:  # noqa: ANN401 a field's options
-        """Take how few and how many items there may be."""
         super().__init__(inner, validate=validate.Length(low, high), **options)
         self._high = high
 
@@ -78,7 +77,7 @@ class BoundedList(fields.List[Any]):
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 any JSON
-    """Return 900 for 900.0: to JSON, and so to who reads our document, that is an integer."""
+    """Return 900 for 900.0, which is an integer in JSON Schema."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -96,7 +95,7 @@ def _milliseconds(value: Any) -> int | None:  # noqa: ANN401 any JSON
 
 
 def _text(low: int, high: int, description: str, **options: Any) -> fields.String:  # noqa: ANN401 a field's options
-    """Return a field for printable text: never what would break a line of a log, or a key."""
+    """Return a field for printable text, which breaks neither log lines nor keys."""
     printable = validate.Regexp(r"^[^\x00-\x1f\x7f-\x9f]*\Z", error="Must be printable text in one line.")
     checks = (validate.Length(low, high), printable)
     metadata = {"description": description, **options.pop("metadata", {})}
@@ -112,9 +111,9 @@ def _message_id(**options: Any) -> fields.String:  # noqa: ANN401 a field's opti
             ),
         ),
         metadata={
-            "description": "Id of the message, opaque: Tencent's sid is one.",
+            "description": "Id of the message, an opaque text such as Tencent's `sid`.",
             "example": _ID_EXAMPLE,
-            "fault": error_codes.MESSAGE_ID,
+            "error_code": error_codes.MESSAGE_ID,
         },
         **options,
     )
@@ -132,19 +131,17 @@ def _event_type(**options: Any) -> fields.String:  # noqa: ANN401 a field's opti
     )
 
 
-def _time(description: str, fault: error_codes.SmnErrorCode, **options: Any) -> Number:  # noqa: ANN401 a field's options
-    metadata = {"description": description, "example": 1504146012000, "format": "int64", "fault": fault}
+def _time(description: str, error_code: error_codes.SmnErrorCode, **options: Any) -> Number:  # noqa: ANN401 a field's options
+    metadata = {"description": description, "example": 1504146012000, "format": "int64", "error_code": error_code}
     return Number(required=True, validate=validate.Range(0), metadata=metadata, **options)
 
 
 class Tolerant(Schema):
-    """SDKs and later versions send what we do not know: it is ignored."""
+    """Ignores unknown fields, which SDKs and later versions of the API send."""
 
     error_messages = {"type": "Expected an object."}  # noqa: RUF012 as marshmallow declares it
 
     class Meta:
-        """Unknown fields are left out."""
-
         unknown = EXCLUDE
 
 
@@ -163,20 +160,20 @@ class Route(Tolerant):
         metadata={
             "description": "Topic: the key of the Redis stream.",
             "example": _URN_EXAMPLE,
-            "fault": error_codes.TOPIC_URN,
+            "error_code": error_codes.TOPIC_URN,
         },
     )
 
 
 class Routes(Tolerant):
-    """Body of UpdateSmsEvent. Event types that it does not name keep their route."""
+    """Body of UpdateSmsEvent. Event types that are not listed keep their routes."""
 
     callback = BoundedList(
         fields.Nested(Route),
         low=1,
         high=len(ROUTED),
         required=True,
-        metadata={"description": "Routes to set. An empty topic_urn takes the type back to its configured route."},
+        metadata={"description": "Routes to set. An empty topic_urn restores the configured route."},
     )
 
 
@@ -187,33 +184,33 @@ class ReportQueryArgs(Tolerant):
         "Earliest time of a report, in ms since the epoch.", error_codes.START_TIME, attribute="start_ms"
     )
     end_time = _time("Latest time of a report, in ms since the epoch.", error_codes.END_TIME, attribute="end_ms")
-    sign_id = _text(1, 128, "Id of the signature.", required=True, metadata={"fault": error_codes.SIGN_ID})
+    sign_id = _text(1, 128, "Id of the signature.", required=True, metadata={"error_code": error_codes.SIGN_ID})
     message_id = _message_id()
     mobile = _text(
         1,
         32,
-        "Phone number, however it is spelled. `+8613800138000` means one number; without the `+`, each number that may "
-        "be spelled so, in up to eight countries.",
+        "Phone number in any spelling. `+8613800138000` means one number. Without the `+` it matches every number that "
+        "can be written so, in up to eight countries.",
         metadata={"example": "+8613800138000"},
     )
     status = Number(
         validate=validate.OneOf([SENT, DELIVERED, FAILED]),
-        metadata={"description": _STATUSES, "fault": error_codes.STATUS},
+        metadata={"description": _STATUSES, "error_code": error_codes.STATUS},
     )
     offset = Number(
         load_default=0,
         validate=validate.Range(0),
-        metadata={"description": "How many reports to pass over.", "fault": error_codes.PAGE},
+        metadata={"description": "Number of reports to skip.", "error_code": error_codes.PAGE},
     )
     limit = Number(
         load_default=MAX_LIMIT,
         validate=validate.Range(1, MAX_LIMIT),
-        metadata={"description": "Most reports in the answer.", "fault": error_codes.PAGE},
+        metadata={"description": "Maximum number of reports in the response.", "error_code": error_codes.PAGE},
     )
 
 
 class Sent(Tolerant):
-    """A message that the sending side registers. What is left out keeps its earlier value."""
+    """A message that the sending side registers. Missing fields keep their earlier values."""
 
     message = fields.String(
         required=True,
@@ -222,28 +219,30 @@ class Sent(Tolerant):
     )
     mobile = _text(1, 32, "Phone number, in any spelling.", required=True, metadata={"example": "13800138000"})
     nation_code = _text(
-        1, 8, "Country calling code, unless `mobile` has it.", allow_none=True, metadata={"example": "86"}
+        1, 8, "Country calling code, unless `mobile` includes it.", allow_none=True, metadata={"example": "86"}
     )
-    sign_id = _text(1, 128, "Id of the signature; else the project's default.", allow_none=True)
+    sign_id = _text(1, 128, "Id of the signature; default: the project's.", allow_none=True)
     extend_code = _text(0, 32, "Extension code of the channel.", allow_none=True)
     submit_time = Moment(
         allow_none=True,
         metadata={
             "type": ["string", "integer"],
             "minimum": 0,
-            "description": "When it was sent, with a zone or in ms since the epoch, at most a day ahead; else now.",
+            "description": "When it was sent, with a zone or in ms since the epoch, at most a day ahead. Default: now.",
             "example": _TIME_EXAMPLE,
         },
     )
     fee_num = Number(
         allow_none=True,
         validate=validate.Range(1, 1000),
-        metadata={"description": "Messages charged; if never told, counted: 70 characters are 1, beyond that 67 each."},
+        metadata={
+            "description": "Messages charged. Default: counted from the text: 1 up to 70 characters, else 1 per 67."
+        },
     )
 
 
 class SentInBatch(Sent):
-    """An element of a registration of many messages."""
+    """One message of a batch registration."""
 
     message_id = _message_id(required=True)
 

@@ -1,4 +1,4 @@
-"""What SMN's API answers, as schemas: the documents are made from them, and reports are written with one."""
+"""Schemas of responses of SMN's API. The OpenAPI document is generated from them; ReportRow writes reports."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _REQUEST_ID = {
 _UTC = {"type": "string", "format": "date-time", "example": "2016-08-02T08:10:02Z"}
 
 
-class Answer(Schema):
-    """What every answer has."""
+class SmnResponse(Schema):
+    """The base of all responses."""
 
     request_id = fields.String(required=True, metadata=_REQUEST_ID)
 
 
-class EventList(Answer):
-    """Answer of ListSmsEvent."""
+class EventList(SmnResponse):
+    """Response of ListSmsEvent."""
 
     callback = fields.List(fields.Nested(Route), required=True)
 
 
-class Updated(Answer):
-    """Answer of UpdateSmsEvent."""
+class Updated(SmnResponse):
+    """Response of UpdateSmsEvent."""
 
 
 def _nullable(text: str, **metadata: str) -> fields.String:
@@ -38,7 +38,7 @@ def _moment(text: str) -> Moment:
 
 
 class ReportRow(Schema):
-    """SMN's ``Sms_report_data``. A field is null where nobody has told it, and only where its description says so."""
+    """SMN's ``Sms_report_data``. A field is null if unknown, and only where its description says so."""
 
     message_id = fields.String(required=True)
     status = fields.Integer(required=True, validate=validate.OneOf([0, 1, 2]))
@@ -55,28 +55,28 @@ class ReportRow(Schema):
     deliver_time = _moment("When its status came; null while `status` is 0.")
 
 
-class ReportList(Answer):
-    """Answer of ListSmsMsgReport."""
+class ReportList(SmnResponse):
+    """Response of ListSmsMsgReport."""
 
     count = fields.Integer(required=True, metadata={"description": "Reports in this page."})
     data = fields.List(fields.Nested(ReportRow), required=True)
 
 
-class MessageText(Answer):
-    """Answer of GetSmsMessage."""
+class MessageText(SmnResponse):
+    """Response of GetSmsMessage."""
 
     message = fields.String(required=True, metadata={"description": "The text as sent."})
 
 
-class Registered(Answer):
-    """Answer to a registration."""
+class Registered(SmnResponse):
+    """Response to a registration."""
 
     message_id = fields.String(required=True)
-    created = fields.Boolean(required=True, metadata={"description": "False: it had been registered before."})
+    created = fields.Boolean(required=True, metadata={"description": "False if it was registered before."})
 
 
 class RegistrationResult(Schema):
-    """What became of one message: ``created``, or the ``code`` and ``message`` that say what is wrong with it."""
+    """The outcome for one message: ``created``, or ``code`` and ``message`` of an error."""
 
     message_id = fields.String(required=True, allow_none=True)
     created = fields.Boolean()
@@ -84,11 +84,11 @@ class RegistrationResult(Schema):
     message = fields.String(metadata={"example": "[3].mobile: Missing data for required field."})
 
 
-class RegisteredAll(Answer):
-    """Answer to a registration of many messages, in their order."""
+class RegisteredAll(SmnResponse):
+    """Response to a batch registration, in the order of the messages."""
 
     count = fields.Integer(required=True)
-    failed = fields.Integer(required=True, metadata={"description": "Results that have a code."})
+    failed = fields.Integer(required=True, metadata={"description": "Number of results with a code."})
     results = fields.List(fields.Nested(RegistrationResult), required=True)
 
 
@@ -100,13 +100,13 @@ class NamedProject(Schema):
 
 
 class TokenUser(Schema):
-    """Whom a token was issued for."""
+    """The user of a token."""
 
     name = fields.String(required=True)
 
 
 class TokenData(Schema):
-    """About a token that was issued."""
+    """The description of an issued token."""
 
     expires_at = fields.String(required=True, metadata={"example": "2031-02-13T06:52:13.855000Z"})
     issued_at = fields.String(required=True)
@@ -115,28 +115,28 @@ class TokenData(Schema):
     user = fields.Nested(TokenUser, required=True)
 
 
-class TokenIssued(Answer):
-    """Answer to a request for a token. The token itself is in the header ``X-Subject-Token``."""
+class TokenIssued(SmnResponse):
+    """Response to a token request. The token itself is in the header ``X-Subject-Token``."""
 
     token = fields.Nested(TokenData, required=True)
 
 
-class ProjectList(Answer):
-    """Answer of ``GET /v3/projects``."""
+class ProjectList(SmnResponse):
+    """Response of ``GET /v3/projects``."""
 
     projects = fields.List(fields.Nested(NamedProject), required=True)
     links = fields.Dict(required=True)
 
 
-class SmnErrorAnswer(Answer):
+class SmnErrorAnswer(SmnResponse):
     """An error of the service."""
 
     code = fields.String(required=True, metadata={"example": "SMN.0015"})
     message = fields.String(required=True, metadata={"example": "Parameter: Offset or limit is invalid."})
 
 
-class GatewayErrorAnswer(Answer):
-    """Wrong credentials, in the words of the gateway in front of SMN."""
+class GatewayErrorAnswer(SmnResponse):
+    """Missing or wrong credentials, in the format of SMN's gateway."""
 
     error_code = fields.String(required=True, metadata={"example": "APIG.0301"})
     error_msg = fields.String(
@@ -146,7 +146,7 @@ class GatewayErrorAnswer(Answer):
 
 
 class CallbackAnswer(Schema):
-    """Answer to a callback: ``result`` 0 is the ack, everything else means that it has to be sent again."""
+    """Response to a callback. ``result`` 0 is the ack; any other value asks the provider to retry."""
 
     result = fields.Integer(required=True, metadata={"example": 0})
     errmsg = fields.String(required=True, metadata={"example": "OK"})

@@ -1,8 +1,8 @@
-"""Tokens that are issued for a user and password, as IAM does. Nothing is stored: every replica knows its own.
+"""Tokens for users and passwords, as IAM issues them. They are stateless.
 
-A token is the hex of ``[project, user, expiry]`` and of its HMAC. The key comes from the user's configured password
-alone, so all processes with the same configuration accept it, and a changed password revokes it. An open project has no
-users: its tokens open nothing that is closed, and cost nothing.
+A token is the hex of ``[project, user, expiry]`` and of its HMAC. The key is derived from the user's configured
+password alone. So every process with the same configuration accepts the token, and a changed password revokes it. An
+open project has no users: its tokens use a public key and give access to open projects only.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import msgspec
 if TYPE_CHECKING:
     from receiver.projects import Project, Projects
 
-#: Seconds that a token is good for. Huawei's IAM: 24 hours.
+#: Seconds for which a token is valid. Huawei's IAM: 24 hours.
 LIFETIME: Final = 24 * 3600
-#: Slow (50 ms) on purpose: from a token that has leaked, nobody shall guess the password behind its key.
+#: Slow on purpose (50 ms), so that a leaked token does not allow guessing the password.
 _SCRYPT_N: Final = 1 << 14
-#: The key of every open project, known to everybody.
+#: The key of every open project. It is public.
 _OPEN: Final = b"open"
 _MICROSECONDS: Final = 1_000_000
 _Claims = tuple[str, str, int]
@@ -29,7 +29,7 @@ _claims: Final = msgspec.json.Decoder(_Claims)
 
 
 class Token(NamedTuple):
-    """A token and the times from and until when it is good, in seconds since the epoch."""
+    """A token, and when it was issued and expires, in seconds since the epoch."""
 
     text: str
     issued: float
@@ -37,31 +37,31 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """Issues tokens and recognises them."""
+    """Issues and verifies tokens."""
 
     def __init__(self, projects: Projects) -> None:
-        """Take the projects with their users."""
         self._projects = projects
-        #: Keys by project and user, of configured users only. A task, so that all who wait share one derivation.
+        #: Keys by project and user, of configured users only. Tasks, so that concurrent requests share one derivation.
         self._keys: dict[tuple[str, str], asyncio.Task[bytes]] = {}
 
     async def issue(self, project: Project, user: str, now: float) -> Token:
-        """Return a token for a user of a project whose password has been checked, or for anybody of an open one."""
+        """Return a token for a user. The caller has checked the password, unless the project is open."""
         expires = int((now + LIFETIME) * _MICROSECONDS)
-        text = await self._seal(project, user, expires)
+        text = await self._signed_token(project, user, expires)
         return Token(text, now, expires / _MICROSECONDS)
 
     async def owner(self, token: str, now: float) -> tuple[Project, str] | None:
-        """Return the project and the user that a token was issued for, None if it is not ours or not good any more."""
+        """Return the project and user of a token; None if it is invalid or has expired."""
         claims = _read(token)
         project = None if claims is None else self._projects.get(claims[0])
         if claims is None or project is None or not (project.open or claims[1] in project.users):
             return None
-        # The whole token is made again and compared, so that there is one spelling of it only.
-        genuine = hmac.compare_digest(token.encode(errors="replace"), (await self._seal(project, *claims[1:])).encode())
+        # The whole token is rebuilt and compared, so that it has only one valid spelling.
+        expected = await self._signed_token(project, *claims[1:])
+        genuine = hmac.compare_digest(token.encode(errors="replace"), expected.encode())
         return (project, claims[1]) if genuine and now * _MICROSECONDS < claims[2] else None
 
-    async def _seal(self, project: Project, user: str, expires: int) -> str:
+    async def _signed_token(self, project: Project, user: str, expires: int) -> str:
         claims = msgspec.json.encode((project.id, user, expires))
         signature = hmac.digest(await self._key(project, user), claims, "sha256")
         return f"{claims.hex()}.{signature.hex()}"
@@ -74,7 +74,7 @@ class Tokens:
             self._keys[name] = asyncio.create_task(asyncio.to_thread(_derive, project.users[user], "\0".join(name)))
         try:
             return await asyncio.shield(self._keys[name])
-        except Exception:  # short of memory, most likely: the next request tries again
+        except Exception:  # out of memory, most likely: the next request retries
             self._keys.pop(name, None)
             raise
 
