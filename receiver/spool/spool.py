@@ -163,8 +163,7 @@ class Spool:
         self._accept()
         for moved in [*self._moved]:
             await self._attempt(moved[0].path, self._copy_moved(*moved))
-        for path in await self.run(suspect_files, self.folder):
-            await self._attempt(path, self._copy_suspect(path))
+        await self._attempt(self.folder, self._copy_suspects())
 
     async def measure(self) -> None:
         """Look at the file and set the gauges. Errors are left to those who need the file."""
@@ -226,6 +225,10 @@ class Spool:
         await self.run(file.close)
         self._logger.error("spool.copied", copied_events=recovery.copied, complete=recovery.reader.complete)
 
+    async def _copy_suspects(self) -> None:
+        for path in await self.run(suspect_files, self.folder):
+            await self._attempt(path, self._copy_suspect(path))
+
     async def _copy_suspect(self, path: Path) -> None:
         suspect = self._suspects.get(path) or await self.run(SuspectFile.open, path, self.max_bytes)
         if suspect is None:
@@ -244,7 +247,7 @@ class Spool:
             pass
 
     async def _attempt(self, path: Path, copying: Coroutine[None, None, None]) -> None:
-        """Copy one file. If there is no room, for example, the next round goes on; that is logged once."""
+        """Copy what lies at a path. An error is logged once, and the next round tries again: there may be no room yet."""
         try:
             await copying
         except (OSError, sqlite3.Error) as error:

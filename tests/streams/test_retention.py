@@ -64,7 +64,8 @@ async def trimmed(redis: Redis, topic: str) -> None:
 
 def figure(retention: Retention, name: str, **labels: str) -> float | None:
     """Return a metric of a topic or a group; None when there is none."""
-    families = text_string_to_metric_families(retention.gauges.exposition({}).decode())
+    exposed = retention.gauges.exposition(dict(retention.gauges.trimmed))  # as the only worker
+    families = text_string_to_metric_families(exposed.decode())
     samples = [sample for family in families for sample in family.samples]
     return next((one.value for one in samples if one.name == name and one.labels == labels), None)
 
