@@ -33,8 +33,20 @@ settings.register_profile("thorough", parent=settings.get_profile("default"), ma
 settings.load_profile("default")
 
 
-#: Tests below these take minutes together: they kill, freeze, starve or attack real processes.
-SLOW = ("chaos", "runtime", "web/test_attacks.py")
+#: Tests below these kill, freeze, starve or attack real processes, or wait for what happens once in some seconds.
+SLOW = (
+    "chaos",
+    "cli/test_simulate.py",
+    "delivery/test_idle_redis.py",
+    "runtime",
+    "spool/test_recovery.py",
+    "test_private.py",
+    "test_readme.py",
+    "test_stopping.py",
+    "web/test_attacks.py",
+    "web/test_connections.py",
+    "web/test_providers.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

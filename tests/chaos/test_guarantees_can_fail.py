@@ -9,7 +9,7 @@ import pytest
 from receiver.chaos.ack_log import AckLog
 from receiver.chaos.comparison import Comparison, check
 from receiver.chaos.processes import Valkey
-from receiver.chaos.run import Outcome
+from receiver.chaos.run import RunOutcome
 from receiver.chaos.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def _seen(valkey: Valkey, ack_log: AckLog) -> Comparison:
 async def test_what_is_right_is_found_right(valkey: Valkey) -> None:
     """Each of 5,000 promised events is there once, over several pages and two streams: nothing to say."""
     ack_log = _promised(5000)
-    with valkey.client() as client:
+    with valkey.client() as client, client.pipeline(transaction=False) as pipe:  # one fsync, not 5,000
         for number in range(5000):
-            client.xadd(_TOPIC if number % 2 else _TOPIC + "2", {"data": _report(number)})
+            pipe.xadd(_TOPIC if number % 2 else _TOPIC + "2", {"data": _report(number)})
+        pipe.execute()
     comparison = _seen(valkey, ack_log)
     assert comparison.holds
     assert comparison.entries == 5000
@@ -102,7 +103,7 @@ async def test_the_report_blames_the_fault_and_fails(valkey: Valkey) -> None:
     with valkey.client() as client:
         client.xadd(_TOPIC, {"data": _report(1)})
         client.xadd(_TOPIC, {"data": _report(1)})
-    report = RunSummary(Outcome(ack_log, _seen(valkey, ack_log), settled=True, seconds=1.0), seed=0)
+    report = RunSummary(RunOutcome(ack_log, _seen(valkey, ack_log), settled=True, seconds=1.0), seed=0)
     assert report.lost_or_doubled
     assert [(row.fault, row.missing, row.doubled) for row in report.rows] == [
         ("nothing", 0, 0),
@@ -116,6 +117,8 @@ def test_a_slow_answer_and_one_that_never_came_fail_the_report() -> None:
     slow.refuse(503, 2.1, slow.segment)
     silent.segment.unanswered += 1
     for ack_log in (slow, silent):
-        outcome = Outcome(ack_log, Comparison(missing=[], doubled=[], strange=0, entries=0), settled=True, seconds=1.0)
+        outcome = RunOutcome(
+            ack_log, Comparison(missing=[], doubled=[], strange=0, entries=0), settled=True, seconds=1.0
+        )
         assert RunSummary(outcome, seed=0).slow
         assert not RunSummary(outcome, seed=0).lost_or_doubled
