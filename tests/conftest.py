@@ -38,6 +38,8 @@ SLOW = (
     "chaos",
     "cli/test_simulate.py",
     "delivery/test_idle_redis.py",
+    "lookups/test_model.py",
+    "lookups/test_signs.py",
     "runtime",
     "spool/test_recovery.py",
     "test_private.py",

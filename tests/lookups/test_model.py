@@ -214,7 +214,7 @@ class Service:
         return await self.reports.find(self.project, query, DEFAULT)
 
 
-quick = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @quick
