@@ -247,7 +247,7 @@ class Spool:
             pass
 
     async def _attempt(self, path: Path, copying: Coroutine[None, None, None]) -> None:
-        """Copy what lies at a path. An error is logged once, and the next round tries again: there may be no room yet."""
+        """Copy what lies at a path. An error is logged once; the next round tries again, as there may be room then."""
         try:
             await copying
         except (OSError, sqlite3.Error) as error:
