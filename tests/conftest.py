@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -19,7 +20,6 @@ from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from aiohttp import web
     from aiohttp.test_utils import TestClient
@@ -28,9 +28,36 @@ if TYPE_CHECKING:
     Client = TestClient[web.Request, web.Application]
 
 # Machines that run tests are slow at times: a deadline would only make them fail now and then.
-settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=5000)
 settings.load_profile("default")
+
+
+#: Tests below these kill, freeze, starve or attack real processes, or wait for what happens once in some seconds.
+SLOW = (
+    "chaos",
+    "cli/test_simulate.py",
+    "delivery/test_idle_redis.py",
+    "lookups/test_model.py",
+    "lookups/test_signs.py",
+    "runtime",
+    "spool/test_recovery.py",
+    "test_private.py",
+    "test_readme.py",
+    "test_stopping.py",
+    "web/test_attacks.py",
+    "web/test_connections.py",
+    "web/test_providers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow folders, for the quick loop: ``pytest -m "not slow"``."""
+    folder = Path(__file__).parent
+    slow = [folder / name for name in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(one) for one in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 class Service(Protocol):

@@ -160,8 +160,7 @@ class Spool:
         self._accept()
         for moved in [*self._moved]:
             await self._attempt(moved[0].path, self._copy_moved(*moved))
-        for path in await self.run(suspect_files, self.folder):
-            await self._attempt(path, self._copy_suspect(path))
+        await self._attempt(self.folder, self._copy_suspects())
 
     async def measure(self) -> None:
         """Measure the file and set the metrics. Ignore errors: writes and ``heal`` handle them."""
@@ -222,6 +221,10 @@ class Spool:
         self._moved.remove((file, recovery))
         await self.run(file.close)
         self._logger.error("spool.copied", copied_events=recovery.copied, complete=recovery.reader.complete)
+
+    async def _copy_suspects(self) -> None:
+        for path in await self.run(suspect_files, self.folder):
+            await self._attempt(path, self._copy_suspect(path))
 
     async def _copy_suspect(self, path: Path) -> None:
         suspect = self._suspects.get(path) or await self.run(SuspectFile.open, path, self.max_bytes)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from receiver.chaos.harness import Harness
 
+#: ``receiver prove`` measures how fast answers are. Here the machine may be busy, and an answer that waits for a Redis
+#: that is away, or for a stalled disk, takes longer than this or never comes.
+LONGEST_ANSWER = 3 * SLOWEST_ANSWER
+
 
 class Survives(Protocol):
     """What the fixture ``survives`` gives."""
@@ -20,7 +24,7 @@ class Survives(Protocol):
 
 
 async def assert_guarantees(harness: Harness) -> None:
-    """Assert that every acknowledged event is in the streams, nothing is there twice, and no answer took too long."""
+    """Assert that each acknowledged event is in the streams once, and that no answer was missing or took very long."""
     comparison = await harness.comparison()
     assert comparison.missing == []
     assert comparison.doubled == []
@@ -28,7 +32,7 @@ async def assert_guarantees(harness: Harness) -> None:
     assert harness.ack_log.acknowledged > 0
     for segment in harness.ack_log.segments:
         assert segment.unanswered == 0
-        assert segment.longest() < SLOWEST_ANSWER
+        assert segment.longest() < LONGEST_ANSWER
 
 
 def refused(harness: Harness) -> dict[int, int]:

@@ -258,7 +258,7 @@ shared_statuses = st.builds(
     number=shared_numbers,
     shared_id=st.just(value=True),
 )
-quick = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @quick

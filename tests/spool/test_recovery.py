@@ -282,7 +282,9 @@ async def test_files_of_one_number_that_are_set_aside_at_once_have_names_of_thei
 
 async def test_more_than_there_is_room_for_is_recovered(folder, redis, running):
     """Each part that is copied is drained before the next: our own file need not hold them all."""
-    orphan = filled(folder, 1, range(1, 8000))
+    count = 5000
+    orphan = filled(folder, 1, range(1, count))
+    assert orphan.stat().st_size > 1 << 20
     lost = on_pages(orphan, leaves(orphan)[0])
     overwrite(orphan, leaves(orphan)[0])
     spool = Spool(folder, 1 << 20)
@@ -290,4 +292,4 @@ async def test_more_than_there_is_room_for_is_recovered(folder, redis, running):
     async with running(spool):
         await settled(spool)
     await spool.close()
-    assert await published(redis) == [number for number in range(1, 8000) if number not in lost]
+    assert await published(redis) == [number for number in range(1, count) if number not in lost]

@@ -123,7 +123,7 @@ async def filled_up(spool, first=0):
     return spool.file.count()
 
 
-@pytest.mark.parametrize("cap", [CAP, 10 * CAP])
+@pytest.mark.parametrize("cap", [CAP, 4 * CAP])
 @pytest.mark.parametrize("size", [10, 500, 2100, 9000])
 async def test_the_files_of_a_spool_never_exceed_its_cap(tmp_path, cap, size):
     """The sum of all of them, whatever the size of a batch; and most of it is used."""

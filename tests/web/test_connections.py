@@ -161,14 +161,16 @@ async def test_the_service_takes_the_descriptors_it_may_have(
 
 
 async def test_running_out_of_descriptors_is_one_line(serve: Callable[..., Receiver]) -> None:
-    """As long as it goes on; then the service goes on, too."""
+    """The spool, its drain and the listening socket each log it once while it lasts. Then the service goes on."""
     service = serve()
     limits = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (5, limits[1]))
-    eventually(lambda: "descriptors.exhausted" in service.output, "it is logged")
-    await asyncio.sleep(2.5)  # two more looks
+    for event in ("descriptors.exhausted", "spool.recovery_delayed"):
+        eventually(lambda event=event: event in service.output, f"{event} is logged")
+    await asyncio.sleep(1.5)  # one more look of each, once a second
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, limits)
     eventually(lambda: service.post(body([report()]))[0] == 200, "it serves again")
     assert service.output.count("descriptors.exhausted") == 1
+    assert service.output.count("spool.recovery_delayed") == 1
     assert service.output.count("spool.drain_failed") <= 1
     assert "Traceback" not in service.output
