@@ -22,7 +22,7 @@ from receiver.settings import read_settings
 from receiver.simulator.behaviour import BEHAVIOURS
 from receiver.simulator.sender import CallbackSender, RunStats, SendPlan
 from receiver.simulator.signers import SIGNED
-from receiver.simulator.styles import traffic_of
+from receiver.simulator.styles import STYLES, traffic_of
 from receiver.simulator.target import KeyFile, Target, own_url, signer_for
 from receiver.simulator.traffic import Shares
 
@@ -73,13 +73,13 @@ class _Url(click.ParamType[str]):
 @click.option(
     "--provider",
     "name",
-    type=click.Choice([*PROVIDERS]),
+    type=click.Choice([*STYLES]),
     metavar="NAME",
     default=DEFAULT.name,
     show_default=True,
-    help=f"Who posts: {', '.join(PROVIDERS)}.",
+    help=f"The provider to simulate: {', '.join(STYLES)}.",
 )
-@click.option("--project", "wanted", metavar="ID", help="Whose callbacks and secrets. [default: the default one]")
+@click.option("--project", "wanted", metavar="ID", help="The project to post to. [default: the default one]")
 @click.option("--url", type=_Url(), metavar="URL", help="Where to post. [default: the service of this environment]")
 @click.option(
     "--count", type=click.IntRange(0), metavar="N", default=1000, show_default=True, help="Callbacks; 0: until Ctrl-C."
@@ -147,7 +147,7 @@ class _Url(click.ParamType[str]):
     show_default=True,
     help="Seconds before the first retry; the provider's own pauses are minutes to hours, and keep their proportion.",
 )
-@click.option("--retries", type=click.IntRange(0), metavar="N", help="At most so many. [default: the provider's]")
+@click.option("--retries", type=click.IntRange(0), metavar="N", help="At most this many. [default: the provider's]")
 @click.option("--unsigned", is_flag=True, help="Do not sign.")
 @click.option(
     "--private-key",

@@ -38,7 +38,7 @@ def _result(member: str, word: str, accepted: Callable[[int], bool]) -> Callable
             number = msgspec.json.decode(body, type=dict[str, object]).get(member)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             number = None
-        if not isinstance(number, int):
+        if not isinstance(number, int) or isinstance(number, bool):
             return f"HTTP {status} without a {word}"
         return ACKNOWLEDGED if accepted(number) else f"HTTP {status}, {word} {number}"
 

@@ -1,4 +1,7 @@
-"""How each provider writes its callbacks, by its name."""
+"""How each provider writes its callbacks, by its name.
+
+A further provider that is to be simulated gets a row here, one in ``behaviour`` and, if it signs, one in ``signers``.
+"""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ async def attempts(name, status, body=b""):
     return count
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BEHAVIOURS)
 def test_our_own_ack_is_one(name):
     ack = PROVIDERS[name].ack
     assert BEHAVIOURS[name].outcome(ack.status, ack.body) == ACKNOWLEDGED
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BEHAVIOURS)
 @pytest.mark.parametrize("status", [400, 401, 429, 503])
 def test_our_refusals_are_none(name, status):
     refusal = PROVIDERS[name]().refuse(status, "no")
@@ -73,6 +73,8 @@ async def test_an_ack_ends_the_attempts():
     [
         ("tencent", 200, b'{"result":1}', "HTTP 200, result 1"),
         ("tencent", 200, b"\xff", "HTTP 200 without a result"),
+        ("tencent", 200, b'{"result":false}', "HTTP 200 without a result"),
+        ("tencent", 200, b"[]", "HTTP 200 without a result"),
         ("tencent", 503, b"{}", "HTTP 503"),
         ("aliyun", 200, b'{"code":"0"}', "HTTP 200 without a code"),
         ("yunpian", 503, b"SUCCESS", ACKNOWLEDGED),

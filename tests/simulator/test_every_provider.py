@@ -20,8 +20,8 @@ from servers import Receiver, RedisServer
 from receiver.cli import receiver as command
 from receiver.embedded import valkey_binary
 from receiver.errors import ReceiverError
-from receiver.providers import PROVIDERS
 from receiver.simulator.private_keys import make_key, public_key
+from receiver.simulator.styles import STYLES
 
 CERTIFICATES = {
     "amazon-sns": "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-simulated.pem",
@@ -133,7 +133,7 @@ def key_of(running, name):
     return [*key, *(["--certificate-url", CERTIFICATES[name]] if name in CERTIFICATES else [])]
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", STYLES)
 def test_signed_traffic_is_acknowledged_and_becomes_events(running, redis, name):
     shares = ("--reply-share", ".3", "--fail-share", ".3", "--duplicate-share", ".2")
     code, summary = running.simulate(name, "--project", "signed", "--count", "40", *shares, *key_of(running, name))
@@ -145,7 +145,7 @@ def test_signed_traffic_is_acknowledged_and_becomes_events(running, redis, name)
     assert summary["invalid_items_acknowledged"] == 0
 
 
-@pytest.mark.parametrize("name", sorted(PROVIDERS.keys() - CERTIFICATES))
+@pytest.mark.parametrize("name", sorted(STYLES.keys() - CERTIFICATES))
 def test_traffic_that_is_not_signed_is_acknowledged_by_its_key(running, redis, name):
     code, summary = running.simulate(name, "--count", "20", "--reply-share", ".3")
     assert (code, set(summary["answers"])) == (0, {"acknowledged"})
@@ -153,7 +153,7 @@ def test_traffic_that_is_not_signed_is_acknowledged_by_its_key(running, redis, n
     assert "another" not in summary["url"]
 
 
-@pytest.mark.parametrize("name", sorted(PROVIDERS.keys() - {"tencent", "aliyun", "africastalking", "kannel"}))
+@pytest.mark.parametrize("name", sorted(STYLES.keys() - {"tencent", "aliyun", "africastalking", "kannel"}))
 def test_without_its_signature_traffic_is_refused(running, redis, name):
     shares = ("--reply-share", "1", "--retries", "1")
     code, summary = running.simulate(name, "--project", "signed", "--count", "4", "--unsigned", *shares)
