@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
+from yarl import URL
 
 from receiver.cli.connections import chosen_project, run
 from receiver.cli.formatting import echo_json
@@ -40,7 +41,7 @@ class _Url(click.ParamType[str]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 click's
-        """Return it as it is."""
+        """Return it as it goes over the wire."""
         text = str(value)
         try:
             url = urlsplit(text)
@@ -49,7 +50,7 @@ class _Url(click.ParamType[str]):
             good = False
         if not good:
             self.fail("not a URL of a receiver; write http://127.0.0.1:8080/sms/callback?key=…", param, ctx)
-        return text
+        return str(URL(text).with_fragment(None))
 
 
 @click.command(

@@ -30,6 +30,7 @@ class Answering(ThreadingHTTPServer):
         """Listen on a free port."""
         self.answers = answers
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -46,6 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         status, answer = self.server.answers[min(self.server.bodies.count(body), len(self.server.answers) - 1)]
         self.server.bodies.append(body)
+        self.server.paths.append(self.path)
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -182,3 +184,10 @@ def test_a_project_that_is_not_there_is_told_with_those_that_are(run_here: Run) 
     result = run_here("simulate", "--project", "nobody")
     assert result.returncode == 2
     assert "choose one of: default" in " ".join(result.stderr.split())
+
+
+def test_a_url_is_sent_as_browsers_would(answering: Answering, run_here: Run) -> None:
+    answering.answers[:] = [(200, b'{"result":0}')]
+    result = run_here("simulate", "--url", f"{answering.url}?key=grün und%20blau#rc=3", "--count", "1", *_FAST)
+    assert result.returncode == 0
+    assert answering.paths == ["/sms/callback?key=gr%C3%BCn+und%20blau"]
