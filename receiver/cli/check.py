@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from receiver.cli.checking.callbacks import URLS
 from receiver.cli.checking.findings import Finding, Severity
 from receiver.cli.checking.machine import configuration, disk
 from receiver.cli.checking.redis import redis
@@ -36,7 +37,8 @@ _SIGNS: Final = {
 def check(*, strict: bool, as_json: bool) -> None:
     """Check the configuration, the disk and Redis, all at once.
 
-    Each problem comes with its fix. The exit code is 1 if there is an error.
+    Each problem comes with its fix. The exit code is 1 if there is an error. For each provider of a project it shows
+    the URL to enter there.
     """
     settings, findings = configuration(os.environ)
     findings += disk(settings)
@@ -54,13 +56,19 @@ def _print(findings: list[Finding]) -> None:
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, show_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, style="dim")
-    table.add_column()
-    for severity, area, what, mend in findings:
+    table.add_column(overflow="fold")
+    for severity, area, what, mend in (finding for finding in findings if finding.area != URLS):
         sign, colour = _SIGNS[severity]
         sentence = safe(what) if severity in (Severity.OK, Severity.NOTE) else f"[{colour}]{_plain(what)}[/]"
         table.add_row(f"[{colour}]{sign}[/]", area, sentence + (f"\n[dim]→[/] {_plain(mend)}" if mend else ""))
     console = Console(highlight=False)
     console.print(table)
+    urls = [finding for finding in findings if finding.area == URLS]
+    if urls:
+        console.print("\nTo be entered at the providers:", style="dim")
+    for url in urls:
+        console.print(_plain(url.what), soft_wrap=True)  # a URL in one piece can be copied
+        console.print(f"[dim]→ {_plain(url.mend)}[/]")
     console.print(_verdict(findings))
 
 

@@ -1,27 +1,50 @@
-"""What a simulated provider has seen: the answers, the retries, the latencies."""
+"""What a simulated provider sees: the progress; at the end the answers, the retries, the latencies."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from receiver.cli.connections import shown
-from receiver.simulator.sender import ACKNOWLEDGED
+from receiver.simulator.behaviour import ACKNOWLEDGED
 
 if TYPE_CHECKING:
     from receiver.simulator.sender import RunStats
 
+#: Seconds between two looks at the progress.
+_LOOK: Final = 0.1
 #: What is most likely behind an outcome that went on to the end.
 _HINTS: Final = {
     "cannot connect": "Nothing listens at that URL: start `receiver serve`, or correct --url.",
-    "HTTP 401": "The service wants a key: give --url 'http://…/sms/callback?key=…'.",
+    "HTTP 401": "The service wants a key (--url 'http://…/sms/callback?key=…'), or the signature of another secret.",
     "HTTP 403": "This machine's address is in none of the project's allowed_networks.",
     "HTTP 404": "There is no such project, or no default one: correct the path in --url.",
     "HTTP 503": "Neither Redis nor the spool took events, or the service was overloaded: see its log and /readyz.",
 }
+
+
+async def show_progress(total: int, stats: RunStats) -> None:
+    """Show on a terminal how far a run is, until it is cancelled; ``total`` 0 stands for an endless run."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} callbacks"),
+        TextColumn("[green]{task.fields[rate]:,.0f}/s"),
+        TextColumn("[red]{task.fields[bad]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total or None, rate=0.0, bad="")
+        while True:
+            bad = f"{stats.retries:,} retries" if stats.retries else ""
+            progress.update(task, completed=stats.done, rate=stats.done / max(stats.seconds, _LOOK), bad=bad)
+            await asyncio.sleep(_LOOK)
 
 
 def summary(url: str, stats: RunStats) -> dict[str, object]:
@@ -36,6 +59,7 @@ def summary(url: str, stats: RunStats) -> dict[str, object]:
         "duplicates_sent": stats.duplicates,
         "events_acknowledged": stats.events,
         "invalid_items_acknowledged": stats.rejected,
+        **({"pending_items_acknowledged": stats.pending} if stats.pending else {}),
         "callbacks_per_second": round(stats.acknowledged / stats.seconds, 1),
         "events_per_second": round(stats.events / stats.seconds, 1),
         "answers": dict(stats.outcomes.most_common()),
@@ -57,7 +81,7 @@ def print_summary(url: str, stats: RunStats) -> None:
     figures.add_column(style="dim")
     figures.add_row("callbacks", f"{stats.sent:,} sent, {stats.acknowledged:,} acknowledged, {_red(stats.given_up)}")
     figures.add_row("sent again", f"{stats.retries:,} retries, {stats.duplicates:,} duplicates")
-    figures.add_row("events", f"{stats.events:,} acknowledged" + _invalid(stats))
+    figures.add_row("events", f"{stats.events:,} acknowledged" + _others(stats))
     figures.add_row(
         "speed", f"{stats.acknowledged / per_second:,.0f} callbacks/s, {stats.events / per_second:,.0f} events/s"
     )
@@ -70,8 +94,9 @@ def print_summary(url: str, stats: RunStats) -> None:
             console.print(f"\n{_HINTS[outcome]}", style="yellow")
 
 
-def _invalid(stats: RunStats) -> str:
-    return f", and {stats.rejected:,} invalid items into the quarantine" if stats.rejected else ""
+def _others(stats: RunStats) -> str:
+    pending = f", {stats.pending:,} states that are not final" if stats.pending else ""
+    return pending + (f", and {stats.rejected:,} invalid items into the quarantine" if stats.rejected else "")
 
 
 def _red(given_up: int) -> str:

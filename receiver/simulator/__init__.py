@@ -1,1 +1,1 @@
-"""The provider that ``receiver simulate`` is."""
+"""Simulated providers: ``receiver simulate``, and the load of ``receiver prove``."""

@@ -1,25 +1,31 @@
-"""A provider that behaves as Tencent does: it posts, believes only a 200 with result 0, and posts twice more if not."""
+"""A steady load of numbered events, for the comparison of what was acknowledged with what is in the streams.
+
+It is sent as Tencent sends: see ``behaviour``. Unlike ``CallbackSender`` it keeps its rate whatever the answers, has
+several services to choose from, and writes each answer down under the fault of the moment.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 import msgspec
+
+from receiver.simulator.behaviour import BEHAVIOURS
+from receiver.simulator.sender import NO_ANSWER, Answered, insist, post
+from receiver.simulator.tencent import reply, status_report
+from receiver.simulator.traffic import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
     from receiver.chaos.ack_log import AckLog
+    from receiver.simulator.traffic import Item
 
-#: A push that got no ack is sent again two more times (contracts/tencent-callbacks.md).
-ATTEMPTS: Final = 3
-#: Seconds that the provider waits for an answer. What takes longer is counted as not answered.
-PATIENCE: Final = 5.0
+_TENCENT: Final = BEHAVIOURS["tencent"]
 _TICK: Final = 0.005
 _MAX_IN_FLIGHT: Final = 1000
 #: Shares of callbacks that are a single reply, and that hold a bad item beside good ones.
@@ -60,7 +66,7 @@ class SteadySender:
     async def __aenter__(self) -> Self:
         """Begin to post."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=PATIENCE)
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=_TENCENT.patience)
         )
         self._pump = asyncio.create_task(self._keep_posting(self._session))
         return self
@@ -97,34 +103,34 @@ class SteadySender:
             await asyncio.sleep(_TICK)
 
     async def _push(self, session: aiohttp.ClientSession) -> None:
-        """Deliver one callback in up to three attempts."""
+        """Deliver one callback in as many attempts as Tencent makes."""
         numbers = self.ack_log.draw(1 if self._random.random() < _REPLIES else self.batch)
         body = self._body(numbers)
         twins = len(self.urls) > 1 and self._random.random() < self._twins
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(self._pause * (0.5 + self._random.random()))
-            urls = self.urls if twins else [self._random.choice(self.urls)]
-            if any(await asyncio.gather(*(self._post(session, url, numbers, body) for url in urls))):
-                return
 
-    async def _post(self, session: aiohttp.ClientSession, url: str, numbers: range, body: bytes) -> bool:
-        segment, began = self.ack_log.segment, time.perf_counter()
-        try:
-            async with session.post(url + "/sms/callback", data=body) as response:
-                answer = await response.read()
-        except TimeoutError:
-            segment.unanswered += 1
-            return False
-        except (aiohttp.ClientError, OSError):
-            segment.broken += 1
-            return False
-        seconds = time.perf_counter() - began
-        if response.status == 200 and _result(answer) == 0:  # noqa: PLR2004 the code itself
-            self.ack_log.acknowledge(numbers, seconds, segment)
-            return True
-        self.ack_log.refuse(response.status, seconds, segment)
+        async def attempt() -> Answered:
+            urls = self.urls if twins else [self._random.choice(self.urls)]
+            answers = await asyncio.gather(*(self._post(session, url, numbers, body) for url in urls))
+            return next((answer for answer in answers if answer.acknowledged), answers[0])
+
+        await insist(attempt, [self._pause] * len(_TENCENT.pauses), _TENCENT.repeats, self._retry_after)
+
+    async def _retry_after(self, seconds: float) -> bool:
+        await asyncio.sleep(seconds * (0.5 + self._random.random()))
         return False
+
+    async def _post(self, session: aiohttp.ClientSession, url: str, numbers: range, body: bytes) -> Answered:
+        segment = self.ack_log.segment
+        answer = await post(session, Request("POST", url + "/sms/callback", {}, body), _TENCENT)
+        if answer.acknowledged:
+            self.ack_log.acknowledge(numbers, answer.seconds, segment)
+        elif answer.status:
+            self.ack_log.refuse(answer.status, answer.seconds, segment)
+        elif answer.outcome == NO_ANSWER:
+            segment.unanswered += 1
+        else:
+            segment.broken += 1
+        return answer
 
     def _body(self, numbers: range) -> bytes:
         if len(numbers) == 1:
@@ -134,31 +140,13 @@ class SteadySender:
             items[0]["report_status"] = "MAYBE"
         return msgspec.json.encode(items)
 
-    def _report(self, number: int) -> dict[str, Any]:
-        return {
-            "user_receive_time": "2026-11-21 08:03:04",
-            "nationcode": "86",
-            "mobile": f"138{number % 10**8:08d}",
-            "report_status": "FAIL" if number % 10 == 0 else "SUCCESS",
-            "errmsg": "DELIVRD",
-            "description": "用户短信送达成功",
-            "sid": f"{self._run}:{number}",
-        }
+    def _report(self, number: int) -> Item:
+        failure = ("UNDELIV", "空号/停机/关机") if number % 10 == 0 else None
+        return status_report(f"{self._run}:{number}", _mobile(number), "2026-11-21 08:03:04", failure)
 
-    def _reply(self, number: int) -> dict[str, Any]:
-        return {
-            "extend": "00",
-            "mobile": f"138{number % 10**8:08d}",
-            "nationcode": "86",
-            "sign": "proof",
-            "text": f"{self._run}:{number}",
-            "time": 1_770_000_000,
-        }
+    def _reply(self, number: int) -> Item:
+        return reply("00", _mobile(number), "proof", f"{self._run}:{number}", 1_770_000_000)
 
 
-def _result(answer: bytes) -> object:
-    try:
-        decoded = msgspec.json.decode(answer)
-    except msgspec.DecodeError:
-        return None
-    return decoded.get("result") if isinstance(decoded, dict) else None
+def _mobile(number: int) -> str:
+    return f"138{number % 10**8:08d}"

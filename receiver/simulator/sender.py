@@ -1,4 +1,4 @@
-"""Pushes callbacks as a provider does: what is not acknowledged is sent again, twice, and then given up."""
+"""Pushes callbacks as a provider does: what is not acknowledged is sent again, a few times, and then given up."""
 
 from __future__ import annotations
 
@@ -9,19 +9,71 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
-import msgspec
+from yarl import URL
+
+from receiver.simulator.behaviour import ACKNOWLEDGED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from receiver.simulator.tencent import Callback, Traffic
+    from receiver.simulator.behaviour import Behaviour
+    from receiver.simulator.traffic import Callback, Request, Signer, Traffic
 
-#: Tencent sends a push again so often: https://cloud.tencent.com/document/api/382/59178
-RETRIES: Final = 2
-ACKNOWLEDGED: Final = "acknowledged"
+#: Outcomes of a callback that got no answer.
+NO_ANSWER: Final = "no answer in time"
+CANNOT_CONNECT: Final = "cannot connect"
+LOST: Final = "connection lost"
 #: Callbacks that may wait for a retry or a free connection; past that no new ones are made, so memory stays flat.
 _MAX_WAITING: Final = 1000
-_HEADERS: Final = {"Content-Type": "application/json", "User-Agent": "receiver-simulate"}
+_HEADERS: Final = {"User-Agent": "receiver-simulate"}
+
+
+class Answered(NamedTuple):
+    """What came back: the outcome in words that can be counted, the status or 0, and after how many seconds."""
+
+    outcome: str
+    status: int
+    seconds: float
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the callback was acknowledged."""
+        return self.outcome == ACKNOWLEDGED
+
+
+async def post(session: aiohttp.ClientSession, request: Request, behaviour: Behaviour) -> Answered:
+    """Send a request once."""
+    began, status = time.perf_counter(), 0
+    url = URL(request.url, encoded=True)  # a signature covers the URL as it is
+    try:
+        async with session.request(request.method, url, headers=request.headers, data=request.body or None) as response:
+            body = await response.read()
+            status, outcome = response.status, behaviour.outcome(response.status, body)
+    except TimeoutError:
+        outcome = NO_ANSWER
+    except aiohttp.ClientConnectorError:
+        outcome = CANNOT_CONNECT
+    except (aiohttp.ClientError, OSError):
+        outcome = LOST
+    return Answered(outcome, status, time.perf_counter() - began)
+
+
+async def insist(
+    attempt: Callable[[], Awaitable[Answered]],
+    pauses: Sequence[float],
+    repeats: Callable[[int], bool],
+    pause: Callable[[float], Awaitable[bool]],
+) -> bool:
+    """Attempt until there is an ack, or no retry is left, and return whether there was one.
+
+    ``pause`` waits before a retry, and returns True to give up.
+    """
+    answer = await attempt()
+    for seconds in pauses:
+        if answer.acknowledged or not repeats(answer.status) or await pause(seconds):
+            break
+        answer = await attempt()
+    return answer.acknowledged
 
 
 class SendPlan(NamedTuple):
@@ -32,15 +84,10 @@ class SendPlan(NamedTuple):
     rate: float  # callbacks a second, 0: as fast as answers come
     concurrency: int
     timeout: float
-    pause: float  # before a retry
+    pause: float  # before the first retry; the others are in proportion
     duplicates: float  # the share of acknowledged callbacks that are sent once more
-
-
-class _Answer(msgspec.Struct):
-    result: int
-
-
-_answer: Final = msgspec.json.Decoder(_Answer)
+    behaviour: Behaviour
+    signer: Signer | None = None
 
 
 class RunStats:
@@ -51,7 +98,7 @@ class RunStats:
         self.outcomes: Counter[str] = Counter()
         self.latencies: list[float] = []
         self.sent = self.acknowledged = self.given_up = self.retries = self.duplicates = 0
-        self.events = self.rejected = 0
+        self.events = self.rejected = self.pending = 0
         self._began = time.monotonic()
         self._ended: float | None = None
 
@@ -82,8 +129,8 @@ class RunStats:
 class CallbackSender:
     """Sends a plan's callbacks."""
 
-    def __init__(self, plan: SendPlan, traffic: Traffic, record: Callable[[list[str]], None]) -> None:
-        """Take who records the ids of what was acknowledged."""
+    def __init__(self, plan: SendPlan, traffic: Traffic, record: Callable[[Sequence[str]], None]) -> None:
+        """Take what records the ids of acknowledged reports."""
         self.stats = RunStats()
         self._plan = plan
         self._traffic = traffic
@@ -116,37 +163,45 @@ class CallbackSender:
 
     async def _push(self, session: aiohttp.ClientSession, push: Callback) -> None:
         try:
-            if await self._insist(session, push):
+            if await insist(
+                lambda: self._post(session, push), self._pauses(push), self._plan.behaviour.repeats, self._retry_after
+            ):
                 self.stats.acknowledged += 1
-                self.stats.events += push.items - push.invalid
+                self.stats.events += push.items - push.invalid - push.pending
                 self.stats.rejected += push.invalid
-                self._record(push.sids)
+                self.stats.pending += push.pending
+                self._record(push.ids)
                 if random.random() < self._plan.duplicates:  # noqa: S311 no secret
                     self.stats.duplicates += 1
-                    await self._post(session, push.body)
+                    await self._post(session, push)
             else:
                 self.stats.given_up += 1
         finally:
             self._open.release()
 
-    async def _insist(self, session: aiohttp.ClientSession, push: Callback) -> bool:
-        """Send until it is acknowledged, at most 1 + RETRIES times."""
-        for again in range(RETRIES + 1):
-            if again:
-                if await self._stopped_within(self._plan.pause):
-                    return False
-                self.stats.retries += 1
-            if await self._post(session, push.body):
-                return True
+    def _pauses(self, push: Callback) -> list[float]:
+        """Return the provider's pauses, scaled to begin with that of the plan."""
+        behaviour = self._plan.behaviour
+        pauses = behaviour.pauses
+        if push.is_reply and behaviour.reply_pauses is not None:
+            pauses = behaviour.reply_pauses
+        return [self._plan.pause * seconds / pauses[0] for seconds in pauses]
+
+    async def _retry_after(self, seconds: float) -> bool:
+        if await self._stopped_within(seconds):
+            return True
+        self.stats.retries += 1
         return False
 
-    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> bool:
+    async def _post(self, session: aiohttp.ClientSession, push: Callback) -> Answered:
         async with self._connections:
-            began = time.perf_counter()
-            outcome = await _posted(session, self._plan.url, body)
-        self.stats.latencies.append(time.perf_counter() - began)
-        self.stats.outcomes[outcome] += 1
-        return outcome == ACKNOWLEDGED
+            request = push.request(self._plan.url)
+            if self._plan.signer is not None:  # each attempt is signed when it is made
+                request = self._plan.signer(request, time.time())
+            answer = await post(session, request, self._plan.behaviour)
+        self.stats.latencies.append(answer.seconds)
+        self.stats.outcomes[answer.outcome] += 1
+        return answer
 
     async def _stopped_within(self, seconds: float) -> bool:
         """Wait so long, or until there is nothing to wait for any more."""
@@ -157,27 +212,3 @@ class CallbackSender:
             except TimeoutError:
                 return False
         return self._stop.is_set()
-
-
-async def _posted(session: aiohttp.ClientSession, url: str, body: bytes) -> str:
-    """Send once and say what came back, in words that can be counted."""
-    try:
-        async with session.post(url, data=body) as response:
-            return _outcome(response.status, await response.read())
-    except TimeoutError:
-        return "no answer in time"
-    except aiohttp.ClientConnectorError:
-        return "cannot connect"
-    except (aiohttp.ClientError, OSError):
-        return "connection lost"
-
-
-def _outcome(status: int, body: bytes) -> str:
-    """Tell an ack, HTTP 2xx and ``result`` 0, from all else."""
-    if not 200 <= status < 300:  # noqa: PLR2004 what HTTP calls successful
-        return f"HTTP {status}"
-    try:
-        result = _answer.decode(body).result
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return f"HTTP {status} without a result"
-    return ACKNOWLEDGED if result == 0 else f"HTTP {status}, result {result}"

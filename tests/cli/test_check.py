@@ -130,3 +130,96 @@ def test_a_data_folder_that_others_may_read_is_warned_of(run_here: Run, environ:
     assert any("Other users of this machine" in warning["what"] for warning in found["warning"])
     spool.chmod(0o700)
     assert _found(run_here)[1]["warning"] == []
+
+
+def _urls(found: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Return what is said of each URL, by the URL."""
+    notes = [finding for finding in found["note"] if finding["area"] == "callback url"]
+    return {finding["what"].partition(": ")[2]: finding["mend"] for finding in notes}
+
+
+def test_the_url_to_enter_at_each_provider_is_shown_without_its_key(run_here: Run, tmp_path: Path) -> None:
+    config = tmp_path / "receiver.toml"
+    config.write_text("""
+        [projects.a]
+        callback_keys = ["a key of many characters"]
+        public_url = "https://sms.example.com/in/"
+        [projects.a.providers]
+        twilio = {auth_tokens = ["token-of-twilio"]}
+        yunpian = {api_keys = ["key-of-yunpian"]}
+        aliyun = {}
+        kannel = {}
+        [projects.b]
+        callback_keys = ["another key of many characters"]
+    """)
+    code, found = _found(run_here, "--strict", RECEIVER_CONFIG=str(config), PORT="8080")
+    urls = _urls(found)
+    begin = "https://sms.example.com/in/callbacks"
+    kannel = "id=ID&status=%d&from=%p&to=%P&ts=%T&smsc=%i&answer=%A"
+    assert set(urls) == {
+        f"{begin}/twilio/a",
+        f"{begin}/yunpian/a?key=***",
+        f"{begin}/aliyun/a?key=***",
+        f"{begin}/kannel/a?key=***&{kannel}",
+        "http://127.0.0.1:8080/callbacks/tencent/b?key=***",
+    }
+    assert "needs no key" in urls[f"{begin}/twilio/a"]
+    assert "percent-encoded" in urls[f"{begin}/aliyun/a?key=***"]
+    assert "get-url" in urls[f"{begin}/kannel/a?key=***&{kannel}"]
+    assert "That is this machine" in urls["http://127.0.0.1:8080/callbacks/tencent/b?key=***"]
+    assert (code, found["warning"]) == (0, [])
+    assert "a key of many" not in str(found)
+    assert "of-twilio" not in str(found)
+    shown = run_here("check", RECEIVER_CONFIG=str(config)).stdout
+    assert f"Kannel, project a: {begin}/kannel/a?key=***&{kannel}\n" in shown
+
+
+def test_callbacks_that_anybody_may_post_or_that_are_refused_are_warned_of(run_here: Run, tmp_path: Path) -> None:
+    config = tmp_path / "receiver.toml"
+    config.write_text("""
+        [projects.open]
+        public_url = "http://sms.example.com"
+        [projects.open.providers]
+        plivo = {}
+        kannel = {}
+        [projects.mixed]
+        [projects.mixed.providers]
+        sinch = {webhook_secrets = ["secret-of-sinch"]}
+        aliyun = {}
+        yunpian = {api_keys = ["key-of-yunpian"]}
+        amazon-sns = {}
+        messagebird = {}
+    """)
+    found = _found(run_here, RECEIVER_CONFIG=str(config))[1]
+    said = {(one["area"], one["what"].partition(":")[0]): one["mend"] for one in found["warning"]}
+    assert {key[1] for key in said if key[0] == "project open"} == {
+        "public_url is http",
+        "Anybody may post callbacks as Plivo",
+        "Anybody may post callbacks as Kannel",
+    }
+    assert {key[1] for key in said if key[0] == "project mixed"} == {
+        "Every callback of Alibaba Cloud SMS is refused",
+        "Every callback of Yunpian is refused",
+        "Every callback of Amazon SNS is refused",
+        "Every callback of MessageBird SMS is refused",
+        "The signatures of MessageBird SMS are not checked, and cannot be",
+    }
+    assert "providers.plivo]" in said["project open", "Anybody may post callbacks as Plivo"]
+    assert "providers" not in said["project open", "Anybody may post callbacks as Kannel"]
+
+
+def test_a_project_that_takes_signed_callbacks_only_is_not_called_open(run_here: Run, tmp_path: Path) -> None:
+    config = tmp_path / "receiver.toml"
+    config.write_text('[projects.a.providers]\nsinch = {webhook_secrets = ["secret-of-sinch"]}\n')
+    code, found = _found(run_here, "--strict", RECEIVER_CONFIG=str(config))
+    assert (code, found["warning"]) == (0, [])
+    assert "Anybody" not in str(found)
+
+
+def test_a_provider_that_signs_its_url_needs_a_public_url(run_here: Run, tmp_path: Path) -> None:
+    config = tmp_path / "receiver.toml"
+    config.write_text('[projects.a.providers]\ntwilio = {auth_tokens = ["token-of-twilio"]}\n')
+    code, found = _found(run_here, RECEIVER_CONFIG=str(config))
+    assert code == 1
+    assert "public_url is missing" in found["error"][0]["what"]
+    assert _urls(found) == {}

@@ -1,4 +1,4 @@
-"""``receiver simulate``: a provider that behaves as Tencent does."""
+"""``receiver simulate``: a provider that behaves as Tencent does, and how others differ."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Answering(ThreadingHTTPServer):
         """Listen on a free port."""
         self.answers = answers
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -46,6 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         status, answer = self.server.answers[min(self.server.bodies.count(body), len(self.server.answers) - 1)]
         self.server.bodies.append(body)
+        self.server.paths.append(self.path)
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -154,3 +156,38 @@ def test_a_url_that_is_none_is_told_with_its_form(run_here: Run, url: str) -> No
     result = run_here("simulate", "--url", url)
     assert result.returncode == 2
     assert "http://127.0.0.1:8080/sms/callback" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("replies", "attempts"), [("0", 4), ("1", 6)])
+def test_each_provider_sends_again_as_often_as_it_does(
+    answering: Answering, run_here: Run, replies: str, attempts: int
+) -> None:
+    """Yunpian sends a report three times more, a reply five times."""
+    answering.answers[:] = [(503, b"")]
+    arguments = ("--provider", "yunpian", "--url", answering.url, "--count", "1", "--reply-share", replies)
+    summary = json.loads(run_here("simulate", *arguments, "--json", *_FAST).stdout)
+    assert summary["answers"] == {"HTTP 503": attempts}
+    bounded = json.loads(run_here("simulate", *arguments, "--retries", "1", "--json", *_FAST).stdout)
+    assert bounded["retries"] == 1
+
+
+def test_states_that_are_not_final_are_told_apart(answering: Answering, run_here: Run) -> None:
+    answering.answers[:] = [(200, b"")]
+    shares = ("--pending-share", "1", "--fail-share", "0", "--reply-share", "0")
+    arguments = ("simulate", "--provider", "infobip", "--url", answering.url, "--count", "3", "--batch", "2", *shares)
+    summary = json.loads(run_here(*arguments, "--json", *_FAST).stdout)
+    assert (summary["events_acknowledged"], summary["pending_items_acknowledged"]) == (0, 6)
+    assert "6 states that are not final" in run_here(*arguments, *_FAST).stdout
+
+
+def test_a_project_that_is_not_there_is_told_with_those_that_are(run_here: Run) -> None:
+    result = run_here("simulate", "--project", "nobody")
+    assert result.returncode == 2
+    assert "choose one of: default" in " ".join(result.stderr.split())
+
+
+def test_a_url_is_sent_as_browsers_would(answering: Answering, run_here: Run) -> None:
+    answering.answers[:] = [(200, b'{"result":0}')]
+    result = run_here("simulate", "--url", f"{answering.url}?key=grün und%20blau#rc=3", "--count", "1", *_FAST)
+    assert result.returncode == 0
+    assert answering.paths == ["/sms/callback?key=gr%C3%BCn+und%20blau"]

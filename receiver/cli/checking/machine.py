@@ -8,6 +8,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from receiver.cli.checking.callbacks import callbacks
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.errors import SettingsError
 from receiver.runtime.private import exposed
@@ -42,7 +43,7 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
     number = len(list(settings.projects.values()))
     findings.append(ok("settings", f"All settings are valid; {number} project{'s' if number > 1 else ''}."))
     findings += [finding for project in settings.projects.values() for finding in _secrets(project, settings)]
-    return settings, findings
+    return settings, [*findings, *callbacks(settings)]
 
 
 def _rest(environ: Mapping[str, str]) -> Settings:
@@ -58,7 +59,7 @@ def _rest(environ: Mapping[str, str]) -> Settings:
 
 def _secrets(project: Project, settings: Settings) -> Iterator[Finding]:
     area = f"project {project.id}"
-    if not project.callback_keys:
+    if project.open_to_callbacks:
         place = authority(settings.host, settings.port)
         what = f"Anybody who reaches {place} may post callbacks: there are no callback_keys."
         mend = "Give the project callback_keys in the file that RECEIVER_CONFIG names."
