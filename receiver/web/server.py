@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Private members of aiohttp: RequestHandler's ``_keepalive_handle``, ``_request_count``, ``_waiter``,
 # ``_current_request``, ``_next_keepalive_close_time`` and ``_process_keepalive`` give the first request its own timeout
-# and tell which connections are idle or stalled; Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast path
-# before the router. aiohttp has no public way to either. tests/test_dependencies.py checks that they exist.
+# and tell which connections are idle or stalled; Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast
+# path before the router. aiohttp has no public way to either. tests/test_dependencies.py checks that they exist.
 
 #: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer.
 _LINGERING: Final = 1.0
