@@ -24,6 +24,7 @@ from receiver.settings import read_settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+GUIDE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 
 
 def text(name):
@@ -76,9 +77,9 @@ def test_what_alerts_ask_for_is_there_before_anything_happens(serve):
     assert at_first == {0}
 
 
-def test_what_the_readme_tells_to_watch_is_there(receiver):
+def test_what_the_guide_tells_to_watch_is_there(receiver):
     """With a sample, not only its name."""
-    named = set(re.findall(r"\breceiver_[a-z_]+\b", (ROOT / "README.md").read_text(encoding="utf-8")))
+    named = set(re.findall(r"\breceiver_[a-z_]+\b", GUIDE))
     assert "receiver_unread_trimmed_total" in named
     groups = {"receiver_group_oldest_unacknowledged_seconds"}  # of which there are none; alerts ask for it, too
     assert named - groups - {sample.name for sample in _samples(receiver)} == set()
@@ -160,10 +161,10 @@ def test_the_supervisor_of_workers_waits_longer_than_they_take():
     assert longest_stop(settings) < int(done.stdout) < longest_stop_of_all(settings)
 
 
-def test_the_readme_says_how_long_a_stop_may_take():
-    """Who sets the two settings higher has to set the time to wait higher, too."""
+def test_the_guide_says_how_long_a_stop_may_take():
+    """Operators that set the two settings higher have to set the time to wait higher, too."""
     settings = read_settings({})
-    [more] = re.findall(r"and `RECEIVER_STOP_TIMEOUT` together and (\d+) s", (ROOT / "README.md").read_text())
+    [more] = re.findall(r"and `RECEIVER_STOP_TIMEOUT` together and (\d+) s", GUIDE)
     assert int(more) >= longest_stop_of_all(settings) - settings.stop_delay - settings.stop_timeout
 
 

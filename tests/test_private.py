@@ -26,7 +26,7 @@ from receiver.errors import ReceiverError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-README = Path(__file__).parent.parent / "README.md"
+GUIDE = Path(__file__).parent.parent / "deploy" / "README.md"
 _NOBODY = 65534
 
 
@@ -218,11 +218,11 @@ def test_a_password_stays_and_a_removed_one_is_made_anew(lone: Callable[..., Rec
         assert client.xlen(SUCCESS) == 1
 
 
-def test_the_consumer_of_the_readme_runs_as_it_stands(lone: Callable[..., Receiver], place: Path) -> None:
-    """In the folder of the service, with the command that the README gives."""
+def test_the_consumer_of_the_guide_runs_as_it_stands(lone: Callable[..., Receiver], place: Path) -> None:
+    """In the folder of the service, with the command that the guide gives."""
     service = lone()
     assert service.post(body([report("5000:1")])) == (200, OK)
-    text = README.read_text(encoding="utf-8")
+    text = GUIDE.read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
     assert "REDIS_URL=$(.venv/bin/receiver url) .venv/bin/python consumer.py" in text
     consumer = place / "consumer.py"

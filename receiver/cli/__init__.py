@@ -20,6 +20,7 @@ from receiver.errors import ReceiverError
     "  receiver simulate  posts callbacks as Tencent does\n"
     "\n\bSettings are environment variables: see `receiver serve --help`.",
 )
+@click.version_option(package_name="sms-callback-receiver", prog_name="receiver", message="%(prog)s %(version)s")
 def receiver() -> None:
     """Receive SMS callbacks and publish them as events in Redis streams."""
 

@@ -30,8 +30,8 @@ TIMES = 2000
 BATCH = 100
 
 STEPS = {
-    "read (decode, normalise)": "lambda: provider.read(body, None, 10_000)",
-    "read slowly (marshmallow)": "lambda: provider.read(unknown, None, 10_000)",
+    "read (decode, normalise)": "lambda: provider.parse(request_of(body))",
+    "read slowly (marshmallow)": "lambda: provider.parse(request_of(unknown))",
     "seal (id, envelope)": "lambda: [builder.build(event, topic, 1795000000000) for event in events]",
     "group (into script calls)": "lambda: list(publisher._calls(entries))",
     "pack (hiredis)": "lambda: publisher._pack(b'EVALSHA', publisher.SHA, b'1', *arguments)",
@@ -41,7 +41,8 @@ import json, sys
 from receiver.delivery import publisher
 from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
-provider = PROVIDERS["tencent"]
+from receiver.providers.base import request_of
+provider = PROVIDERS["tencent"]()
 report = {{"user_receive_time": "2026-11-21 08:03:04", "nationcode": "86", "mobile": "13800138000",
           "report_status": "SUCCESS", "errmsg": "DELIVRD", "description": "delivered"}}
 reports = [{{**report, "sid": f"5000:{{number:028d}}"}} for number in range({BATCH})]
@@ -49,7 +50,7 @@ body = json.dumps(reports).encode()
 unknown = json.dumps([{{**report, "sid": str(number), "new": 1}} for number in range({BATCH})]).encode()
 topic = "urn:smn:local:default:sms_success"
 builder = EnvelopeBuilder("tencent", "default")
-events = provider.read(body, None, 10_000).events
+events = provider.parse(request_of(body)).events
 entries = [builder.build(event, topic, 1795000000000) for event in events]
 arguments = publisher._calls(entries)[0][1]
 """

@@ -36,6 +36,7 @@ from servers import RedisServer
 from receiver.delivery import publisher
 from receiver.embedded import valkey_binary
 from receiver.events import EnvelopeBuilder
+from receiver.providers.base import request_of
 from receiver.providers.tencent import StatusReport, Tencent
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def steps(batch: int) -> list[Step]:
     """Return the steps in this process, in the order of the path."""
     body = json.dumps(reports(batch)).encode()
     tencent, builder = Tencent(), EnvelopeBuilder("tencent", "default")
-    schema, decoder, normalise = StatusReport(), tencent._kinds[0].many, tencent._kinds[0].normalise
+    schema, decoder, to_event = StatusReport(), Tencent.item_types[0].many, Tencent.item_types[0].to_event
     loaded, structs = schema.load(json.loads(body), many=True), decoder.decode(body)
-    events = [normalise(struct, None, None) for struct in structs]
+    events = [to_event(tencent, struct, None) for struct in structs]
     entries = [builder.build(event, TOPIC, RECEIVED_MS) for event in events]
     datas, envelopes = [json.loads(e.data) for e in events], [json.loads(e.data) for e in entries]
     connection = Connection()
@@ -81,7 +82,7 @@ def steps(batch: int) -> list[Step]:
         Step(
             "normalise",
             lambda: [json.dumps(plainly(item)) for item in loaded],
-            lambda: [normalise(struct, None, None) for struct in structs],
+            lambda: [to_event(tencent, struct, None) for struct in structs],
         ),
         Step(
             "id",
@@ -130,7 +131,7 @@ def in_redis(client: Redis, batch: int) -> dict[str, float]:
     builder, tencent = EnvelopeBuilder("tencent", "default"), Tencent()
     calls = []
     for number in range(max(100, 20_000 // batch)):
-        events = tencent.read(json.dumps(reports(batch, number * batch)).encode(), None, batch).events
+        events = tencent.parse(request_of(json.dumps(reports(batch, number * batch)).encode())).events
         calls.append([builder.build(event, TOPIC, RECEIVED_MS) for event in events])
     client.script_load(publisher.SCRIPT)
     spent = {}
