@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from receiver.log import Logger
+    from receiver.providers.base import Provider
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,7 +74,9 @@ class ErrorResponses:
 def _translated(request: web.BaseRequest, error: web.HTTPException) -> ReceiverError:
     """Translate aiohttp's own errors."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return MethodNotAllowedError(request.method, ", ".join(sorted(error.allowed_methods)))
+        callback = request.path.startswith(_CALLBACK_PATHS)
+        allowed = _provider_of(request.path).methods if callback else error.allowed_methods
+        return MethodNotAllowedError(request.method, ", ".join(sorted(allowed)))
     if isinstance(error, web.HTTPNotFound):
         return NotFoundError(
             "no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}; /docs lists all paths"
@@ -81,6 +84,11 @@ def _translated(request: web.BaseRequest, error: web.HTTPException) -> ReceiverE
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLargeError("the body is too large")
     return ForeignError(error.status, error.reason)
+
+
+def _provider_of(path: str) -> type[Provider]:
+    """Return the provider that a callback's path names."""
+    return PROVIDERS.get(path.split("/")[2], DEFAULT)
 
 
 def _answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
@@ -106,7 +114,7 @@ def _smn_answer(error: ReceiverError) -> web.Response:
 def _provider_answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
     provider = DEFAULT
     if request.path.startswith(_CALLBACK_PATHS):
-        provider = PROVIDERS.get(request.path.split("/")[2], provider)
+        provider = _provider_of(request.path)
         metrics.CALLBACKS.labels(provider.name, error.code).inc()
     # A 408 would make this provider drop the callback; a 503 makes it retry.
     retry_as_503 = isinstance(error, ReadTimeoutError) and provider.drops_on_4xx

@@ -209,12 +209,13 @@ async def test_a_service_is_ready_while_one_of_its_workers_takes_events(workers)
     """A load balancer can only take all of them away. The worst state says that one refuses."""
     first, second = await workers(RECEIVER_SPOOL_MAX_BYTES="1MiB")
     number = 0
-    status = 200
-    while status == 200:  # until its share of the disk is used up
-        number += 1
-        items = body([report(f"{number}:{item}") for item in range(500)])
-        status = (await second.post("/sms/callback", data=items)).status
-    assert status == 503
+    for size in (500, 20, 1):  # until its share of the disk is used up, and takes not even one report
+        status = 200
+        while status == 200:
+            number += 1
+            items = body([report(f"{number}:{item}") for item in range(size)])
+            status = (await second.post("/sms/callback", data=items)).status
+        assert status == 503
     answer = await second.get("/readyz")
     told = json.loads(await answer.text())
     assert (answer.status, told["route"], told["worst"]["worker"]) == (200, "refuse", 2)
