@@ -142,7 +142,7 @@ async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> N
     assert body["results"][1]["message"].startswith("[1].sign_id: The project already has 10,000 signatures")
     status, body = await smn("POST", "/message", json=batch[1:])
     assert (status, body["code"]) == (400, "SMN.0013")
-    assert "[0].sign_id: The project has as many signatures" in body["message"]
+    assert "[0].sign_id: The project already has 10,000 signatures" in body["message"]
     status, body = await smn("PUT", "/message/m2", json={**SENT, "sign_id": "another"})
     assert (status, body["code"]) == (400, "SMN.0080")
     assert (await smn("GET", "/message/m2"))[0] == 404
