@@ -46,7 +46,7 @@ class ReportRow(Schema):
     status_desc = _nullable("The carrier's code; null while `status` is 0.", example="DELIVRD")
     fee_num = Count(
         required=True,
-        metadata={"description": "Messages charged; 0: neither registered nor told by the provider."},
+        metadata={"description": "Messages charged; 0: not known, neither registered nor told by the provider."},
     )
     extend_code = _nullable("Extension code; null unless registered with one, or told by the provider.", example="01")
     nation_code = _nullable("Country calling code; null unless reported or registered.", example="86")
