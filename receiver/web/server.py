@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from receiver.web.connections import Connections
     from receiver.web.fast_path import FastPath, Handler
 
-# Private members of aiohttp: RequestHandler's ``_keepalive_handle``, ``_request_count``, ``_waiter``,
-# ``_current_request``, ``_next_keepalive_close_time`` and ``_process_keepalive`` give the first request its own timeout
-# and tell which connections are idle or stalled; Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast
-# path before the router. aiohttp has no public way to either. tests/test_dependencies.py checks that they exist.
+# Private members of aiohttp, checked by tests/test_dependencies.py; it has no public way to either:
+# - RequestHandler's ``_keepalive_handle``, ``_request_count``, ``_waiter``, ``_current_request``,
+#   ``_process_keepalive`` and ``_next_keepalive_close_time`` give the first request its own timeout, and find idle and
+#   stalled connections.
+# - Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast path before the router.
 
 #: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer.
 _LINGERING: Final = 1.0
