@@ -17,7 +17,7 @@ from receiver.errors import ReceiverError
     epilog="\b\nTo see it work, in three terminals:\n"
     "  receiver serve     listens on http://127.0.0.1:8080, with its own Valkey\n"
     "  receiver tail      shows events as they arrive\n"
-    "  receiver simulate  posts callbacks as Tencent does\n"
+    "  receiver simulate  posts callbacks as a provider does\n"
     "\n\bSettings are environment variables: see `receiver serve --help`.",
 )
 @click.version_option(package_name="sms-callback-receiver", prog_name="receiver", message="%(prog)s %(version)s")
