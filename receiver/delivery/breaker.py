@@ -29,8 +29,10 @@ IDLE: Final = 2.0
 class Breaker:
     """Closed: Redis takes writes. Open: it does not, and callbacks skip it."""
 
-    def __init__(self, probe: Callable[[], Awaitable[None]], changed: Callable[[], None], logger: Logger) -> None:
-        """``probe`` writes to Redis. ``changed`` is called after each change of state."""
+    def __init__(
+        self, probe: Callable[[], Awaitable[None]], changed: Callable[[WriteFailedError | None], None], logger: Logger
+    ) -> None:
+        """``probe`` writes to Redis. ``changed`` is called after a change of state: with the error that opened it."""
         self.closed = True
         self._probe = probe
         self._changed = changed
@@ -49,7 +51,7 @@ class Breaker:
             return
         self.closed = False
         self._logger.warning("redis.away", reason=error.reason, error=str(error))
-        self._changed()
+        self._changed(error)
         self._probing = asyncio.create_task(self._probe_until_back(), name="probe")
 
     async def close(self) -> None:
@@ -88,4 +90,4 @@ class Breaker:
             else:
                 self.closed = True
         self._logger.warning("redis.back", away_seconds=round(loop.time() - away_since, 3))
-        self._changed()
+        self._changed(None)

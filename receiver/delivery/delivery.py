@@ -109,9 +109,9 @@ class Delivery:
             return "redis"
         return "spool" if self.spool.writable else "refuse"
 
-    def _changed(self) -> None:
+    def _changed(self, error: WriteFailedError | None = None) -> None:
         if self.breaker.closed:
             self._drain.wake()
-        else:
+        elif error is not None and error.reason != "timeout":  # on a slow network all connections are good
             for publisher in self._publishers:
                 publisher.renew()

@@ -41,6 +41,7 @@ async def test_the_service_follows_a_name_that_moves(survives: Survives, tmp_pat
 
     On a busy machine a batch may be under way with every publisher when the roles change.
     """
+    primary: Valkey | None = None
     replica = Valkey(tmp_path / "replica")
     try:
         async with survives(rate=1000, settings={"RECEIVER_PUBLISH_TIMEOUT": "1.2s"}) as harness:
@@ -61,5 +62,6 @@ async def test_the_service_follows_a_name_that_moves(survives: Survives, tmp_pat
             assert 1 <= refusals(harness) <= 2
         assert refused(harness) == {}
     finally:
-        await primary.kill()
+        if primary is not None:
+            await primary.kill()
         await replica.kill()

@@ -54,7 +54,7 @@ def states():
 @pytest.fixture
 async def breaker(prober, states):
     """Return a breaker, closed."""
-    one = Breaker(prober.probe, lambda: states.append(one.closed), structlog.get_logger("test"))
+    one = Breaker(prober.probe, lambda _: states.append(one.closed), structlog.get_logger("test"))
     yield one
     await one.close()
 
@@ -118,7 +118,7 @@ async def test_no_wait_is_much_longer_than_a_second(breaker, prober):
 
 async def test_closed_for_good_it_probes_no_more(prober, states):
     """The service stops while Redis is away."""
-    one = Breaker(prober.probe, lambda: None, structlog.get_logger("test"))
+    one = Breaker(prober.probe, lambda _: None, structlog.get_logger("test"))
     one.trip(AWAY)
     await prober.times(1, within=10)
     async with asyncio.timeout(5):

@@ -50,7 +50,7 @@ async def publisher(redis_url):
 @pytest.fixture
 async def drain(spool, publisher):
     """Return a drain that is not started, and its breaker."""
-    breaker = Breaker(publisher.probe, lambda: None, LOGGER)
+    breaker = Breaker(publisher.probe, lambda _: None, LOGGER)
     made = Drain(spool, [publisher], breaker, LOGGER)
     yield made
     await made.close()
@@ -157,7 +157,7 @@ async def test_a_full_spool_with_a_topic_that_takes_nothing_drains_all_others(tm
         for number in range(0, 10_000, 3):
             await spool.write(wide(number, topic=BLOCKED) + wide(number + 1) + wide(number + 2, topic=BLOCKED), 0)
             written = number + 3
-    breaker = Breaker(publisher.probe, lambda: None, LOGGER)
+    breaker = Breaker(publisher.probe, lambda _: None, LOGGER)
     drain = Drain(spool, [publisher], breaker, LOGGER)
     drain.start()
     await until(lambda: _stored_is(redis, GOOD, range(1, written, 3)))
@@ -261,7 +261,7 @@ async def test_a_publish_that_fails_trips_the_breaker_and_removes_nothing(spool,
     """As if the drain had never been there."""
     client = connect("redis://127.0.0.1:1/0")
     publisher = Publisher(client, 0.2, 86400)
-    breaker = Breaker(publisher.probe, lambda: None, LOGGER)
+    breaker = Breaker(publisher.probe, lambda _: None, LOGGER)
     drain = Drain(spool, [publisher], breaker, LOGGER)
     await spool.write(entries(1), 0)
     with pytest.raises(WriteFailedError):

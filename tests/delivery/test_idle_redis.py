@@ -36,7 +36,7 @@ async def watch() -> AsyncIterator[Watch]:
     async def start(url: str) -> tuple[Breaker, Publisher]:
         client = connect(url)
         publisher, prober = Publisher(client, 0.5, 86400), Publisher(client, 0.5, 86400)
-        breaker = Breaker(prober.probe, lambda: None, structlog.stdlib.get_logger())
+        breaker = Breaker(prober.probe, lambda _: None, structlog.stdlib.get_logger())
         breaker.start(lambda: publisher.taken_at)
         started.append((breaker, publisher, prober, client))
         return breaker, publisher

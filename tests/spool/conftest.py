@@ -23,7 +23,7 @@ def running(redis_url):
         client = connect(redis_url)
         publisher = Publisher(client, 2, 86400)
         logger = structlog.stdlib.get_logger()
-        breaker = Breaker(publisher.probe, lambda: None, logger)
+        breaker = Breaker(publisher.probe, lambda _: None, logger)
         drain = Drain(spool, [publisher], breaker, logger)
         drain.start()
         healing = asyncio.create_task(spool.keep_healthy(lambda: None))
