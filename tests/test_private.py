@@ -248,7 +248,7 @@ def test_commands_find_the_valkey_by_the_data_folder(lone: Callable[..., Receive
     command = [sys.executable, "-m", "receiver", "quarantine", "list"]
     found = subprocess.run(command, cwd=there, env=environ, capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert "not that of data: run this where `receiver serve` runs, or set RECEIVER_DATA_DIR" in found.stderr
+    assert "not that of data: run this in the folder of `receiver serve`, or set RECEIVER_DATA_DIR" in found.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")

@@ -31,12 +31,13 @@ async def test_killed_while_it_recovers(tmp_path: Path) -> None:
         overwrite(damaged, page)
         await asyncio.gather(harness.service.start(), harness.valkey.start())
         in_the_midst = 0
+        await harness.until(lambda: suspect_files(damaged.parent) != [])
         for _ in range(3):
             before = _published(harness)
-            await harness.until(lambda before=before: _published(harness) > before)
             await harness.service.kill()
             in_the_midst += suspect_files(damaged.parent) != []
             await harness.service.start()
+            await harness.until(lambda before=before: _published(harness) > before)
         assert in_the_midst, "the recovery was over before each kill"
         await _recovered(harness, lost)
 

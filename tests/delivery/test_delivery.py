@@ -13,7 +13,6 @@ from servers import eventually, free_port
 
 from receiver.delivery.delivery import Delivery
 from receiver.events import Entry
-from receiver.routing import Routing
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ ONE, OTHER = "urn:smn:local:p:one", "urn:smn:local:p:other"
 async def delivery(redis_url, tmp_path):
     """Return an open delivery to an empty Redis."""
     settings = read_settings({"RECEIVER_DATA_DIR": str(tmp_path), "RECEIVER_PUBLISH_TIMEOUT": "1.2s"})
-    one = Delivery(settings, redis_url, Routing([]), structlog.get_logger("test"))
+    one = Delivery(settings, redis_url, structlog.get_logger("test"))
     await one.open()
     yield one
     await one.close()

@@ -125,7 +125,7 @@ def _event_type(**options: Any) -> fields.String:  # noqa: ANN401 a field's opti
         metadata={
             "description": "Type of the events. `sms_sent_event`: only of a project that publishes states that are not "
             "final.",
-            "fault": error_codes.EVENT_TYPE,
+            "error_code": error_codes.EVENT_TYPE,
         },
         **options,
     )
