@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from receiver.chaos.processes import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 20.0
 STATUSES = {1: "SUCCESS", 2: "FAIL"}
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def eventually(found: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:

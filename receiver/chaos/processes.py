@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import secrets
 import signal
 import socket
 import subprocess
@@ -34,12 +35,17 @@ class ChaosError(ReceiverError):
     """The proof cannot run. The message says how to fix it."""
 
 
+#: Below the ports that systems give to outgoing connections, which could take one before a server listens on it.
+_PORTS: Final = range(15_000, 32_000)
+
+
 def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback address that nobody listens on."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = secrets.choice(_PORTS)
+            probe.bind((HOST, port))
+            return port
 
 
 class Child:
