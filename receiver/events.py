@@ -36,8 +36,8 @@ SENT, DELIVERED, FAILED = 0, 1, 2
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
-#: What the published schema says of a field. Encoding checks none of it.
-_Told = msgspec.Meta
+#: The description of a field in the published schema. Encoding checks none of it.
+_Meta = msgspec.Meta
 _Text = str | msgspec.UnsetType
 
 
@@ -48,33 +48,35 @@ class ReportData(msgspec.Struct, omit_defaults=True, kw_only=True):
     name that the message was sent from, ``fee_num`` the number of its segments.
     """
 
-    event_type: Annotated[str, _Told(description="As the event's `type`.")]
+    event_type: Annotated[str, _Meta(description="As the event's `type`.")]
     message_id: Annotated[
         str,
-        _Told(
+        _Meta(
             description="The provider's id of the message. At some providers the recipients of one request share it: "
             "then it names a message together with `mobile`."
         ),
     ]
-    status: Annotated[int, _Told(description="0: on its way, 1: delivered, 2: failed.")]
+    status: Annotated[int, _Meta(description="0: not final, 1: delivered, 2: failed.")]
     status_desc: Annotated[
-        str, _Told(description="The most specific code of the cause, else the provider's word for the state.")
+        str, _Meta(description="The most specific code of the cause, else the provider's word for the state.")
     ]
-    description: Annotated[_Text, _Told(description="What the provider says about it in words.")] = msgspec.UNSET
-    nation_code: Annotated[_Text, _Told(description="Country calling code, without `+`.")] = msgspec.UNSET
-    mobile: Annotated[_Text, _Told(description="The recipient's number, as the provider spells it.")] = msgspec.UNSET
+    description: Annotated[_Text, _Meta(description="The provider's description in words.")] = msgspec.UNSET
+    nation_code: Annotated[_Text, _Meta(description="Country calling code, without `+`.")] = msgspec.UNSET
+    mobile: Annotated[_Text, _Meta(description="The recipient's number, as the provider spells it.")] = msgspec.UNSET
     deliver_time: Annotated[
         _Text,
-        _Told(description="When the status came, UTC; of a final one alone. Without it, the event's `time` is all."),
+        _Meta(description="When the status came, UTC; of a final one alone. Without it, the event's `time` is all."),
     ] = msgspec.UNSET
-    session_context: Annotated[Any, _Told(description="What the sender gave the provider along.")] = msgspec.UNSET
-    submit_time: Annotated[_Text, _Told(description="When the message was sent, UTC.")] = msgspec.UNSET
-    fee_num: Annotated[int | msgspec.UnsetType, _Told(description="Segments of the message.")] = msgspec.UNSET
-    sender: Annotated[_Text, _Told(description="The number or name that it came from.")] = msgspec.UNSET
-    sign_id: Annotated[_Text, _Told(description="Id of the signature.")] = msgspec.UNSET
-    extend_code: Annotated[_Text, _Told(description="Extension code of the channel.")] = msgspec.UNSET
+    session_context: Annotated[
+        Any, _Meta(description="Any value that the sender gave the provider for its reports.")
+    ] = msgspec.UNSET
+    submit_time: Annotated[_Text, _Meta(description="When the message was sent, UTC.")] = msgspec.UNSET
+    fee_num: Annotated[int | msgspec.UnsetType, _Meta(description="Segments of the message.")] = msgspec.UNSET
+    sender: Annotated[_Text, _Meta(description="The number or name that it came from.")] = msgspec.UNSET
+    sign_id: Annotated[_Text, _Meta(description="Id of the signature.")] = msgspec.UNSET
+    extend_code: Annotated[_Text, _Meta(description="Extension code of the channel.")] = msgspec.UNSET
     extra: Annotated[
-        dict[str, Any] | msgspec.UnsetType, _Told(description="Other fields of the provider, under its names.")
+        dict[str, Any] | msgspec.UnsetType, _Meta(description="Other fields of the provider, under its names.")
     ] = msgspec.UNSET
 
 
@@ -85,45 +87,45 @@ class ReplyData(msgspec.Struct, omit_defaults=True, kw_only=True):
     of the message that the reply answers, if the provider sends it.
     """
 
-    event_type: Annotated[str, _Told(description="As the event's `type`.")]
-    reply: Annotated[str, _Told(description="What the person wrote.")]
-    sign: Annotated[_Text, _Told(description="The signature that the person answered to.")] = msgspec.UNSET
-    sign_id: Annotated[_Text, _Told(description="Its id: the project's own.")] = msgspec.UNSET
-    extend_code: Annotated[_Text, _Told(description="The number, or the part of it, that the person wrote to.")] = (
+    event_type: Annotated[str, _Meta(description="As the event's `type`.")]
+    reply: Annotated[str, _Meta(description="What the person wrote.")]
+    sign: Annotated[_Text, _Meta(description="The signature that the person answered to.")] = msgspec.UNSET
+    sign_id: Annotated[_Text, _Meta(description="Its id: the project's own.")] = msgspec.UNSET
+    extend_code: Annotated[_Text, _Meta(description="The number, or the part of it, that the person wrote to.")] = (
         msgspec.UNSET
     )
-    nation_code: Annotated[_Text, _Told(description="Country calling code, without `+`.")] = msgspec.UNSET
-    mobile: Annotated[str, _Told(description="The person's number, as the provider spells it.")]
+    nation_code: Annotated[_Text, _Meta(description="Country calling code, without `+`.")] = msgspec.UNSET
+    mobile: Annotated[str, _Meta(description="The person's number, as the provider spells it.")]
     deliver_time: Annotated[
-        _Text, _Told(description="When it was written or received, UTC. Without it, the event's `time` is all.")
+        _Text, _Meta(description="When it was written or received, UTC. Without it, the event's `time` is all.")
     ] = msgspec.UNSET
-    in_reply_to: Annotated[_Text, _Told(description="The `message_id` of the message that it answers.")] = msgspec.UNSET
+    in_reply_to: Annotated[_Text, _Meta(description="The `message_id` of the message that it answers.")] = msgspec.UNSET
     extra: Annotated[
-        dict[str, Any] | msgspec.UnsetType, _Told(description="Other fields of the provider, under its names.")
+        dict[str, Any] | msgspec.UnsetType, _Meta(description="Other fields of the provider, under its names.")
     ] = msgspec.UNSET
 
 
 class RejectedData(msgspec.Struct, omit_defaults=True, kw_only=True):
     """``data`` of a rejected event: the item exactly as received, and the reasons.
 
-    ``item`` is the item's own text; bytes that are not UTF-8 are in ``item_base64`` instead.
+    ``item`` is the item's own text. An item that is not UTF-8 is in ``item_base64`` instead.
     """
 
-    event_type: Annotated[str, _Told(description="As the event's `type`.")]
-    reasons: Annotated[list[str], _Told(description="What is wrong, each with its place.")]
+    event_type: Annotated[str, _Meta(description="As the event's `type`.")]
+    reasons: Annotated[list[str], _Meta(description="What is wrong, each with its place.")]
     item: Annotated[
-        _Text, _Told(description="The item as received: JSON, the parameters of a form or query, or an envelope.")
+        _Text, _Meta(description="The item as received: JSON, the parameters of a form or query, or an envelope.")
     ] = msgspec.UNSET
     item_base64: Annotated[
-        bytes | msgspec.UnsetType, _Told(description="The item in place of `item`, where it is not UTF-8.")
+        bytes | msgspec.UnsetType, _Meta(description="The item in place of `item`, where it is not UTF-8.")
     ] = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An event without id and topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
 
-    The id is made of ``data``, or of ``identity`` where data holds something that a retry changes: the time of a push,
-    or, in a rejected item, its counters and its envelope. ``identity`` is what identifies the item without that.
+    The id is computed from ``identity`` if given, else from ``data``. It is given for items whose data differs between
+    retries: by the time of the push or, in a rejected item, by its counters and its envelope.
     """
 
     type: EventType

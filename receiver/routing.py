@@ -68,7 +68,7 @@ class RoutedProject(Protocol):
 
 
 class ProjectRoutes:
-    """The routes of one project: the configuration's, and over them those set at run time.
+    """The routes of one project: configured ones, overridden by those set at run time.
 
     ``types`` are the event types that the project publishes. ``table`` has a topic for every type there is, so that no
     event is ever without one.
@@ -116,7 +116,7 @@ class Routing:
     """The routes of every project."""
 
     def __init__(self, projects: Iterable[RoutedProject]) -> None:
-        """Build from the configuration."""
+        """``projects`` are those of the configuration."""
         self.projects = {
             project.id: ProjectRoutes(project.region, project.id, project.routes, pending=project.publishes_pending)
             for project in projects
@@ -127,7 +127,7 @@ class Routing:
         return self.projects[project_id]
 
     def routed_topics(self) -> set[str]:
-        """Return every topic that events or rejected items are routed to now."""
+        """Return all topics that events and rejected items are routed to now."""
         return {urn for routes in self.projects.values() for urn in (*routes.routed().values(), routes.quarantine)}
 
     def event_topics(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sizes and durations with units."""
+"""Sizes and durations with units, as written in settings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Seconds(fields.TimeDelta):
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it is a whole number: ``7 days``."""
+    """Return a duration as text in the largest unit that gives a whole number: ``7 days``."""
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length and seconds % length == 0:
             count = round(seconds / length)

@@ -90,7 +90,7 @@ class Quarantine:
         return _item(*entries[0]) if entries else None
 
     async def pages(self) -> AsyncIterator[list[Item]]:
-        """Yield all items that are there now, some at a time: what is added meanwhile is not met."""
+        """Yield all items that are there now, in pages. Items that are added meanwhile are not included."""
         async for entries in pages(self._client, self._topic, PAGE):
             yield [_item(*entry) for entry in entries]
 
@@ -111,10 +111,7 @@ class Retry:
     def __init__(
         self, quarantine: Quarantine, publisher: Publisher, routes: ProjectRoutes, project: Project, max_items: int
     ) -> None:
-        """Take the publisher (events go through the same script as all others) and the routes in force.
-
-        Items are read as the project's callbacks are: with its options at their provider.
-        """
+        """``routes`` include the overrides set at run time."""
         self._quarantine = quarantine
         self._routes = routes
         self._publisher = publisher

@@ -28,7 +28,6 @@ class Ops:
     def __init__(
         self, delivery: Delivery, gauges: TopicGauges, admission: AdmissionControl, peers: Peers, logger: Logger
     ) -> None:
-        """Take what can be ready or not, what counts the callbacks in work, and how the other workers are asked."""
         self._delivery = delivery
         self._gauges = gauges
         self._admission = admission

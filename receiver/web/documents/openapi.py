@@ -193,7 +193,7 @@ def _answers(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _provider_answers() -> Iterator[tuple[int, dict[str, Any]]]:
     content: dict[str, Any] = {media: {"schema": {}} for media in _PROVIDER_TYPES}
-    for status, text in {200: "Safe. The body is the provider's ack.", **_PROVIDER_ERRORS}.items():
+    for status, text in {200: "Stored. The body is the provider's ack.", **_PROVIDER_ERRORS}.items():
         yield status, {"description": text, "content": content}
 
 
@@ -201,7 +201,7 @@ def _good(operation: Operation) -> dict[str, Any]:
     if isinstance(operation.response, str):
         schema: Any = {"type": "object" if operation.response == JSON else "string"}
         return {"description": operation.summary + ".", "content": {operation.response: {"schema": schema}}}
-    described = _error("Safe." if operation.tag == "callbacks" else "Done.", operation.response)
+    described = _error("Stored." if operation.tag == "callbacks" else "Done.", operation.response)
     if operation.name == "CreateToken":
         described["headers"] = {"X-Subject-Token": {"description": "The token.", "schema": {"type": "string"}}}
     return described

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 SMS: Final = "/v2/{project_id}/notifications/sms"
 TAGS: Final = {
-    "callbacks": "A provider sends status reports and replies. Its ack means that every item is safe: in Redis, or "
-    "fsynced on disk. Anything else means that nothing may be forgotten: send it again.",
-    "lookups": "What was sent, what became of it, and where events go: the SMS API of Huawei Cloud SMN. Authentication "
-    "with a token or an AK/SK signature.",
+    "callbacks": "A provider sends status reports and replies. Its ack means that every item is stored, in Redis or "
+    "fsynced on disk. After any other response, send the callback again.",
+    "lookups": "Sent messages, their status reports, and the topics of events: the SMS API of Huawei Cloud SMN. "
+    "Authentication is by token or AK/SK signature.",
     "tokens": "The two calls to IAM that SMN's SDKs make first, answered from the configuration.",
     "operation": "Health, metrics, and the documents.",
 }
