@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from marshmallow import ValidationError
@@ -96,13 +96,16 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         raise ValueError(f"more than {MAX_PARAMETERS} parameters")
     pairs = []
     for part in parts:
-        if "%" in part or "+" in part:
-            name, _, value = part.replace("+", " ").partition("=")
-            pairs.append((unquote(name, errors="strict"), unquote(value, errors="strict")))
-        elif part:
+        if part:
             name, _, value = part.partition("=")
-            pairs.append((name, value))
+            pairs.append((_unquoted(name), _unquoted(value)))
     return pairs
+
+
+def _unquoted(text: str) -> str:
+    if "+" in text:
+        text = text.replace("+", " ")
+    return unquote_to_bytes(text).decode() if "%" in text else text
 
 
 def text_of(request: CallbackRequest) -> str:

@@ -198,8 +198,8 @@ class ItemProvider(Provider):
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
         """Return the type of a decoded item. Raises IgnoredItem, and ValidationError for an unknown type."""
-        found = max(self.item_types, key=lambda item_type: len(item_type.discriminators & item.keys()))
-        if not found.discriminators & item.keys():
+        found = max(self.item_types, key=lambda item_type: len(item_type.discriminators.intersection(item)))
+        if found.discriminators.isdisjoint(item):
             raise ValidationError(self.unlike)
         return found
 

@@ -12,11 +12,10 @@ Append ``#rc=3&rp=5xx,ct,rt`` to the callback URL to enable retries.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import hmac
 from base64 import b64encode
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,6 +37,9 @@ from receiver.providers.forms import FormProvider, signed_parameters
 from receiver.providers.item_types import ItemType
 from receiver.providers.signatures import header, require_match
 from receiver.setting_fields import secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OUTCOMES: Final[dict[str, Outcome]] = {
     "accepted": PENDING,
@@ -178,13 +180,15 @@ class Twilio(FormProvider):
     def verify(self, request: CallbackRequest, _now: float, _certificate: bytes | None = None) -> None:
         """Check ``X-Twilio-Signature``: HMAC-SHA1 of the URL and the parameters of the form."""
         given = header(request, "X-Twilio-Signature")
-        suffix = _signed_parameters(request)
-        spellings = _spellings(f"{self.public_url}{request.target}")
-        signed = ((url + suffix).encode(errors="surrogateescape") for url in spellings)
-        digests = (
-            hmac.digest(token.encode(), one, hashlib.sha1) for one in signed for token in self.options.auth_tokens
-        )
-        require_match(given, (b64encode(digest).decode() for digest in digests))
+        require_match(given, self._signatures(request))
+
+    def _signatures(self, request: CallbackRequest) -> Iterator[str]:
+        """Yield the valid signatures: of each spelling of the URL, with each token."""
+        parameters = _signed_parameters(request)
+        for url in _spellings(f"{self.public_url}{request.target}"):
+            signed = f"{url}{parameters}".encode(errors="surrogateescape")
+            for token in self.options.auth_tokens:
+                yield b64encode(hmac.digest(token.encode(), signed, "sha1")).decode()
 
     def refuse(self, status: int, _message: str) -> Answer:
         """Return an empty body: Twilio could send a text to the person."""
@@ -195,7 +199,7 @@ def _signed_parameters(request: CallbackRequest) -> str:
     """Return the names and values of a form's parameters, sorted by name, without duplicates."""
     if not request.body:
         return ""
-    return "".join(name + value for name, value in sorted(set(signed_parameters(request))))
+    return "".join([name + value for name, value in sorted(set(signed_parameters(request)))])
 
 
 @lru_cache(maxsize=256)
