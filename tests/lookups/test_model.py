@@ -60,16 +60,20 @@ def _came(number: tuple[str | None, str | None], **more: Any) -> Status:
     return Status(nation_code=number[0], mobile=number[1], **more)
 
 
-sent = st.builds(
-    _sent,
-    message_id=ids,
-    message=st.just("text"),
-    number=told,
-    sign_id=signs,
-    extend_code=names,
-    submit_time=times,
-    fee_num=few,
-)
+def _sent_to(numbers: st.SearchStrategy[tuple[str | None, str]]) -> st.SearchStrategy[SentMessage]:
+    return st.builds(
+        _sent,
+        message_id=ids,
+        message=st.just("text"),
+        number=numbers,
+        sign_id=signs,
+        extend_code=names,
+        submit_time=times,
+        fee_num=few,
+    )
+
+
+sent = _sent_to(told)
 statuses = st.builds(
     _came,
     message_id=ids,
@@ -238,16 +242,7 @@ class Service:
 
 #: As NUMBERS, but each national number has one country: only then the order of equal times is told.
 shared_numbers = st.sampled_from([number for number in NUMBERS if number not in {("44", "2125551234"), (None, "11")}])
-shared_sent = st.builds(
-    _sent,
-    message_id=ids,
-    message=st.just("text"),
-    number=shared_numbers,
-    sign_id=signs,
-    extend_code=names,
-    submit_time=times,
-    fee_num=few,
-)
+shared_sent = _sent_to(shared_numbers)
 shared_statuses = st.builds(
     _came,
     message_id=ids,

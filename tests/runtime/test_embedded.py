@@ -208,9 +208,14 @@ def test_a_folder_may_have_any_name(embedded, short, name):
 
 @pytest.fixture
 def short():
-    """Return a folder whose path leaves room for a socket; those of pytest are too long."""
+    """Return a folder whose path leaves room for a socket; those of pytest are too long.
+
+    It goes before ``embedded`` does, which then finds no socket: who still uses the folder is ended here.
+    """
     with tempfile.TemporaryDirectory(prefix="receiver") as name:
         yield Path(name)
+        for left in holders(Path(name)):
+            os.kill(left, signal.SIGKILL)
 
 
 @pytest.fixture
