@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
 from receiver.error_paths import flatten_errors
 from receiver.events import ROUTED, EventType
+from receiver.partitions import MAX_STREAMS, Change, Partitions
 from receiver.projects import DEFAULT_REGION, Network, Project, Projects
 from receiver.providers import PROVIDERS
 from receiver.providers.options import option_fields, options_of
@@ -34,6 +36,10 @@ _BOOLEAN: Final[_Messages] = {"invalid": "write true or false, without quotes."}
 _URL: Final[_Messages] = {
     "invalid": "write https://sms.example.com: scheme, host, and the path in front of /callbacks."
 }
+_POWERS: Final = [1 << k for k in range(MAX_STREAMS.bit_length())]
+_COUNT: Final = f"write a power of two from 1 to {MAX_STREAMS}."
+_TIME: Final = "write a time with its zone, without quotes: 2026-12-01T00:00:00Z."
+_CHANGES: Final[_Messages] = {"invalid": "write a list: [{{ since = 2026-12-01T00:00:00Z, streams = 4 }}]."}
 _NO_PROJECT: Final = "name at least one project: [projects.<id>]."
 
 
@@ -54,6 +60,23 @@ class _NetworkField(fields.String):
             return Network.parse(super()._deserialize(value, attr, data, **kwargs))
         except ValueError as error:
             raise ValidationError(str(error)) from None
+
+
+class _Since(fields.Field[str]):
+    """A time of TOML, as events write it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401, ARG002 marshmallow's
+        if not isinstance(value, datetime) or value.tzinfo is None:
+            raise ValidationError(_TIME)
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _partitions_schema() -> Schema:
+    """Return the schema of one change of ``[projects.ID.partitions]``."""
+    streams = fields.Integer(
+        strict=True, required=True, validate=validate.OneOf(_POWERS, error=_COUNT), error_messages={"invalid": _COUNT}
+    )
+    return _Table.from_dict({"since": _Since(), "streams": streams})()
 
 
 def _providers_schema() -> Schema:
@@ -77,6 +100,13 @@ def _schema() -> Schema:
             "sign_id": name,
             "consumer_groups": fields.List(name, error_messages=LIST),
             "routes": fields.Dict(keys=event_type, values=name, error_messages=TABLE),
+            "partitions": fields.Dict(
+                keys=event_type,
+                values=fields.List(
+                    fields.Nested(_partitions_schema()), validate=validate.Length(min=1), error_messages=_CHANGES
+                ),
+                error_messages=TABLE,
+            ),
             "access_keys": fields.Dict(keys=name, values=Secret(), error_messages=TABLE),
             "public_url": fields.Url(schemes={"http", "https"}, require_tld=False, error_messages=_URL),
             "providers": fields.Nested(_providers_schema()),
@@ -139,6 +169,11 @@ def _project(project_id: str, region: str, raw: Mapping[str, Any]) -> Project:
     listed = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
     providers = {name: options_of(PROVIDERS[name], options) for name, options in raw.get("providers", {}).items()}
     merged: dict[str, Any] = {"id": project_id, "region": region, **listed, "providers": providers}
+    merged["partitions"] = {
+        name: Partitions(Change(change.get("since", ""), change.get("streams", 1)) for change in changes)
+        for name, changes in raw.get("partitions", {}).items()
+        if changes
+    }
     merged["public_url"] = raw.get("public_url", "").rstrip("/")
     return Project(**merged)
 
@@ -148,26 +183,45 @@ def _contradictions(projects: list[Project]) -> Iterator[str]:
     if len(defaults) > 1:
         yield f"projects {', '.join(defaults)} are all marked default = true; mark one."
     for project in projects:
-        for event_type, urn in project.routes.items():
-            problem = topic_problem(urn, project.id)
-            if problem:
-                yield f"projects.{project.id}.routes.{event_type} = {urn!r} {problem}."
-            if event_type == EventType.SENT and not project.publishes_pending:
-                yield (
-                    f"projects.{project.id}.routes.{event_type} routes events that the project does not publish: set "
-                    "pending = true at a provider, or remove the route."
-                )
-        for name in project.providers:
-            provider = project.provider(name)
-            if provider.signs_url and provider.signed and not project.public_url:
-                yield (
-                    f"projects.{project.id}.public_url is missing: the signatures of {provider.title} cover the URL. "
-                    "Write the scheme and host of the callback URL, https://sms.example.com."
-                )
-        if len(set(project.consumer_groups)) < len(project.consumer_groups):
-            yield f"projects.{project.id}.consumer_groups names a group twice; name each once."
-        if LOOKUPS_GROUP in project.consumer_groups:
+        yield from _contradictions_of(project)
+
+
+def _contradictions_of(project: Project) -> Iterator[str]:
+    yield from _wrong_routes(project)
+    yield from _wrong_partitions(project)
+    for name in project.providers:
+        provider = project.provider(name)
+        if provider.signs_url and provider.signed and not project.public_url:
             yield (
-                f"projects.{project.id}.consumer_groups names {LOOKUPS_GROUP}, the group of the report index: the two "
-                "would consume each other's events. Choose another name."
+                f"projects.{project.id}.public_url is missing: the signatures of {provider.title} cover the URL. "
+                "Write the scheme and host of the callback URL, https://sms.example.com."
+            )
+    if len(set(project.consumer_groups)) < len(project.consumer_groups):
+        yield f"projects.{project.id}.consumer_groups names a group twice; name each once."
+    if LOOKUPS_GROUP in project.consumer_groups:
+        yield (
+            f"projects.{project.id}.consumer_groups names {LOOKUPS_GROUP}, the group of the report index: the two "
+            "would consume each other's events. Choose another name."
+        )
+
+
+def _wrong_routes(project: Project) -> Iterator[str]:
+    for event_type, urn in project.routes.items():
+        problem = topic_problem(urn, project.id)
+        if problem:
+            yield f"projects.{project.id}.routes.{event_type} = {urn!r} {problem}."
+        if event_type == EventType.SENT and not project.publishes_pending:
+            yield (
+                f"projects.{project.id}.routes.{event_type} routes events that the project does not publish: set "
+                "pending = true at a provider, or remove the route."
+            )
+
+
+def _wrong_partitions(project: Project) -> Iterator[str]:
+    for event_type, partitions in project.partitions.items():
+        times = [change.since for change in partitions.changes]
+        if sorted(set(times)) != times:
+            yield (
+                f"projects.{project.id}.partitions.{event_type}: write the changes in the order of their times, each "
+                "time once; only the first may leave `since` out."
             )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
+    from receiver.partitions import Partitions
     from receiver.providers.base import Provider, ProviderOptions
 
 DEFAULT_REGION: Final = "local"
@@ -54,6 +55,7 @@ class Project:
     sign_id: str | None = None
     consumer_groups: tuple[str, ...] = ()
     routes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    partitions: Mapping[str, Partitions] = dataclasses.field(default_factory=dict)
     access_keys: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     users: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     public_url: str = ""

@@ -72,7 +72,8 @@ class RouteOverrides:
         async with self._lock:
             self._check_count(project_id, routes)
             before = self._routing[project_id].table
-            replaced = [before[event_type] for event_type in routes]
+            # With their partitions, which may still hold unread events. Later changes of the partitions do not matter.
+            replaced = [stream for event_type in routes for stream in self._routing[project_id].streams(event_type)]
             async with self._redis.pipeline(transaction=True) as pipe:
                 for event_type, urn in routes.items():
                     if urn is None:

@@ -1,7 +1,8 @@
 """The routing table: (project, event type) → topic URN.
 
-A topic URN is ``urn:smn:{region}:{project_id}:{name}``, and also the key of the Redis stream. The table starts with
-the configured routes. UpdateSmsEvent overrides them at run time.
+A topic URN is ``urn:smn:{region}:{project_id}:{name}``, and also the key of the Redis stream. A partitioned topic has
+further streams (``partitions``). The table starts with the configured routes. UpdateSmsEvent overrides them at run
+time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from receiver.events import ROUTED, EventType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from receiver.events import Event
+    from receiver.partitions import Partitions
 
 PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TOPIC_URN: Final = re.compile(
@@ -63,6 +67,10 @@ class RoutedProject(Protocol):
         """The configured topics by event type."""
 
     @property
+    def partitions(self) -> Mapping[str, Partitions]:
+        """The partitions of topics by event type."""
+
+    @property
     def publishes_pending(self) -> bool:
         """Whether states that are not final are published, as events of type SENT."""
 
@@ -74,18 +82,17 @@ class ProjectRoutes:
     event is ever without one.
     """
 
-    def __init__(self, region: str, project_id: str, configured: Mapping[str, str], *, pending: bool = False) -> None:
-        """Build the table; event types that ``configured`` does not name get the default topics.
-
-        ``pending``: the project publishes states that are not final.
-        """
+    def __init__(self, project: RoutedProject) -> None:
+        """Build the table; event types that the configuration does not name get the default topics."""
+        pending = project.publishes_pending
         self.types = tuple(event_type for event_type in ROUTED if pending or event_type is not EventType.SENT)
-        prefix = f"urn:smn:{region}:{project_id}:"
+        prefix = f"urn:smn:{project.region}:{project.id}:"
         self.defaults = {
-            event_type: configured.get(event_type, prefix + DEFAULT_NAMES[event_type]) for event_type in ROUTED
+            event_type: project.routes.get(event_type, prefix + DEFAULT_NAMES[event_type]) for event_type in ROUTED
         }
         self.quarantine = prefix + QUARANTINE
-        self.configured = frozenset(configured)
+        self.configured = frozenset(project.routes)
+        self.partitions = project.partitions
         self.overrides: dict[EventType, str] = {}
         #: Topics of current and former overrides. They may still hold unread events.
         self.former: frozenset[str] = frozenset()
@@ -101,9 +108,25 @@ class ProjectRoutes:
         """Return the topic of each event type that the project publishes."""
         return {event_type: self.table[event_type] for event_type in self.types}
 
+    def stream_of(self, event: Event) -> str:
+        """Return the stream of an event: its topic, or the partition of it."""
+        topic = self.table[event.type]
+        partitions = self.partitions.get(event.type)
+        return topic if partitions is None else partitions.stream_of(topic, event)
+
+    def streams(self, event_type: EventType) -> tuple[str, ...]:
+        """Return the streams of an event type: its topic and, if that is partitioned, all partitions."""
+        topic = self.table[event_type]
+        partitions = self.partitions.get(event_type)
+        return (topic,) if partitions is None else partitions.streams(topic)
+
+    def routed_streams(self) -> dict[str, None]:
+        """Return the streams of all event types that the project publishes, each once and in order."""
+        return dict.fromkeys(stream for event_type in self.types for stream in self.streams(event_type))
+
     def topics(self) -> list[str]:
-        """Return the topics that events are routed to, and former ones, each once."""
-        return list(dict.fromkeys((*self.routed().values(), *sorted(self.former))))
+        """Return the streams that events are routed to, and former ones, each once."""
+        return list(self.routed_streams() | dict.fromkeys(sorted(self.former)))
 
     def origin(self, event_type: EventType) -> str:
         """Return the origin of the current route: ``run time``, ``configuration`` or ``default``."""
@@ -117,31 +140,28 @@ class Routing:
 
     def __init__(self, projects: Iterable[RoutedProject]) -> None:
         """``projects`` are those of the configuration."""
-        self.projects = {
-            project.id: ProjectRoutes(project.region, project.id, project.routes, pending=project.publishes_pending)
-            for project in projects
-        }
+        self.projects = {project.id: ProjectRoutes(project) for project in projects}
 
     def __getitem__(self, project_id: str) -> ProjectRoutes:
         """Return the routes of a project. Raises KeyError for an unknown one."""
         return self.projects[project_id]
 
     def routed_topics(self) -> set[str]:
-        """Return all topics that events and rejected items are routed to now."""
-        return {urn for routes in self.projects.values() for urn in (*routes.routed().values(), routes.quarantine)}
+        """Return all streams that events and rejected items are routed to now."""
+        return {urn for routes in self.projects.values() for urn in (*routes.routed_streams(), routes.quarantine)}
 
     def event_topics(self) -> list[str]:
-        """Return all topics that may hold events, without the quarantines."""
+        """Return all streams that may hold events, without the quarantines."""
         return [urn for routes in self.projects.values() for urn in routes.topics()]
 
     def topics(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Return all current and former topics, each with the consumer groups that it must have.
+        """Return all current and former streams, each with the consumer groups that it must have.
 
         ``groups`` has the groups by project. Former topics and quarantines need none.
         """
         topics: dict[str, tuple[str, ...]] = {}
         for project_id, routes in self.projects.items():
             topics |= dict.fromkeys(routes.topics(), ())
-            topics |= dict.fromkeys(routes.routed().values(), groups.get(project_id, ()))
+            topics |= dict.fromkeys(routes.routed_streams(), groups.get(project_id, ()))
             topics[routes.quarantine] = ()
         return topics

@@ -206,6 +206,15 @@ def test_keys_that_cannot_be_read_are_not_told_to_be_none(config, toml):
         (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p2:a'", "stays in its own project, p1"),
         (PROJECT + "[projects.p1.routes]\nsms_reply_event = 'urn:smn:x:p1:quarantine'", "quarantine"),
         (PROJECT + "consumer_groups = ['a', 'a']", "twice"),
+        (PROJECT + "partitions = {sms_success_event = 4}", "write a list: [{ since = 2026-12-01T00:00:00Z, streams"),
+        (PROJECT + "partitions = {sms_success_event = []}", "projects.p1.partitions.sms_success_event"),
+        (PROJECT + "partitions = {sms_other_event = [{streams = 2}]}", "sms_other_event"),
+        (PROJECT + "partitions = {sms_success_event = [{streams = 3}]}", "[0].streams: write a power of two from 1 to"),
+        (PROJECT + "partitions = {sms_success_event = [{streams = 128}]}", "write a power of two from 1 to 64"),
+        (PROJECT + "partitions = {sms_success_event = [{streams = '2'}]}", "write a power of two from 1 to 64"),
+        (PROJECT + "partitions = {sms_success_event = [{since = '2026', streams = 2}]}", "write a time with its zone"),
+        (PROJECT + "partitions = {sms_success_event = [{since = 2026-12-01, streams = 2}]}", "a time with its zone"),
+        (PROJECT + "partitions = {sms_success_event = [{streams = 2}, {streams = 4}]}", "in the order of their times"),
         (PROJECT + "consumer_groups = ['receiver-lookups']", "the group of the report index"),
         ("[projects.p1]\ndefault=true\n[projects.p2]\ndefault=true", "p1, p2 are all marked default"),
         (PROJECT + "callback_keys = ['']", "projects.p1.callback_keys[0]: "),
@@ -231,6 +240,7 @@ def test_a_project_is_read_with_its_secrets_from_the_environment(config):
     sign_id = "s"
     consumer_groups = ["billing"]
     routes = {sms_reply_event = "urn:smn:x:p1:a"}
+    partitions = {sms_fail_event = [{streams = 2}, {since = 2026-12-01T08:00:00+08:00, streams = 4}]}
     access_keys = {AK = "env:NEW_KEY"}
     users = {lookup = "pw"}
     [projects.p2]
@@ -243,6 +253,7 @@ def test_a_project_is_read_with_its_secrets_from_the_environment(config):
     assert project.callback_keys == ("secret", "old")
     assert [str(network) for network in project.allowed_networks] == ["203.0.113.0/24", "2001:db8::1/128"]
     assert (project.sign_id, project.consumer_groups, project.access_keys) == ("s", ("billing",), {"AK": "secret"})
+    assert project.partitions["sms_fail_event"].changes == (("", 2), ("2026-12-01T00:00:00Z", 4))
     assert not project.open
     assert projects["p2"].open
 

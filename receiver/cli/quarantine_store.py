@@ -161,7 +161,7 @@ class Retry:
 
     def _envelope(self, builder: EnvelopeBuilder, parsed: ParsedCallback, received_ms: int) -> list[Entry]:
         events = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]
-        return [builder.build(event, self._routes.table[event.type], received_ms) for event in events]
+        return [builder.build(event, self._routes.stream_of(event), received_ms) for event in events]
 
 
 def _item(id_: bytes, fields: dict[bytes, Any]) -> Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 from rich.console import Console
@@ -12,7 +13,7 @@ from receiver.cli.connections import chosen_project, configured_routing, connect
 from receiver.cli.formatting import echo_json
 from receiver.settings import Settings, read_settings
 
-Row = dict[str, str]
+Row = dict[str, Any]
 
 
 @click.command(
@@ -24,7 +25,10 @@ Row = dict[str, str]
 @click.option("--project", "project_id", metavar="ID", help="Only this project.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def routes(project_id: str | None, *, as_json: bool) -> None:
-    """Show the topic of each event type, and where the route comes from."""
+    """Show the topic of each event type, and where the route comes from.
+
+    A partitioned topic has further streams, listed below it: a consumer reads all of them.
+    """
     settings = read_settings(os.environ)
     only = None if project_id is None else chosen_project(settings.projects, project_id).id
     rows = [row for row in run(_rows(settings)) if only in (None, row["project"])]
@@ -35,6 +39,8 @@ def routes(project_id: str | None, *, as_json: bool) -> None:
     table = Table("project", "event type", "topic", "from", box=None, pad_edge=False)
     for row in rows:
         table.add_row(row["project"], row["event_type"], row["topic_urn"], row["from"])
+        for partition in row["stream_keys"][1:]:
+            table.add_row("", "", partition, "partition")
     Console().print(table)
 
 
@@ -48,6 +54,7 @@ async def _rows(settings: Settings) -> list[Row]:
             "event_type": event_type,
             "topic_urn": table.table[event_type],
             "from": table.origin(event_type),
+            "stream_keys": list(table.streams(event_type)),
         }
         for project_id, table in routing.projects.items()
         for event_type in table.types

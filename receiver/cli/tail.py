@@ -111,10 +111,11 @@ def tail(  # noqa: PLR0913 a parameter for each option
         published = [(routes, (*routes.types, EventType.REJECTED)) for routes in routing.projects.values()]
         return list(
             {
-                routes.table[event_type]
+                stream
                 for routes, types in published
                 for event_type in types
                 if event_type in event_types
+                for stream in routes.streams(event_type)
             }
         )
 

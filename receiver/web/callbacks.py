@@ -76,9 +76,12 @@ class Endpoint:
     def envelope(self, parsed: ParsedCallback) -> list[Entry]:
         """Return one entry for each event and each rejected item, with its id, envelope and topic."""
         build = self._builder.build
-        topics = self._routes.table
+        routes, topics = self._routes, self._routes.table
         received_ms = time.time_ns() // 1_000_000
-        entries = [build(event, topics[event.type], received_ms) for event in parsed.events]
+        if routes.partitions:
+            entries = [build(event, routes.stream_of(event), received_ms) for event in parsed.events]
+        else:
+            entries = [build(event, topics[event.type], received_ms) for event in parsed.events]
         if parsed.rejections:
             entries += [build(r.event, topics[r.event.type], received_ms) for r in parsed.rejections]
         return entries

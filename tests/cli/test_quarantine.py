@@ -136,7 +136,7 @@ def test_an_item_is_what_it_would_be_as_a_callback_today(cli_redis: Redis, run_h
     assert "".join(raw_of(request).decode().split())[:40] in "".join(shown.split())
     result = run_here("quarantine", "retry", id_)
     assert (result.returncode, "1 published." in result.stdout) == (0, True)
-    topic = ProjectRoutes("local", "default", {}).table[event.type]
+    topic = ProjectRoutes(Project(id="default")).table[event.type]
     ((_, fields),) = cli_redis.xrange(topic)
     assert json.loads(fields["data"])["id"] == EnvelopeBuilder(provider, "default").build(event, topic, 1).id.hex()
 

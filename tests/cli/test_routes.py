@@ -59,6 +59,7 @@ def test_the_route_of_states_that_are_not_final_is_shown_where_they_are_publishe
         "event_type": "sms_sent_event",
         "topic_urn": f"{URN}under-way",
         "from": "configuration",
+        "stream_keys": [f"{URN}under-way"],
     }
     config.write_text(f"[projects.p1]\n{table}", encoding="utf-8")
     refused = CliRunner(env={"REDIS_URL": redis_url, "RECEIVER_CONFIG": str(config)}).invoke(routes, [])

@@ -37,7 +37,9 @@ _STREAMS: Final = (
     "Each topic is a Redis stream whose key is the topic URN itself. An entry has one field, `data`: a CloudEvents 1.0 "
     "event in structured JSON. Read it with a consumer group (XREADGROUP) and acknowledge each entry (XACK): entries "
     "that a group has not acknowledged are only trimmed at the hard cap. An event is stored once within the dedupe "
-    "window. After that, or after a crash of the consumer, an `id` can appear again."
+    "window. After that, or after a crash of the consumer, an `id` can appear again. A topic that the configuration "
+    "partitions has further streams, `{topic}.{suffix}`, and keeps a person's events in one of them, in their order. "
+    "ListSmsEvent lists their keys as `stream_keys`, and `receiver routes` shows them: a consumer reads all of them."
 )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from receiver.lookups.reports import Reports
     from receiver.route_overrides import RouteOverrides
-    from receiver.routing import Routing
+    from receiver.routing import ProjectRoutes, Routing
     from receiver.web.smn.auth import Credentials
     from receiver.web.smn.parsing import SmnParser
 
@@ -66,18 +66,19 @@ class SmsEvents:
     async def list(self, request: web.Request) -> web.Response:
         """ListSmsEvent: ``GET /v2/{project_id}/notifications/sms/callback[?event_type=]``. Raises SmnError.
 
-        SMN's three types, and ``sms_sent_event`` where the project publishes states that are not final.
+        SMN's three types, and ``sms_sent_event`` where the project publishes states that are not final. A partitioned
+        topic has ``stream_keys``, a field of ours: every stream to read.
         """
         project, _ = await self._credentials.check(request, request.match_info["project_id"])
         query: Any = await self._parser.parse(EventQuery(), request, location="query")
         wanted = query.get("event_type")
-        routes = self._routing[project.id].routed()
-        if wanted is not None and wanted not in routes:
+        routes = self._routing[project.id]
+        if wanted is not None and wanted not in routes.types:
             raise error_codes.EVENT_TYPE.error()
         callback = [
-            {"event_type": event_type, "topic_urn": routes[event_type]}
+            _route(routes, event_type)
             for event_type in _ORDER
-            if event_type in routes and wanted in (None, event_type)
+            if event_type in routes.types and wanted in (None, event_type)
         ]
         return smn_response({"callback": callback})
 
@@ -103,6 +104,13 @@ class SmsEvents:
         except TooManyTopicsError:
             raise error_codes.TOO_MANY_TOPICS.error() from None
         return smn_response({})
+
+
+def _route(routes: ProjectRoutes, event_type: EventType) -> dict[str, Any]:
+    route: dict[str, Any] = {"event_type": event_type, "topic_urn": routes.table[event_type]}
+    if event_type in routes.partitions:
+        route["stream_keys"] = routes.streams(event_type)
+    return route
 
 
 class SmsReports:

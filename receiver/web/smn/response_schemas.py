@@ -19,10 +19,21 @@ class SmnResponse(Schema):
     request_id = fields.String(required=True, metadata=_REQUEST_ID)
 
 
+class ListedRoute(Route):
+    """A route, with the streams of a partitioned topic."""
+
+    stream_keys = fields.List(
+        fields.String(),
+        metadata={
+            "description": "Only of a partitioned topic: the keys of all its streams. A consumer reads all of them."
+        },
+    )
+
+
 class EventList(SmnResponse):
     """Response of ListSmsEvent."""
 
-    callback = fields.List(fields.Nested(Route), required=True)
+    callback = fields.List(fields.Nested(ListedRoute), required=True)
 
 
 class Updated(SmnResponse):
