@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -20,7 +21,6 @@ from receiver.chaos.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 20.0
@@ -56,6 +56,15 @@ class Child:
     def alive(self) -> bool:
         """Whether it still runs."""
         return self.process.poll() is None
+
+    @property
+    def children(self) -> list[int]:
+        """The process ids of its children, from /proc; none when it is gone."""
+        try:
+            listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        except OSError:
+            return []
+        return [int(child) for child in listed.split()]
 
     @property
     def output(self) -> str:
@@ -120,7 +129,7 @@ class Receiver(Child):
     def __init__(
         self, folder: Path, environ: Mapping[str, str], *, wait: bool = True, descriptors: int | None = None
     ) -> None:
-        """Start it with these settings, its data in the folder, and wait until it is ready.
+        """Start it with these settings, its data in the folder, and wait until all of its workers serve.
 
         ``descriptors`` is the hard limit of open files; the soft one is then half of it.
         """
@@ -137,8 +146,13 @@ class Receiver(Child):
             limit = f'ulimit -Sn {descriptors // 2} && ulimit -Hn {descriptors} && exec "$@"'
             command = ["/bin/sh", "-c", limit, "sh", *command]
         super().__init__(command, folder / f"receiver-{self.port}.log", own)
+        self._workers = int(own.get("RECEIVER_WORKERS", "1"))
         if wait:
-            eventually(self.ready, "the receiver is ready", START_TIMEOUT)
+            eventually(self.complete, "the receiver is ready, with all of its workers", START_TIMEOUT)
+
+    def complete(self) -> bool:
+        """Ask whether all workers serve: a service is ready with the first of them, up to 0.1 s before the next."""
+        return self.ready() and (self._workers == 1 or self.figure("receiver_worker_route{") == self._workers)
 
     def ready(self) -> bool:
         """Ask ``/readyz``."""

@@ -30,11 +30,6 @@ _LONGEST = {"1": longest_stop(read_settings(_SOON)), "2": longest_stop_of_all(re
 _SLACK = 5.0
 
 
-def children(pid: int) -> list[int]:
-    """Return the ids of a process' children, from /proc."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
 def said(service: Receiver, event: str) -> list[dict[str, Any]]:
     """Return the log lines of an event."""
     return [json.loads(line) for line in service.output.splitlines() if f'"event": "{event}"' in line]
@@ -63,7 +58,7 @@ async def test_a_disk_that_stalls_does_not_hold_it_up(
     """Redis is away, and each sync takes a minute: what was handed in is refused, and counted in the log."""
     away = f"redis://127.0.0.1:{free_port()}/0"
     service = serve(REDIS_URL=away, RECEIVER_WORKERS=workers, **_SOON)
-    writer = Process(children(service.pid)[0] if workers == "2" else service.pid)
+    writer = Process(service.children[0] if workers == "2" else service.pid)
     async with traced(writer, tmp_path, sync_takes=60):
         posting = [threading.Thread(target=service.post, args=(body([report(f"5000:{n}")]),)) for n in range(20)]
         for thread in posting:
@@ -141,10 +136,10 @@ def test_reloads_that_wait_are_one(serve: Callable[..., Receiver]) -> None:
         service.signal(signal.SIGHUP)
         time.sleep(0.01)  # as above
     eventually(lambda: len(said(service, "settings.reloaded")) == 2, "the others are heard", 30)
-    before = set(children(service.pid))
-    eventually(lambda: len(now := set(children(service.pid))) == 2 and service.ready() and now, "it is done", 30)
+    before = set(service.children)
+    eventually(lambda: len(now := set(service.children)) == 2 and service.ready() and now, "it is done", 30)
     service.signal(signal.SIGHUP)
     eventually(lambda: len(said(service, "settings.reloaded")) == 3, "a later one is heard as well", 30)
-    eventually(lambda: not before & set(children(service.pid)), "the workers are new ones", 30)
+    eventually(lambda: not before & set(service.children), "the workers are new ones", 30)
     assert len(said(service, "settings.reloaded")) == 3
     assert service.stop() == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.disks import fill, small_disk
@@ -20,6 +19,7 @@ from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from chaos.guarantees import Survives
     from servers import Receiver
@@ -124,11 +124,11 @@ def test_a_full_disk_ends_no_workers(serve: Callable[..., Receiver], tmp_path: P
     with small_disk(disk, "3m"):
         service = serve(RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(disk / "data"), TMPDIR=str(disk))
         fill(disk)
-        before = _children(service.pid)
+        before = service.children
         os.kill(before[0], signal.SIGKILL)
-        eventually(lambda: before[0] not in _children(service.pid), "it is gone")
+        eventually(lambda: before[0] not in service.children, "it is gone")
         service.signal(signal.SIGHUP)
-        eventually(lambda: not set(before) & set(_children(service.pid)), "the old workers are gone", 20)
+        eventually(lambda: not set(before) & set(service.children), "the old workers are gone", 20)
         (disk / "filler").unlink()
         eventually(lambda: service.figure('receiver_worker_route{route="redis"') == 2, "the new workers serve", 40)
         assert {service.post(body([report(f"full-{number}")]))[0] for number in range(20)} == {200}
@@ -150,11 +150,6 @@ def test_a_disk_that_fills_up_while_redis_takes_all_is_told(serve: Callable[...,
         (disk / "filler").unlink()
         eventually(lambda: service.figure("receiver_spool_writable") == 1, "there is room again", 30)
         assert service.stop() == 0
-
-
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(child) for child in listed.split()]
 
 
 async def test_the_cap_of_the_spool_is_a_full_disk(survives: Survives) -> None:

@@ -86,15 +86,10 @@ def test_a_stop_that_asks_all_processes_to_end_is_no_fault(serve: Callable[..., 
     """As systemd does it; the service serves on for a while, and needs no new index for that."""
     service = serve(RECEIVER_INDEX="1", RECEIVER_STOP_DELAY="3s", RECEIVER_WORKERS=workers)
     eventually(lambda: said(service, "indexer.started"), "it runs")
-    group = [service.pid, *indexes(service), *children(service.pid)]
+    group = [service.pid, *indexes(service), *service.children]
     for pid in dict.fromkeys(group):
         os.kill(pid, signal.SIGTERM)
     assert service.process.wait(20) == 0
     assert len(said(service, "indexer.stopped")) == 1
     assert said(service, "indexer.ended") == []
     assert len(said(service, "indexer.started")) == 1
-
-
-def children(pid: int) -> list[int]:
-    """Return the ids of a process' children."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]

@@ -39,23 +39,13 @@ def service_of_two(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def two_workers(service_of_two: Receiver) -> Receiver:
     """Return the service when both of its workers run, whatever tests before have done to them."""
-    eventually(lambda: len(children(service_of_two.pid)) == 2, "two workers run")
-    eventually(service_of_two.ready, "they serve")
+    eventually(lambda: len(service_of_two.children) == 2 and service_of_two.complete(), "two workers serve")
     return service_of_two
 
 
 def one(sid: str) -> bytes:
     """Return a callback with one report."""
     return body([report(sid=sid)])
-
-
-def children(pid: int) -> list[int]:
-    """Return the ids of a process' children, from /proc."""
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return []
-    return [int(child) for child in listed.split()]
 
 
 def accepted(pid: int, ports: set[int]) -> int:
@@ -83,9 +73,9 @@ def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(two_workers: Re
     counted = acknowledged(two_workers)
     assert two_workers.post(one(sid="before"))[0] == 200
     eventually(lambda: acknowledged(two_workers) == counted + 1, "the ack is counted")
-    before = children(two_workers.pid)
+    before = two_workers.children
     os.kill(before[0], signal.SIGKILL)
-    eventually(lambda: len(children(two_workers.pid)) == 2 and before[0] not in children(two_workers.pid), "replaced")
+    eventually(lambda: len(two_workers.children) == 2 and before[0] not in two_workers.children, "replaced")
     eventually(lambda: two_workers.post(one(sid="after"))[0] == 200, "the service answers")
     eventually(lambda: acknowledged(two_workers) == counted + 2, "both acks are counted")
 
@@ -98,10 +88,10 @@ def test_what_is_told_of_a_worker_goes_with_it(two_workers: Receiver) -> None:
         return re.findall(r'^receiver_worker_route\{route="redis",worker="(\d+)"\} 1.0$', text, re.MULTILINE)
 
     eventually(lambda: sorted(told()) == ["1", "2"], "both are there")
-    before = children(two_workers.pid)
+    before = two_workers.children
     os.kill(before[1], signal.SIGKILL)
-    eventually(lambda: before[1] not in children(two_workers.pid), "it is gone")
-    eventually(lambda: len(children(two_workers.pid)) == 2 and sorted(told()) == ["1", "2"], "its successor is there")
+    eventually(lambda: before[1] not in two_workers.children, "it is gone")
+    eventually(lambda: len(two_workers.children) == 2 and sorted(told()) == ["1", "2"], "its successor is there")
 
 
 def test_workers_agree_on_what_is_wrong(serve: Callable[..., Receiver], own_valkey: Callable[..., RedisServer]) -> None:
@@ -129,7 +119,7 @@ def test_workers_agree_on_what_is_wrong(serve: Callable[..., Receiver], own_valk
     eventually(lambda: service.figure('receiver_worker_route{route="spool"') == 2, "both know", 5)
     for _ in range(20):
         worst = json.loads(service.get("/readyz")[1])["worst"]
-        assert (worst["route"], worst["worker"] in (1, 2), worst["pid"] in children(service.pid)) == (
+        assert (worst["route"], worst["worker"] in (1, 2), worst["pid"] in service.children) == (
             "spool",
             True,
             True,
@@ -140,7 +130,7 @@ def test_a_worker_that_cannot_start_does_not_end_the_others(serve: Callable[...,
     """What is wrong may pass: it is tried again."""
     data = tmp_path / "data"
     service = serve(RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(data))
-    before = children(service.pid)
+    before = service.children
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         ours = {connection.getsockname()[1]}
         [serving] = eventually(lambda: [worker for worker in before if accepted(worker, ours)], "it is accepted")
@@ -158,7 +148,7 @@ def test_a_worker_that_cannot_start_does_not_end_the_others(serve: Callable[...,
 def test_connections_that_stay_are_spread_over_the_workers(two_workers: Receiver) -> None:
     connections = [socket.create_connection(("127.0.0.1", two_workers.port)) for _ in range(64)]
     ours = {connection.getsockname()[1] for connection in connections}
-    workers = children(two_workers.pid)
+    workers = two_workers.children
     try:
         taken = eventually(
             lambda: sum(found := [accepted(worker, ours) for worker in workers]) == 64 and found, "all are accepted"
@@ -173,7 +163,7 @@ def test_fewer_workers_than_sockets_are_refused(two_workers: Receiver) -> None:
     two_workers.signal(signal.SIGTTOU)
     for number in range(20):
         assert two_workers.post(one(sid=f"ttou-{number}"))[0] == 200
-    assert len(children(two_workers.pid)) == 2
+    assert len(two_workers.children) == 2
 
 
 def test_a_port_that_others_have_is_refused_at_once(two_workers: Receiver, tmp_path: Path) -> None:
@@ -201,7 +191,7 @@ def test_a_data_folder_that_is_a_file_is_one_sentence(
 
 
 def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver) -> None:
-    before = set(children(two_workers.pid))
+    before = set(two_workers.children)
     statuses: list[int] = []
     replaced = threading.Event()
 
@@ -215,7 +205,7 @@ def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver)
     posting.start()
     two_workers.signal(signal.SIGHUP)
     try:
-        eventually(lambda: not before & set(children(two_workers.pid)), "the workers are new ones", timeout=20)
+        eventually(lambda: not before & set(two_workers.children), "the workers are new ones", timeout=20)
     finally:
         replaced.set()
         posting.join()
@@ -225,11 +215,11 @@ def test_a_reload_replaces_the_workers_and_refuses_nobody(two_workers: Receiver)
 def test_a_reload_loses_no_counts(serve: Callable[..., Receiver]) -> None:
     """Workers hand over what they have counted since the last second before they end."""
     service = serve(RECEIVER_WORKERS="2")
-    before = set(children(service.pid))
+    before = set(service.children)
     for number in range(40):
         assert service.post(one(sid=f"counted-{number}"))[0] == 200
     service.signal(signal.SIGHUP)
-    eventually(lambda: not before & set(children(service.pid)), "the workers are new ones", timeout=20)
+    eventually(lambda: not before & set(service.children), "the workers are new ones", timeout=20)
     eventually(service.ready, "they serve")
     assert acknowledged(service) == 40
 
@@ -243,10 +233,10 @@ def test_a_reload_puts_the_file_in_force(serve: Callable[..., Receiver], tmp_pat
     config = tmp_path / "receiver.toml"
     keys(config, "old")
     service = serve(RECEIVER_WORKERS="2", RECEIVER_CONFIG=str(config))
-    before = set(children(service.pid))
+    before = set(service.children)
     keys(config, "new")
     service.signal(signal.SIGHUP)
-    eventually(lambda: len(after := set(children(service.pid))) == 2 and not before & after, "new workers", timeout=20)
+    eventually(lambda: len(after := set(service.children)) == 2 and not before & after, "new workers", timeout=20)
     assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=new")[0] for number in range(10)} == {200}
     assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=old")[0] for number in range(10)} == {401}
     assert service.stop() == 0
@@ -256,7 +246,7 @@ def test_a_file_that_is_wrong_changes_nothing(serve: Callable[..., Receiver], tm
     config = tmp_path / "receiver.toml"
     keys(config, "old")
     service = serve(RECEIVER_WORKERS="2", RECEIVER_CONFIG=str(config))
-    before = children(service.pid)
+    before = service.children
     config.write_text("[projects.p]\ncallback_keys = 5\ntokens = 5\n", encoding="utf-8")
     service.signal(signal.SIGHUP)
     eventually(lambda: service.output.count("settings.refused") == 2, "both mistakes are told")
@@ -265,7 +255,7 @@ def test_a_file_that_is_wrong_changes_nothing(serve: Callable[..., Receiver], tm
     assert "projects.p.callback_keys" in refused[0]["problem"]
     assert "projects.p.tokens" in refused[1]["problem"]
     os.kill(before[0], signal.SIGKILL)  # a worker that replaces another has the settings in force, too
-    eventually(lambda: len(children(service.pid)) == 2 and before[0] not in children(service.pid), "replaced")
+    eventually(lambda: len(service.children) == 2 and before[0] not in service.children, "replaced")
     for number in range(10):
         path = "/sms/callback?key=old"
         eventually(lambda: service.post(one(sid=f"w-{number}"), path)[0] == 200, "served")  # noqa: B023 awaited
@@ -323,7 +313,7 @@ class Kept:
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers; the Valkey is a child as well."""
-        return [child for child in children(self.service.pid) if child != self.valkey()]
+        return [child for child in self.service.children if child != self.valkey()]
 
     def stored(self) -> list[str]:
         """Return the ids of the messages in the stream."""
@@ -393,7 +383,7 @@ def test_workers_that_outlive_their_supervisor_keep_their_valkey(kept: Kept) -> 
 def test_a_worker_ends_with_its_supervisor(serve: Callable[..., Receiver]) -> None:
     """It is told, and does not find out at its next look: a second is long for who waits for the port."""
     service = serve(RECEIVER_WORKERS="2")
-    workers = children(service.pid)
+    workers = service.children
     service.kill()
     eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "they end")
     assert service.output.count("The supervisor has ended") == 2
