@@ -15,7 +15,7 @@ from receiver.projects import DEFAULT_REGION, Network, Project, Projects
 from receiver.providers import PROVIDERS
 from receiver.providers.options import option_fields, options_of
 from receiver.routing import LOOKUPS_GROUP, PROJECT_ID, topic_problem
-from receiver.setting_fields import LIST, TABLE, TEXT, Secret, secrets, secrets_from
+from receiver.setting_fields import LIST, TABLE, TEXT, named_secrets, secrets, secrets_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,10 +107,10 @@ def _schema() -> Schema:
                 ),
                 error_messages=TABLE,
             ),
-            "access_keys": fields.Dict(keys=name, values=Secret(), error_messages=TABLE),
+            "access_keys": named_secrets(name),
             "public_url": fields.Url(schemes={"http", "https"}, require_tld=False, error_messages=_URL),
             "providers": fields.Nested(_providers_schema()),
-            "users": fields.Dict(keys=name, values=Secret(), error_messages=TABLE),
+            "users": named_secrets(name),
         }
     )
     projects = fields.Dict(
@@ -123,8 +123,8 @@ def _schema() -> Schema:
     return _Table.from_dict({"region": region, "projects": projects})()
 
 
-def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[str]) -> Projects:
-    """Read the projects of a TOML file, and add every problem to ``problems``.
+def read_projects(path: Path | None, environ: Mapping[str, str] | None, problems: list[str]) -> Projects:
+    """Read the projects of a TOML file, and add every problem to ``problems``. Without ``environ``, without secrets.
 
     If there are any, the result only serves to find further problems.
     """
@@ -143,11 +143,10 @@ def read_projects(path: Path | None, environ: Mapping[str, str], problems: list[
     region = loaded.get("region", DEFAULT_REGION)
     projects = [_project(key, region, raw) for key, raw in loaded.get("projects", {}).items()]
     problems += [f"{path}: {problem}" for problem in _contradictions(projects)]
-    # Invalid keys are missing here. They must not make the project look open, which would be a second problem.
-    certain = [
-        project for project in projects if not project.open_to_callbacks or _has_no_keys(tables["projects"][project.id])
-    ]
-    return Projects({project.id: project for project in certain})
+    if environ is not None:
+        # Invalid keys are missing here. They must not make the project look open, which would be a second problem.
+        projects = [one for one in projects if not one.open_to_callbacks or _has_no_keys(tables["projects"][one.id])]
+    return Projects({project.id: project for project in projects})
 
 
 def _has_no_keys(table: Any) -> bool:  # noqa: ANN401 any TOML value

@@ -7,21 +7,24 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_MAX_SECRET: Final = 512
-_environment: ContextVar[Mapping[str, str]] = ContextVar("environment")
+MAX_SECRET: Final = 512
+_environment: ContextVar[Mapping[str, str] | None] = ContextVar("environment")
 TEXT: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be text; write it in quotes: "…".'}
 LIST: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be a list; write ["…"].'}
 TABLE: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be a table; write {{name = "…"}}.'}
 
 
 @contextmanager
-def secrets_from(environment: Mapping[str, str]) -> Iterator[None]:
-    """Resolve ``env:NAME`` in secrets with these variables, inside the ``with`` block."""
+def secrets_from(environment: Mapping[str, str] | None) -> Iterator[None]:
+    """Resolve ``env:NAME`` in secrets with these variables, inside the ``with`` block.
+
+    With None no secret is read: lists and tables of secrets load as empty ones.
+    """
     token = _environment.set(environment)
     try:
         yield
@@ -32,34 +35,58 @@ def secrets_from(environment: Mapping[str, str]) -> Iterator[None]:
 class Secret(fields.String):
     """A secret: the text itself, ``env:NAME`` for an environment variable, or ``file:/path`` for a file's content.
 
-    Loading ``env:NAME`` outside of ``secrets_from`` raises LookupError.
+    Loading one outside of ``secrets_from`` raises LookupError.
     """
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 marshmallow's
-        length = validate.Length(1, _MAX_SECRET, error="must have between {min} and {max} characters.")
-        super().__init__(validate=length, error_messages=TEXT, **kwargs)
+        super().__init__(error_messages=TEXT, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401 marshmallow's
         text = super()._deserialize(value, attr, data, **kwargs)
+        environment = _environment.get()
+        if environment is None:
+            return ""
         if text.startswith("env:"):
-            return _from_variable(text.removeprefix("env:"))
-        if text.startswith("file:"):
-            return _from_file(Path(text.removeprefix("file:")))
-        return text
+            name = text.removeprefix("env:")
+            secret, source = _from_variable(name, environment), f"the environment variable {name} "
+        elif text.startswith("file:"):
+            path = Path(text.removeprefix("file:"))
+            secret, source = _from_file(path), f"the file {path} "
+        else:
+            secret, source = text, ""
+        self.check(secret, source)
+        return secret
+
+    def check(self, secret: str, source: str) -> None:
+        """Raise ValidationError for an invalid secret, with its ``source`` and without the secret itself."""
+        if not 1 <= len(secret) <= MAX_SECRET:
+            raise ValidationError(f"{source}must have between 1 and {MAX_SECRET} characters.")
 
 
-def secrets() -> fields.Field[Any]:
+class _SecretList(fields.List[str]):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:  # noqa: ANN401 marshmallow's
+        loaded = super()._deserialize(value, attr, data, **kwargs)
+        return [] if _environment.get() is None else loaded
+
+
+class _SecretTable(fields.Dict):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[Any, Any]:  # noqa: ANN401 marshmallow's
+        loaded: dict[Any, Any] = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        return {} if _environment.get() is None else loaded
+
+
+def secrets(one: Secret | None = None) -> fields.Field[Any]:
     """Return a field for a list of secrets. Any of them is accepted, which allows rotation."""
-    return fields.List(Secret(), error_messages=LIST)
+    return _SecretList(one or Secret(), error_messages=LIST)
 
 
-def named_secrets() -> fields.Field[Any]:
+def named_secrets(names: fields.Field[Any] | None = None) -> fields.Field[Any]:
     """Return a field for a table of secrets. Requests select one by name."""
-    return fields.Dict(keys=fields.String(), values=Secret(), error_messages=TABLE)
+    return _SecretTable(keys=names or fields.String(), values=Secret(), error_messages=TABLE)
 
 
-def _from_variable(name: str) -> str:
-    value = _environment.get().get(name)
+def _from_variable(name: str, environment: Mapping[str, str]) -> str:
+    value = environment.get(name)
     if not value:
         raise ValidationError(f"the environment variable {name} is not set; set it or write the secret here.")
     return value

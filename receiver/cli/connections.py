@@ -10,24 +10,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 import uvloop
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    InvalidResponse,
-    RedisError,
-)
-from redis.exceptions import (
-    ConnectionError as LostError,
-)
-from redis.exceptions import (
-    TimeoutError as SlowError,
-)
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as SlowError
 
 from receiver import log
+from receiver.cli.redis_refusals import READS_ON, code_of, refusal_of
 from receiver.delivery.publisher import connect
 from receiver.embedded import embedded_url
-from receiver.errors import ReceiverError, WriteFailedError
+from receiver.errors import EmbeddedError, ReceiverError, WriteFailedError
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 
@@ -40,19 +31,33 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 T = TypeVar("T")
+HOW_TO_FIND_THE_FOLDER: Final = (
+    "Run this in the folder of `receiver serve`, or name its data folder with --data-dir or RECEIVER_DATA_DIR "
+    "(--env-file reads the settings of a service)."
+)
+_CREDENTIALS: Final = ("NOAUTH", "WRONGPASS")
 #: Seconds for Redis to answer.
 REDIS_TIMEOUT: Final = 5.0
 #: redis-py's prefix of the system's message: "Error 111 connecting to host:port. ".
 _PREFIX: Final = re.compile(r"^Error -?\d+ connecting to .+?(?<=[\w\]])\. (?:Connect call failed.*)?")
 
 
-class RedisAwayError(ReceiverError):
-    """Redis cannot be reached, or does not answer. A retry may help."""
+class RedisFailedError(ReceiverError):
+    """Redis cannot be used. ``mend`` is the fix, which the message ends with."""
+
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(f"{what}. {mend}")
+        self.what = what
+        self.mend = mend
+
+
+class RedisAwayError(RedisFailedError):
+    """Redis cannot be reached, does not answer, or still loads its data. A retry may help."""
 
     code = "redis_away"
 
 
-class RedisRefusedError(ReceiverError):
+class RedisRefusedError(RedisFailedError):
     """Redis refused the connection or a command. A retry does not help."""
 
     code = "redis_refused"
@@ -61,9 +66,30 @@ class RedisRefusedError(ReceiverError):
 def redis_url(settings: Settings) -> str:
     """Return the URL of the service's Redis: the configured one, or that of the embedded Valkey.
 
-    Raises EmbeddedError if this user cannot read the password of the embedded Valkey.
+    Raises EmbeddedError if there has never been an embedded Valkey in the data folder, or if this user cannot read its
+    password.
     """
-    return settings.redis_url or embedded_url(settings.data_dir / "valkey", settings.embedded_port)
+    if settings.redis_url is not None:
+        return settings.redis_url
+    if not has_valkey(settings):
+        raise no_valkey(settings)
+    return embedded_url(settings.data_dir / "valkey", settings.embedded_port)
+
+
+def has_valkey(settings: Settings) -> bool:
+    """Return whether an embedded Valkey has ever run in the data folder."""
+    try:
+        return (settings.data_dir / "valkey").is_dir()
+    except PermissionError:  # it is there, for another user
+        return True
+
+
+def no_valkey(settings: Settings) -> EmbeddedError:
+    """Return the error of a data folder without an embedded Valkey: most likely it is the wrong folder."""
+    return EmbeddedError(
+        f"REDIS_URL is not set, and there is no embedded Valkey in {settings.data_dir}. {HOW_TO_FIND_THE_FOLDER} For "
+        "a Redis of your own, set REDIS_URL."
+    )
 
 
 def shown(url: str) -> str:
@@ -85,29 +111,42 @@ async def connected(settings: Settings) -> AsyncIterator[Redis]:
     try:
         client = connect(redis_url(settings))
     except ValueError as error:
-        raise RedisRefusedError(f"REDIS_URL is not a Redis URL: {error}. Write redis://host:6379/0.") from None
+        raise RedisRefusedError(f"REDIS_URL is not a Redis URL: {error}", "Write redis://host:6379/0.") from None
+    try:
+        await _greet(client)
+        yield client
+    except (RedisError, WriteFailedError, OSError) as error:
+        raise failure(settings, error) from None
+    finally:
+        await client.aclose()
+
+
+async def _greet(client: Redis) -> None:
+    """Wait until Redis answers. One that refuses writes, and PING with them, can still be read."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT):
             await client.ping()
-        yield client
-    except (AuthenticationError, AuthorizationError) as error:
-        raise RedisRefusedError(
-            f"{_server(settings)} refuses our credentials: {error}. {_credentials_advice(settings)}"
-        ) from None
-    except (LostError, SlowError, BusyLoadingError, OSError) as error:
-        raise RedisAwayError(
-            f"{_server(settings)} cannot be reached: {describe(error)}. {_connection_advice(settings)}"
-        ) from None
-    except InvalidResponse as error:
-        raise RedisRefusedError(
-            f"{_server(settings)} is not a Redis server: {describe(error)}. Correct REDIS_URL."
-        ) from None
     except RedisError as error:
-        raise RedisRefusedError(f"{_server(settings)} refused a command: {describe(error)}.") from None
-    except WriteFailedError as error:
-        raise RedisAwayError(f"{_server(settings)} does not accept writes now: {describe(error)}.") from None
-    finally:
-        await client.aclose()
+        if code_of(error) not in READS_ON:
+            raise
+
+
+def failure(settings: Settings, error: RedisError | WriteFailedError | OSError) -> RedisFailedError:
+    """Return an error of redis-py, or of a write, with what it means for the operator and the fix."""
+    server, code = f"Redis at {shown(redis_url(settings))}", code_of(error)
+    refusal = refusal_of(error)
+    if refusal is not None:
+        away = code == "LOADING" or isinstance(error, WriteFailedError)
+        mend = _credentials_advice(settings) or refusal.mend if code in _CREDENTIALS else refusal.mend
+        kind: type[RedisFailedError] = RedisAwayError if away else RedisRefusedError
+        return kind(f"{server} {refusal.what} ({describe(error)})", mend)
+    if isinstance(error, WriteFailedError):
+        return RedisAwayError(f"{server} does not accept writes now: {describe(error)}", "See its log.")
+    if isinstance(error, InvalidResponse):
+        return RedisRefusedError(f"{server} is not a Redis server: {describe(error)}", "Correct REDIS_URL.")
+    if isinstance(error, LostError | SlowError | OSError):
+        return RedisAwayError(f"{server} cannot be reached: {describe(error)}", _connection_advice(settings))
+    return RedisRefusedError(f"{server} refused a command: {describe(error)}", "See its log.")
 
 
 def describe(error: BaseException) -> str:
@@ -144,17 +183,11 @@ def chosen_project(projects: Projects, project_id: str | None) -> Project:
     return project
 
 
-def _server(settings: Settings) -> str:
-    return f"Redis at {shown(redis_url(settings))}"
-
-
-def _credentials_advice(settings: Settings) -> str:
-    if settings.redis_url is None:
-        return (
-            f"REDIS_URL is not set, so this is an embedded Valkey, but not that of {settings.data_dir}: run this "
-            "in the folder of `receiver serve`, or set RECEIVER_DATA_DIR."
-        )
-    return "Correct REDIS_URL."
+def _credentials_advice(settings: Settings) -> str | None:
+    """Return how to find the embedded Valkey that belongs to the port, or None for a Redis of the operator's."""
+    if settings.redis_url is not None:
+        return None
+    return f"It is an embedded Valkey, but not that of {settings.data_dir}. {HOW_TO_FIND_THE_FOLDER}"
 
 
 def _connection_advice(settings: Settings) -> str:

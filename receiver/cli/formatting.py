@@ -6,7 +6,6 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-import click
 import msgspec
 from rich.cells import cell_len
 from rich.text import Text
@@ -26,6 +25,8 @@ _WORDS: Final = {
     EventType.SENT: ("sent", "blue"),
     EventType.REJECTED: ("rejected", "yellow"),
 }
+#: Columns below which a shortened text says nothing.
+_LEAST_TEXT: Final = 8
 _HIDDEN: Final = "[hidden]"
 
 
@@ -69,11 +70,6 @@ def safe_json(data: bytes) -> str:
     return _UNSAFE_IN_JSON.sub(_escaped, data.decode(errors="backslashreplace"))
 
 
-def echo_json(value: object) -> None:
-    """Print a value as one line of JSON."""
-    click.echo(safe_json(msgspec.json.encode(value)))
-
-
 def _escaped(match: re.Match[str]) -> str:
     """Return a character as an escape of JSON."""
     return f"\\u{ord(match[0]):04x}"
@@ -94,19 +90,19 @@ def moment(receivedtime: str, *, date: bool) -> str:
 
 
 def _padded(text: str, width: int) -> str:
-    """Pad a column. With these widths, a line with Tencent's longest id has 80 characters."""
+    """Pad a column."""
     return text + " " * (width - cell_len(text))
 
 
 class LinePrinter:
     """Formats the ``data`` of entries as lines with aligned columns."""
 
-    def __init__(self, *, mask: bool, date: bool, project: bool, narrow: bool) -> None:
+    def __init__(self, *, mask: bool, date: bool, project: bool, width: int | None) -> None:
         """Choose whether to mask phone numbers and texts, and whether to show date and project.
 
-        A ``narrow`` line omits the provider's description.
+        Texts are shortened so that a line has ``width`` columns; ids and numbers never are. None: no limit.
         """
-        self._narrow = narrow
+        self._width = width
         self._mask = mask
         self._date = date
         self._project = project
@@ -117,32 +113,37 @@ class LinePrinter:
         if event is None:
             return Text(f"not an event of this service: {len(data)} bytes", style="yellow")
         word, colour = _WORDS.get(event.type, (safe(event.type), "magenta"))  # type: ignore[call-overload]
-        return Text.assemble(
+        line = Text.assemble(
             (moment(event.receivedtime, date=self._date), "dim"),
             " ",
             (_padded(word, 9), colour),
-            " ",
-            *self._rest(event, colour),
             f" {safe(event.project)}" if self._project else "",
         )
+        ids, text = self._rest(event, colour)
+        line.append_text(ids)
+        left = None if self._width is None else self._width - line.cell_len
+        if left is not None:
+            text.truncate(left, overflow="ellipsis")
+        return line if left is not None and left < _LEAST_TEXT else line.append_text(text)
 
-    def _rest(self, event: Envelope, colour: str) -> list[str | tuple[str, str]]:
+    def _rest(self, event: Envelope, colour: str) -> tuple[Text, Text]:
+        """Return the ids and numbers, which are shown whole, and the text behind them."""
         data = event.data
         if event.type == EventType.REJECTED:
-            return [safe("; ".join(map(str, data.get("reasons", []))))]
+            return Text(), Text(_after_blank("; ".join(map(str, data.get("reasons", [])))))
         whose = self._whose(data)
         if event.type == EventType.REPLY:
             text = _HIDDEN if self._mask else f"“{safe(data.get('reply', ''))}”"
-            return [whose, (text, "bold"), _after_blank(data.get("sign"))]
+            return Text(whose), Text.assemble(" ", (text, "bold"), _after_blank(data.get("sign")))
         status = _padded(safe(data.get("status_desc", "")), 8)
-        about = "" if self._narrow else _after_blank(data.get("description"))
-        return [whose, (status, colour), f" {safe(data.get('message_id', ''))}", (about, "dim")]
+        ids = Text.assemble(whose, " ", (status, colour), _after_blank(data.get("message_id")))
+        return ids, Text(_after_blank(data.get("description")), "dim")
 
     def _whose(self, data: dict[str, Any]) -> str:
-        """Return the number with its country code, as far as the provider tells them, and a blank after each."""
+        """Return the number with its country code, as far as the provider tells them, and a blank before each."""
         number = str(data.get("mobile", ""))
         parts = (data.get("nation_code"), masked(number) if self._mask and number else number)
-        return "".join(f"{safe(part)} " for part in parts if part)
+        return "".join(map(_after_blank, parts))
 
 
 def _after_blank(text: object) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 from redis.exceptions import RedisError
-from rich.console import Console
 
 from receiver import log
 from receiver.cli.connections import configured_routing, connected, load_overrides, redis_url, run
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.output import console
 from receiver.cli.progress import bar
 from receiver.delivery.publisher import connect
 from receiver.lookups.counts import IndexCounts
@@ -22,7 +23,6 @@ from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild as rebuild_index
 from receiver.lookups.reports import Reports
 from receiver.route_overrides import RouteOverrides
-from receiver.settings import read_settings
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ _NICE: Final = 10
 
 @click.group(invoke_without_command=True)
 @click.option("--beside", type=int, metavar="PID", help="Run at lower priority than this process, and end with it.")
+@with_environment
 @click.pass_context
-def index(context: click.Context, beside: int | None) -> None:
+def index(context: click.Context, environment: Environment, beside: int | None) -> None:
     """Maintain the report index, from which ListSmsMsgReport answers.
 
     `receiver serve` starts an index with the first look-up. To scale the index separately, set RECEIVER_INDEX=0 for
@@ -51,14 +52,15 @@ def index(context: click.Context, beside: int | None) -> None:
     if context.invoked_subcommand is None:
         if beside is not None:
             os.nice(_NICE)
-        settings = read_settings(os.environ)
+        settings = environment.settings()
         run(_index(settings, log.configure(settings.log_level), beside))
 
 
 @index.command()
-def rebuild() -> None:
+@with_environment
+def rebuild(environment: Environment) -> None:
     """Rebuild the index from the streams, as far back as they go. Lookups keep working."""
-    applied = run(_rebuild(read_settings(os.environ)))
+    applied = run(_rebuild(environment.settings()))
     click.echo(f"{applied:,} status events applied")
 
 
@@ -127,7 +129,7 @@ async def _rebuild(settings: Settings) -> int:
         routing = configured_routing(settings.projects.values())
         await load_overrides(client, routing)
         reports = Reports(client, timedelta(seconds=settings.report_retention))
-        with bar(Console(stderr=True)) as progress:
+        with bar(console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)
             return await rebuild_index(
                 client,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import shutil
 import sys
@@ -13,15 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import uvloop
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from receiver.chaos.faults import FAULTS, available
 from receiver.chaos.run import RunPlan, run_chaos
 from receiver.chaos.summary import RunSummary
+from receiver.cli.output import console as output_console
+from receiver.cli.output import echo_json, json_option, print_table
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from receiver.chaos.run import RunOutcome
 
 _WIDTH: Final = max(len(name) for name in FAULTS)
@@ -34,7 +36,7 @@ _EPILOG: Final = "\b\nFaults:\n" + "\n".join(f"  {f.name:<{_WIDTH}}  {f.what}" f
 @click.option("--faults", "chosen", default="", help="Only these, comma-separated.")
 @click.option("--rate", default=2500.0, show_default=True, type=click.FloatRange(1), help="Events a second.")
 @click.option("--keep", is_flag=True, help="Keep the temporary folder with the logs and data of all processes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def prove(  # noqa: PLR0913 an argument for each option
     *, minutes: float, seed: int | None, chosen: str, rate: float, keep: bool, as_json: bool
 ) -> None:
@@ -47,15 +49,15 @@ def prove(  # noqa: PLR0913 an argument for each option
     """
     faults = _choose(chosen)
     seed = secrets.randbelow(10**6) if seed is None else seed
-    console = Console(stderr=as_json)
+    console = output_console(stderr=as_json)
     console.print(f"seed {seed}, {minutes:g} minutes, {rate:,.0f} events/s; faults: {', '.join(faults)}")
     folder = Path(tempfile.mkdtemp(prefix="receiver-prove-"))
     plan = RunPlan(faults, minutes, seed, rate)
     report = RunSummary(_run(console, folder, plan), seed)
     if as_json:
-        click.echo(json.dumps(report.values(), indent=2))
+        echo_json(report.values())
     else:
-        console.print(report.table())
+        print_table(report.table())
     _tidy(console, folder, keep=keep or report.lost_or_doubled)
     if report.lost_or_doubled or report.slow:
         sys.exit(1)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich import box
-from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
 from receiver.cli.connections import REDIS_TIMEOUT, chosen_project, configured_routing, connected, load_overrides, run
-from receiver.cli.formatting import echo_json, moment, safe
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.formatting import moment, safe
 from receiver.cli.lazy_group import OrderedGroup
+from receiver.cli.output import console, echo_json, json_option, print_table, table
 from receiver.cli.quarantine_store import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
 from receiver.cli.retry_progress import RetryProgress
 from receiver.delivery.publisher import Publisher
 from receiver.errors import ReceiverError
-from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 _project = click.option("--project", metavar="ID", help="The project. [default: the default one]")
-_json = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
 _all = click.option("--all", "every", is_flag=True, help="All current items.")
 
 
@@ -64,10 +61,11 @@ def quarantine() -> None:
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many, newest first."
 )
-@_json
-def list_(*, project: str | None, limit: int, as_json: bool) -> None:
+@json_option
+@with_environment
+def list_(environment: Environment, *, project: str | None, limit: int, as_json: bool) -> None:
     """List items, newest first."""
-    settings, chosen = _settings(project)
+    settings, chosen = _settings(environment, project)
     items, total = run(_newest(settings, chosen, limit))
     if as_json:
         for item in items:
@@ -81,10 +79,11 @@ def list_(*, project: str | None, limit: int, as_json: bool) -> None:
 @quarantine.command()
 @click.argument("id_", type=_EntryId(), metavar="ID")
 @_project
-@_json
-def show(*, id_: str, project: str | None, as_json: bool) -> None:
+@json_option
+@with_environment
+def show(environment: Environment, *, id_: str, project: str | None, as_json: bool) -> None:
     """Show a complete item, with the reasons."""
-    settings, chosen = _settings(project)
+    settings, chosen = _settings(environment, project)
     item = run(_find(settings, chosen, id_))
     if item is None:
         raise ReceiverError(f"the quarantine of project {chosen.id} has no entry {id_}: see `receiver quarantine list`")
@@ -98,14 +97,15 @@ def show(*, id_: str, project: str | None, as_json: bool) -> None:
 @_ids
 @_all
 @_project
-@_json
-def retry(*, ids: tuple[str, ...], every: bool, project: str | None, as_json: bool) -> None:
+@json_option
+@with_environment
+def retry(environment: Environment, *, ids: tuple[str, ...], every: bool, project: str | None, as_json: bool) -> None:
     """Validate items again, and publish those that are valid now.
 
     Their events use the current routes and the same deduplication. An item is removed from the quarantine once its
     event is in the stream. Invalid items stay. The exit code is 1 if any item stays.
     """
-    settings, chosen = _settings(project)
+    settings, chosen = _settings(environment, project)
     counts = run(_retry(settings, chosen, _selected(ids, every=every), RetryProgress("retrying", as_json=as_json)))
     if counts.total() != counts[PUBLISHED]:
         sys.exit(1)
@@ -116,10 +116,13 @@ def retry(*, ids: tuple[str, ...], every: bool, project: str | None, as_json: bo
 @_all
 @_project
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_json
-def drop(*, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, as_json: bool) -> None:
+@json_option
+@with_environment
+def drop(  # noqa: PLR0913 a parameter for each option
+    environment: Environment, *, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, as_json: bool
+) -> None:
     """Delete items for good."""
-    settings, chosen = _settings(project)
+    settings, chosen = _settings(environment, project)
     selected = _selected(ids, every=every)
     if not yes:
         count = run(_count(settings, chosen)) if every else len(set(ids))
@@ -130,8 +133,8 @@ def drop(*, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, a
         sys.exit(1)
 
 
-def _settings(project: str | None) -> tuple[Settings, Project]:
-    settings = read_settings(os.environ)
+def _settings(environment: Environment, project: str | None) -> tuple[Settings, Project]:
+    settings = environment.settings()
     return settings, chosen_project(settings.projects, project)
 
 
@@ -205,17 +208,13 @@ def _as_json(item: Item) -> dict[str, object]:
 
 
 def _print_list(items: list[Item], total: int) -> None:
-    rows = [(item.id, *_origin(item), safe("; ".join(item.reasons))) for item in items]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for at, name in enumerate(("entry", "received", "provider")):
-        table.add_column(name, min_width=max(len(name), *(len(row[at]) for row in rows)))
-    table.add_column("reasons")
-    for *cells, reasons in rows:  # only the reasons are shortened
-        table.add_row(*map(Text, cells), Text(reasons, no_wrap=True, overflow="ellipsis"))
-    console = Console(highlight=False)
-    console.print(table)
+    shown = table("entry", "received", "provider", "reasons", ids=("entry", "received", "provider"))
+    for item in items:  # only the reasons are shortened
+        reasons = Text(safe("; ".join(item.reasons)), no_wrap=True, overflow="ellipsis")
+        shown.add_row(item.id, *map(Text, _origin(item)), reasons)
+    print_table(shown)
     if total > len(items):
-        console.print(f"{len(items)} of {total:,}; --limit shows more.", style="dim")
+        console().print(f"{len(items)} of {total:,}; --limit shows more.", style="dim")
 
 
 def _origin(item: Item) -> tuple[str, str]:
@@ -225,7 +224,6 @@ def _origin(item: Item) -> tuple[str, str]:
 
 
 def _print_item(item: Item) -> None:
-    console = Console(highlight=False)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_row("entry", item.id)
@@ -234,9 +232,10 @@ def _print_item(item: Item) -> None:
         grid.add_row("source", Text(safe(item.envelope.source)))
     for number, reason in enumerate(item.reasons):
         grid.add_row("" if number else "reasons", Text(safe(reason), "yellow"))
-    console.print(grid)
-    console.print()
-    console.print(JSONHighlighter()(Text("\n".join(map(safe, _pretty(item.raw).split("\n"))))), soft_wrap=True)
+    out = console()
+    print_table(grid)
+    out.print()
+    out.print(JSONHighlighter()(Text("\n".join(map(safe, _pretty(item.raw).split("\n"))))), soft_wrap=True)
 
 
 def _pretty(raw: bytes) -> str:

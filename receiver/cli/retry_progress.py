@@ -6,11 +6,11 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
 from rich.progress import TaskID
 from rich.text import Text
 
-from receiver.cli.formatting import echo_json, safe
+from receiver.cli.formatting import safe
+from receiver.cli.output import console, echo_json
 from receiver.cli.progress import bar
 from receiver.cli.quarantine_store import DROPPED, PUBLISHED
 
@@ -34,7 +34,7 @@ class RetryProgress:
         self._as_json = as_json
         self._counts: Counter[str] = Counter()
         self._printed = 0
-        self._console = Console(highlight=False, stderr=as_json)
+        self._console = console(stderr=as_json)
         self._bar = bar(self._console)
         self._task = TaskID(0)
 

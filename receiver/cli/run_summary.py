@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from receiver.cli.connections import shown
+from receiver.cli.output import console, print_table, table
 from receiver.simulator.behaviour import ACKNOWLEDGED
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _HINTS: Final = {
 
 async def show_progress(total: int, stats: RunStats) -> None:
     """Show on a terminal how far a run is, until it is cancelled; ``total`` 0 stands for an endless run."""
-    console = Console(stderr=True)
+    out = console(stderr=True)
     columns = (
         SpinnerColumn(),
         BarColumn(),
@@ -39,7 +38,7 @@ async def show_progress(total: int, stats: RunStats) -> None:
         TextColumn("[red]{task.fields[bad]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("", total=total or None, rate=0.0, bad="")
         while True:
             bad = f"{stats.retries:,} retries" if stats.retries else ""
@@ -69,13 +68,12 @@ def summary(url: str, stats: RunStats) -> dict[str, object]:
 
 def print_summary(url: str, stats: RunStats) -> None:
     """Print the figures of a run, and what to do when not all was acknowledged."""
-    console = Console(highlight=False)
-    table = Table("answer", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("times", justify="right")
+    out = console()
+    answers = table("answer", "times", right=("times",))
     for outcome, times in stats.outcomes.most_common():
-        table.add_row(outcome, f"{times:,}", style="green" if outcome == ACKNOWLEDGED else "red")
-    console.print(shown(url), style="dim", soft_wrap=True)
-    console.print(table)
+        answers.add_row(outcome, f"{times:,}", style="green" if outcome == ACKNOWLEDGED else "red")
+    out.print(shown(url), style="dim", soft_wrap=True)
+    print_table(answers)
     per_second = stats.seconds or 1
     figures = Table.grid(padding=(0, 3))
     figures.add_column(style="dim")
@@ -88,10 +86,10 @@ def print_summary(url: str, stats: RunStats) -> None:
     latency = ", ".join(f"{name} {value:,.1f} ms" for name, value in stats.percentiles().items())
     figures.add_row("latency", latency or "no answer")
     figures.add_row("time", f"{stats.seconds:,.1f} s")
-    console.print(figures)
+    print_table(figures)
     for outcome in stats.outcomes if stats.given_up else ():
         if outcome in _HINTS:
-            console.print(f"\n{_HINTS[outcome]}", style="yellow")
+            out.print(f"\n{_HINTS[outcome]}", style="yellow")
 
 
 def _others(stats: RunStats) -> str:

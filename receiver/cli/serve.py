@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import signal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from receiver import log
 from receiver.app import DELIVERY, OPS, create_app, create_runner
+from receiver.cli.environment import Environment, with_environment
 from receiver.descriptors import connections_within_limit, raise_limit
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
@@ -23,7 +23,7 @@ from receiver.runtime.private import keep_private
 from receiver.runtime.signals import StopSignals, longest_stop
 from receiver.runtime.sockets import BACKLOG, authority, cannot_listen
 from receiver.runtime.valkey_watchdog import add_watch
-from receiver.settings import described, read_settings, unknown_names
+from receiver.settings import described, unknown_names
 
 if TYPE_CHECKING:
     from receiver.log import Logger
@@ -36,34 +36,35 @@ _HELP: Final = "\b\nSettings (environment):\n" + "\n".join(
 
 @click.command(epilog=_HELP)
 @click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; one per core is a good choice.")
-def serve(workers: int | None) -> None:
+@with_environment
+def serve(environment: Environment, workers: int | None) -> None:
     """Run the service.
 
     Without REDIS_URL it starts an embedded Valkey, with its data in RECEIVER_DATA_DIR.
     """
     stopping = StopSignals()
     stopping.remember()
-    settings = read_settings(os.environ)
+    settings = environment.settings(secrets=True)
     if workers is not None:
         settings = dataclasses.replace(settings, workers=workers)
     stopping.deadline.seconds = longest_stop(settings)
     logger = log.configure(settings.log_level)
-    for sentence in unknown_names(os.environ):
+    for sentence in unknown_names(environment.variables):
         logger.warning("settings.unknown", problem=sentence)
     _raise_limit(settings, logger)
     keep_private(settings.data_dir, logger)
     if settings.redis_url is not None:
-        _run(_Service(settings, settings.redis_url, None, stopping, logger))
+        _run(_Service(environment, settings, settings.redis_url, None, stopping, logger))
     else:
-        _run_with_valkey(settings, stopping, logger)
+        _run_with_valkey(environment, settings, stopping, logger)
     stopping.deadline.leave()
 
 
-def _run_with_valkey(settings: Settings, stopping: StopSignals, logger: Logger) -> None:
+def _run_with_valkey(environment: Environment, settings: Settings, stopping: StopSignals, logger: Logger) -> None:
     valkey = EmbeddedValkey(settings.data_dir / "valkey", settings.embedded_port, logger)
     try:
         valkey.start(lambda: stopping.asked)
-        _run(_Service(settings, valkey.url, valkey, stopping, logger))
+        _run(_Service(environment, settings, valkey.url, valkey, stopping, logger))
     except ReceiverError:
         valkey.release()
         raise
@@ -82,6 +83,7 @@ def _raise_limit(settings: Settings, logger: Logger) -> None:
 
 
 class _Service(NamedTuple):
+    environment: Environment
     settings: Settings
     redis_url: str
     valkey: EmbeddedValkey | None
@@ -91,16 +93,16 @@ class _Service(NamedTuple):
 
 def _run(service: _Service) -> None:
     if service.settings.workers > 1:
-        become_supervisor(service.settings, service.redis_url, service.stopping)
+        become_supervisor(service.environment.variables, service.settings, service.redis_url, service.stopping)
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(service))
 
 
 async def _serve(service: _Service) -> None:
-    settings, redis_url, valkey, stopping, logger = service
+    environment, settings, redis_url, valkey, stopping, logger = service
     app = create_app(settings, redis_url)
-    add_index(app, settings, redis_url, logger)
+    add_index(app, settings, {**environment.variables, "REDIS_URL": redis_url}, logger)
     if valkey is not None:
         add_watch(app, valkey)
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()

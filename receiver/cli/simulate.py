@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -15,11 +14,11 @@ import click
 from yarl import URL
 
 from receiver.cli.connections import chosen_project, run
-from receiver.cli.formatting import echo_json
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.output import echo_json, json_option
 from receiver.cli.run_summary import print_summary, show_progress, summary
 from receiver.errors import ReceiverError
 from receiver.providers import DEFAULT, PROVIDERS
-from receiver.settings import read_settings
 from receiver.simulator.behaviour import BEHAVIOURS
 from receiver.simulator.sender import CallbackSender, RunStats, SendPlan
 from receiver.simulator.signers import SIGNED
@@ -164,8 +163,10 @@ class _Url(click.ParamType[str]):
     metavar="FILE",
     help="Write the message ids of acknowledged reports.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
+@json_option
+@with_environment
 def simulate(  # noqa: PLR0913 a parameter for each option
+    environment: Environment,
     *,
     name: str,
     wanted: str | None,
@@ -197,7 +198,7 @@ def simulate(  # noqa: PLR0913 a parameter for each option
     """
     behaviour = BEHAVIOURS[name]
     key_file = None if unsigned else KeyFile(private_key, certificate_url)
-    target = _target(name, wanted, url, key_file)
+    target = _target(environment, name, wanted, url, key_file)
     plan = SendPlan(
         target.url,
         count,
@@ -221,11 +222,13 @@ def simulate(  # noqa: PLR0913 a parameter for each option
         sys.exit(1)
 
 
-def _target(name: str, wanted: str | None, url: str | None, key_file: KeyFile | None) -> Target:
+def _target(
+    environment: Environment, name: str, wanted: str | None, url: str | None, key_file: KeyFile | None
+) -> Target:
     """Return where to post, and what signs; without ``key_file`` nothing does."""
     if url is not None and (key_file is None or name not in SIGNED):
         return Target(url)
-    settings = read_settings(os.environ)
+    settings = environment.settings(secrets=True)
     project = chosen_project(settings.projects, wanted)
     signer = None if key_file is None else signer_for(project, name, key_file)
     return Target(url or own_url(settings, project, name), signer)

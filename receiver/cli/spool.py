@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
-from rich import box
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
-from receiver.cli.connections import REDIS_TIMEOUT, connected, run
-from receiver.cli.formatting import echo_json, moment
+from receiver.cli.connections import HOW_TO_FIND_THE_FOLDER, REDIS_TIMEOUT, connected, run
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.formatting import moment
 from receiver.cli.lazy_group import OrderedGroup
+from receiver.cli.output import console, echo_json, json_option, print_table, table
 from receiver.cli.progress import bar
 from receiver.delivery.drain import FileDrain
 from receiver.delivery.publisher import Publisher
 from receiver.errors import ReceiverError
-from receiver.settings import read_settings
 from receiver.spool.directory import files_set_aside, spool_files, suspect_files
 from receiver.spool.errors import makes_suspect
 from receiver.spool.file import free_file, lock_file
@@ -52,15 +49,17 @@ def spool() -> None:
 
 
 @spool.command("status")
-@click.option("--json", "as_json", is_flag=True, help="The files as a JSON array.")
-def status_(*, as_json: bool) -> None:
+@json_option
+@with_environment
+def status_(environment: Environment, *, as_json: bool) -> None:
     """Show the files and their contents."""
-    folder = _folder(read_settings(os.environ))
+    folder = _folder(environment.settings())
     found = [status(path) for path in _all_files(folder)]
     if as_json:
-        echo_json([one._asdict() for one in found])
+        for one in found:
+            echo_json(one._asdict())
     elif not found:
-        click.echo(f"There is no spool in {folder}.")
+        click.echo(f"No file is in {folder}.")
     else:
         _print_status(folder, found)
     if any(one.problem for one in found):
@@ -68,14 +67,14 @@ def status_(*, as_json: bool) -> None:
 
 
 @spool.command()
-def drain() -> None:
+@with_environment
+def drain(environment: Environment) -> None:
     """Publish the events of files that no running process uses.
 
     An event is deleted from the disk only once Redis has it, and Redis adds no duplicates. A file that is damaged, or
     had an I/O error, is set aside after its readable events are published.
     """
-    settings = read_settings(os.environ)
-    published, problems = run(_drain(settings))
+    published, problems = run(_drain(environment.settings()))
     for problem in problems:
         click.echo(f"receiver: {problem}", err=True)
     click.echo(f"{published:,} events published.")
@@ -91,7 +90,8 @@ def drain() -> None:
     default="-",
     help="A new file. [default: stdout]",
 )
-def export(*, output: Path) -> None:
+@with_environment
+def export(environment: Environment, *, output: Path) -> None:
     """Write the events as JSON lines, without removing them.
 
     Unreadable parts are skipped, and the exit code is then 1. The readable events of a file that was set aside have
@@ -99,9 +99,10 @@ def export(*, output: Path) -> None:
     """
     number = 0
     problems: list[str] = []
+    folder = _folder(environment.settings())
     with ExitStack() as stack:
         out = sys.stdout.buffer if str(output) == "-" else stack.enter_context(_new_file(output))
-        for path in _all_files(_folder(read_settings(os.environ))):
+        for path in _all_files(folder):
             try:
                 with readable(path) as source:
                     for entry in source:
@@ -121,15 +122,16 @@ def export(*, output: Path) -> None:
 
 
 def _folder(settings: Settings) -> Path:
-    """Return the spool's folder. Raises ReceiverError if it is not readable, which must not look like an empty one."""
+    """Return the spool's folder. Raises ReceiverError if it is not there or not readable: it must not look empty."""
     folder = settings.data_dir / "spool"
-    with suppress(FileNotFoundError, NotADirectoryError):
-        try:
-            next(folder.iterdir(), None)
-        except PermissionError as error:
-            raise ReceiverError(
-                f"cannot read {folder}: {error.strerror}. Run this as the user that runs `receiver serve`."
-            ) from None
+    try:
+        next(folder.iterdir(), None)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ReceiverError(f"there is no spool in {settings.data_dir}. {HOW_TO_FIND_THE_FOLDER}") from None
+    except OSError as error:
+        raise ReceiverError(
+            f"cannot read {folder}: {error.strerror}. Run this as the user that runs `receiver serve`."
+        ) from None
     return folder
 
 
@@ -146,25 +148,17 @@ def _new_file(path: Path) -> IO[bytes]:
 
 
 def _print_status(folder: Path, found: list[FileStatus]) -> None:
-    files = _table("file", "events", "disk", "oldest", "state")
+    files = table("file", "events", "disk", "oldest", "state", ids=("file", "oldest"), right=("events", "disk"))
     for one in found:
         oldest = moment(one.oldest, date=True) if one.oldest else ""
         files.add_row(one.file, f"{one.events:,}", decimal(one.bytes), oldest, _state(one))
-    topics = _table("topic", "events")
+    topics = table("topic", "events", ids=("topic",), right=("events",))
     for topic, count in sum((Counter(one.topics) for one in found), Counter[str]()).most_common():
         topics.add_row(Text(topic), f"{count:,}")
-    console = Console(highlight=False)
-    console.print(f"{sum(one.events for one in found):,} events wait in {folder}", soft_wrap=True)
-    console.print(files)
+    click.echo(f"{sum(one.events for one in found):,} events wait in {folder}")
+    print_table(files)
     if topics.rows:
-        console.print(topics)
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in names:
-        table.add_column(name, justify="right" if name in ("events", "disk") else "left", overflow="fold")
-    return table
+        print_table(topics)
 
 
 def _state(one: FileStatus) -> Text:
@@ -182,10 +176,10 @@ def _state(one: FileStatus) -> Text:
 async def _drain(settings: Settings) -> tuple[int, list[str]]:
     """Return the number of published events, and the problems with others."""
     problems: list[str] = []
+    folder = _folder(settings)
     async with connected(settings) as client:
         publisher = Publisher(client, REDIS_TIMEOUT, settings.dedupe_window)
-        with bar(Console(stderr=True)) as progress:
-            folder = _folder(settings)
+        with bar(console(stderr=True)) as progress:
             paths = spool_files(folder)
             task = progress.add_task("draining", total=sum(status(path).events for path in paths))
 

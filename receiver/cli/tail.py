@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from marshmallow import ValidationError
-from rich.console import Console
 
 from receiver.cli.connections import chosen_project, configured_routing, load_overrides, run
+from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import LinePrinter, decoded, safe_json
+from receiver.cli.output import console
 from receiver.cli.stream_reader import StreamReader
 from receiver.events import ROUTED, EventType
-from receiver.settings import read_settings
 from receiver.units import Seconds
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ _TYPES: Final = {
     "sent": EventType.SENT,
     "rejected": EventType.REJECTED,
 }
-#: Columns of a terminal from which descriptions are shown.
-_WIDE: Final = 100
 #: Seconds; older than any event.
 _FOREVER: Final = 1e12
 
@@ -72,7 +69,9 @@ class Ago(click.ParamType[float]):
 @click.option("--quarantine", is_flag=True, help="Also show rejected items.")
 @click.option("--mask", is_flag=True, help="Hide phone numbers and message texts.")
 @click.option("--json", "as_json", is_flag=True, help="One CloudEvents object a line, with control characters escaped.")
+@with_environment
 def tail(  # noqa: PLR0913 a parameter for each option
+    environment: Environment,
     *,
     from_start: bool,
     since: float | None,
@@ -91,7 +90,7 @@ def tail(  # noqa: PLR0913 a parameter for each option
         raise click.UsageError("--json shows events unchanged; remove --mask.")
     if from_start and since is not None:
         raise click.UsageError("give --from-start or --since, not both.")
-    settings = read_settings(os.environ)
+    settings = environment.settings()
     projects = list(settings.projects.values()) if project is None else [chosen_project(settings.projects, project)]
     event_types = {_TYPES[name] for name in types} or {*ROUTED}
     if quarantine:
@@ -157,17 +156,13 @@ def _show_json(data: bytes) -> None:
 
 
 def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], None]:
-    console = Console(highlight=False)
-    terminal = console.is_terminal
-    narrow = terminal and console.width < _WIDE
-    printer = LinePrinter(mask=mask, date=date, project=project, narrow=narrow)
+    out = console()
+    # A terminal gets one row for each event, as far as its ids allow; a file or pipe gets complete lines.
+    width = out.width if out.is_terminal else None
+    printer = LinePrinter(mask=mask, date=date, project=project, width=width)
 
     def show(data: bytes) -> None:
-        # A terminal gets one row for each event; a file or pipe gets complete lines.
-        if terminal:
-            console.print(printer.line(data), no_wrap=True, overflow="ellipsis")
-        else:
-            console.print(printer.line(data), soft_wrap=True)
+        out.print(printer.line(data), soft_wrap=True)
 
     return show
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
+from receiver.cli.connections import no_valkey
+from receiver.cli.environment import Environment, with_environment
 from receiver.embedded import consumer_url
-from receiver.errors import EmbeddedError
-from receiver.settings import read_settings
 
 
 @click.command(
@@ -16,19 +14,17 @@ from receiver.settings import read_settings
     "  REDIS_URL=$(receiver url) python consumer.py\n\n"
     "\n\bDo not pass it as an argument of a program: other users of the machine could read the password."
 )
-def url() -> None:
+@with_environment
+def url(environment: Environment) -> None:
     """Print the URL of the Redis with the streams, including its password.
 
     It is REDIS_URL if set, else the URL of the embedded Valkey.
     """
-    settings = read_settings(os.environ)
+    settings = environment.settings()
     if settings.redis_url is not None:
         click.echo(settings.redis_url)
         return
     found = consumer_url(settings.data_dir / "valkey", settings.embedded_port)
     if "@" not in found:
-        raise EmbeddedError(
-            f"there is no embedded Valkey in {settings.data_dir}: run this in the folder of `receiver serve`, or set "
-            "RECEIVER_DATA_DIR or REDIS_URL."
-        )
+        raise no_valkey(settings)
     click.echo(found)

@@ -41,7 +41,7 @@ from receiver.providers.fields import UtcTime, any_json, iso_form, nation_code
 from receiver.providers.item_types import IgnoredItem, ItemProvider, ItemSchema, ItemType, kept
 from receiver.providers.json_items import bound, decode_item
 from receiver.providers.signatures import header, require_recent, seconds_of
-from receiver.setting_fields import LIST, Secret
+from receiver.setting_fields import Secret, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,13 +174,15 @@ class MessageEventItem(Protocol):
 class PublicKey(Secret):
     """The public key of an account: 32 bytes in Base64."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401 marshmallow's
-        text = super()._deserialize(value, attr, data, **kwargs)
+    def check(self, secret: str, source: str) -> None:
+        """Raise ValidationError unless it is a public key."""
+        super().check(secret, source)
         try:
-            _public_key(text)
+            _public_key(secret)
         except ValueError:
-            raise ValidationError("is not a public key; copy it from the portal: 44 characters of Base64.") from None
-        return text
+            raise ValidationError(
+                f"{source}is not a public key; copy it from the portal: 44 characters of Base64."
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,7 @@ class TelnyxOptions(ProviderOptions):
     """Options for Telnyx."""
 
     public_keys: tuple[str, ...] = option(
-        fields.List(PublicKey(), error_messages=LIST),
+        secrets(PublicKey()),
         "public keys of the account; two during a rotation",
         (),
     )

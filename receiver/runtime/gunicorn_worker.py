@@ -92,6 +92,6 @@ async def serve(settings: Settings, peers: Peers) -> web.AppRunner:
     let_through()  # not earlier: uvloop loses signals that arrive before its loop runs
     redis_url = os.environ.get(EMBEDDED_URL) or str(settings.redis_url)
     app = create_app(settings, redis_url, peers)
-    add_index(app, settings, redis_url, log.configure(settings.log_level))
+    add_index(app, settings, {**os.environ, "REDIS_URL": redis_url}, log.configure(settings.log_level))
     Worker.app_of_this_process = app
     return create_runner(app, settings)

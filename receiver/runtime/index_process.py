@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from receiver.app import INDEX_WANTED, OPS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from io import TextIOWrapper
     from pathlib import Path
 
@@ -32,13 +32,12 @@ _RETRY: Final = 2.0
 STOP_TIMEOUT: Final = 3.0
 
 
-def add_index(app: web.Application, settings: Settings, redis_url: str, logger: Logger) -> None:
-    """Keep ``receiver index`` running while the application runs, unless the settings disable it."""
+def add_index(app: web.Application, settings: Settings, environ: Mapping[str, str], logger: Logger) -> None:
+    """Keep ``receiver index`` running with these variables while the application runs, unless settings disable it."""
 
     async def index_process(app: web.Application) -> AsyncIterator[None]:
         if settings.index == "1" or _lock_of(settings).exists() or any(map(_looks_up, settings.projects.values())):
             app[INDEX_WANTED].set()
-        environ = {**os.environ, "REDIS_URL": redis_url}
         keeping = asyncio.create_task(_keep(app, _lock_of(settings), environ, logger))
         yield
         keeping.cancel()
@@ -57,7 +56,7 @@ def _looks_up(project: Project) -> bool:
     return bool(project.sign_id or project.tokens or project.access_keys or project.users)
 
 
-async def _keep(app: web.Application, lock: Path, environ: dict[str, str], logger: Logger) -> None:
+async def _keep(app: web.Application, lock: Path, environ: Mapping[str, str], logger: Logger) -> None:
     """Run the index until the service stops. Log every failure and retry."""
     await app[INDEX_WANTED].wait()
     while not app[OPS].stopping:  # systemd signals the child together with the service
@@ -71,7 +70,7 @@ async def _keep(app: web.Application, lock: Path, environ: dict[str, str], logge
         await asyncio.sleep(_RETRY)
 
 
-async def _run(path: Path, environ: dict[str, str]) -> int | None:
+async def _run(path: Path, environ: Mapping[str, str]) -> int | None:
     """Run the child and return its exit code; return None at once when another service runs one."""
     with path.open("w") as lock:
         if not _locked(lock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Result = subprocess.CompletedProcess[str]
+
+
+def json_lines(result: Result) -> list[Any]:
+    """Return what a command has printed with ``--json``: an object a line."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 class Run(Protocol):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cli.conftest import json_lines
 from servers import RedisServer, free_port
 
 from receiver.embedded import valkey_binary
@@ -30,7 +30,7 @@ def restored(cli_redis: Redis) -> Iterator[Redis]:
 def _found(run: Run, *arguments: str, **environ: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     result = run("check", "--json", *arguments, **environ)
     by_severity: dict[str, list[dict[str, Any]]] = {"ok": [], "note": [], "warning": [], "error": []}
-    for finding in json.loads(result.stdout):
+    for finding in json_lines(result):
         by_severity[finding["severity"]].append(finding)
     return result.returncode, by_severity
 

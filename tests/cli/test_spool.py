@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cli.conftest import json_lines
 from messages import FAIL, SUCCESS, report
 from servers import free_port
 from spool.damage import leaves, on_pages, overwrite
@@ -60,7 +61,7 @@ def living(folder: Path) -> Iterator[SpoolFile]:
 
 @pytest.mark.usefixtures("folder", "living")
 def test_status_tells_what_waits_and_which_files_are_in_use(run_here: Run) -> None:
-    free, held = json.loads(run_here("spool", "status", "--json").stdout)
+    free, held = json_lines(run_here("spool", "status", "--json"))
     assert (free["events"], free["in_use"], free["topics"]) == (1501, False, {SUCCESS: 1500, FAIL: 1})
     assert (held["events"], held["in_use"], held["oldest"]) == (1, True, "2020-09-13T12:26:40.123Z")
     shown = run_here("spool", "status").stdout
@@ -68,8 +69,13 @@ def test_status_tells_what_waits_and_which_files_are_in_use(run_here: Run) -> No
     assert "1,502 events wait" in shown
 
 
-def test_status_of_nothing_says_so(run_here: Run) -> None:
-    assert "There is no spool" in run_here("spool", "status").stdout
+@pytest.mark.parametrize("command", [("status",), ("drain",), ("export",), ("status", "--json")])
+def test_a_folder_without_a_spool_is_the_wrong_one(run_here: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """And is not made: an empty answer would hide the events of the right one."""
+    result = run_here("spool", *command, "--data-dir", str(tmp_path / "elsewhere"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"there is no spool in {tmp_path / 'elsewhere'}. Run this in the folder of `receiver serve`" in result.stderr
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_drain_publishes_what_nobody_holds_once(cli_redis: Redis, run_here: Run, living: SpoolFile) -> None:
@@ -87,7 +93,7 @@ def test_drain_keeps_what_a_topic_does_not_take(cli_redis: Redis, run_here: Run,
     assert result.returncode == 1
     assert "WRONGTYPE" in result.stderr
     assert "1 events stay" in result.stderr
-    (one,) = json.loads(run_here("spool", "status", "--json").stdout)
+    (one,) = json_lines(run_here("spool", "status", "--json"))
     assert (one["events"], one["parked"]) == (1, 1)
     cli_redis.delete(FAIL)
     assert run_here("spool", "drain").returncode == 0
@@ -99,7 +105,7 @@ def test_drain_keeps_what_a_topic_does_not_take(cli_redis: Redis, run_here: Run,
 def test_drain_without_redis_loses_nothing(run_here: Run) -> None:
     result = run_here("spool", "drain", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert json.loads(run_here("spool", "status", "--json").stdout)[0]["events"] == 1501
+    assert json_lines(run_here("spool", "status", "--json"))[0]["events"] == 1501
 
 
 @pytest.mark.usefixtures("folder", "living")
@@ -141,7 +147,7 @@ def test_a_damaged_file_harms_no_other(cli_redis: Redis, run_here: Run, damaged:
     (aside,) = path.parent.glob("001.damaged-*.sqlite")
     shown = run_here("spool", "status")
     assert (shown.returncode, "damaged and set aside" in " ".join(shown.stdout.split())) == (1, True)
-    (one,) = [one for one in json.loads(run_here("spool", "status", "--json").stdout) if one["set_aside"]]
+    (one,) = [one for one in json_lines(run_here("spool", "status", "--json")) if one["set_aside"]]
     assert (one["file"], one["events"], "damaged" in one["problem"]) == (aside.name, 0, True)
     before = aside.read_bytes()
     assert "0 events published." in run_here("spool", "drain").stdout
@@ -174,7 +180,7 @@ def test_looking_at_a_file_that_was_emptied_does_not_cost_its_log(run_here: Run,
     shutil.copy(folder / "001.sqlite-wal", killed)
     living.close()
     killed.with_name("002.sqlite").touch()
-    assert "the file is empty" in json.loads(run_here("spool", "status", "--json").stdout)[2]["problem"]
+    assert "the file is empty" in json_lines(run_here("spool", "status", "--json"))[2]["problem"]
     assert "002.sqlite cannot be read" in run_here("spool", "export").stderr
     assert killed.stat().st_size > 0
     assert "002.sqlite cannot be drained" in run_here("spool", "drain").stderr

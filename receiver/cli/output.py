@@ -1,0 +1,57 @@
+"""How commands print: tables that cut no id, text without a width where it is piped, and JSON as one object a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from receiver.cli.formatting import safe_json
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+#: Columns of a file or a pipe: more than any line has. Other programs read whole lines.
+_UNLIMITED: Final = 1_000_000
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal, or without a width where the output is piped."""
+    made = Console(highlight=False, stderr=stderr)
+    if not made.file.isatty():
+        made.width = _UNLIMITED
+    return made
+
+
+def echo_json(value: object) -> None:
+    """Print a value as one line of JSON, without terminal controls."""
+    click.echo(safe_json(msgspec.json.encode(value)))
+
+
+def table(*names: str, ids: Collection[str] = (), right: Collection[str] = ()) -> Table:
+    """Return a table with these columns. Those in ``ids`` are never folded, those in ``right`` hold numbers."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in ids, overflow="fold")
+    return made
+
+
+def print_table(rows: Table, *, stderr: bool = False) -> None:
+    """Print a table. On a terminal that is too narrow for its ids, lines are longer than the terminal is wide."""
+    out = console(stderr=stderr)
+    least = Measurement.get(out, out.options.update(max_width=_UNLIMITED), rows).minimum
+    out.width = max(out.width, least)
+    if out.file.isatty():
+        out.print(rows)
+        return
+    with out.capture() as printed:
+        out.print(rows)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip(), err=stderr)
