@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ from receiver.spool.directory import spool_files, suspect_files
 from receiver.spool.status import status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from redis import Redis
@@ -35,11 +36,11 @@ class Comparison(NamedTuple):
         return not (self.missing or self.doubled or self.strange)
 
 
-def check(client: Redis, ack_log: AckLog) -> Comparison:
-    """Read every stream, and compare. An event without an ack may be there once."""
+def check(clients: Iterable[Redis], ack_log: AckLog) -> Comparison:
+    """Read every stream of every primary, and compare. An event without an ack may be there once."""
     times = bytearray(len(ack_log))
     strange = entries = 0
-    for data in _entries(client):
+    for data in chain.from_iterable(map(_entries, clients)):
         entries += 1
         number = _number(data)
         if number is None or number >= len(times):

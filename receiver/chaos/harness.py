@@ -1,4 +1,4 @@
-"""The processes under test: services, Valkey, the proxy between them, and the sender, on free loopback ports."""
+"""The processes under test: the services, their Redis servers, and the sender, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import contextlib
 import random
 import sqlite3
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import aiohttp
 
 from receiver.chaos.ack_log import AckLog
 from receiver.chaos.comparison import check, spooled
-from receiver.chaos.processes import ReceiverProcess, Valkey, free_port
-from receiver.chaos.proxy import FaultProxy
+from receiver.chaos.deployment import Deployment
+from receiver.chaos.processes import ReceiverProcess
+from receiver.chaos.single import SingleValkey
 from receiver.simulator.load import SteadySender
 
 if TYPE_CHECKING:
@@ -23,19 +24,25 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from receiver.chaos.comparison import Comparison
+    from receiver.chaos.processes import Valkey
+    from receiver.chaos.proxy import FaultProxy
 
 _POLL: Final = 0.05
 
 
-class Harness:
+D = TypeVar("D", bound=Deployment)
+
+
+class DeploymentHarness(Generic[D]):
     """Starts all parts, and compares the results. Services share one data folder by default."""
 
     def __init__(  # noqa: PLR0913 the parameters of a run
         self,
         folder: Path,
+        redis: D,
         *,
         seed: int = 0,
-        replicas: int = 1,
+        services: int = 1,
         rate: float = 2500,
         batch: int = 10,
         twins: float = 0.1,
@@ -43,20 +50,19 @@ class Harness:
         settings: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
     ) -> None:
-        """Create the parts. ``__aenter__`` starts them."""
+        """Create the parts; ``redis`` has been created. ``__aenter__`` starts them."""
         self.random = random.Random(seed)  # noqa: S311 the order of faults needs no secrecy
         self.ack_log = AckLog()
-        self.valkey = Valkey(folder / "valkey")
-        self.proxy = FaultProxy(free_port(), self.valkey.port)
+        self.redis = redis
         data = data_dir or folder / "data"
         self.services = [
             ReceiverProcess(
                 folder / f"service-{number}.log",
                 data if share_data else data / str(number),
-                self.proxy.port,
-                settings or {},
+                redis.url,
+                {**redis.settings, **(settings or {})},
             )
-            for number in range(replicas)
+            for number in range(services)
         ]
         self.provider = SteadySender(
             [service.url for service in self.services],
@@ -76,8 +82,7 @@ class Harness:
     async def __aenter__(self) -> Self:
         """Start everything except the traffic."""
         try:
-            await self.valkey.start()
-            await self.proxy.__aenter__()
+            await self.redis.start()
             await asyncio.gather(*(service.start() for service in self.services))
         except BaseException:
             await self._end()
@@ -137,9 +142,10 @@ class Harness:
 
     async def comparison(self) -> Comparison:
         """Compare the acks with the streams."""
-        await self.valkey.loaded()
-        with self.valkey.client() as client:
-            return await asyncio.to_thread(check, client, self.ack_log)
+        await self.redis.well()
+        with contextlib.ExitStack() as clients:
+            primaries = [clients.enter_context(client) for client in self.redis.primaries()]
+            return await asyncio.to_thread(check, primaries, self.ack_log)
 
     async def _all_on_redis(self, session: aiohttp.ClientSession) -> bool:
         return all([await _route(session, service) == "redis" for service in self.services if service.alive])
@@ -147,8 +153,24 @@ class Harness:
     async def _end(self) -> None:
         for service in self.services:
             await service.kill()
-        await self.proxy.__aexit__(None, None, None)
-        await self.valkey.kill()
+        await self.redis.end()
+
+
+class Harness(DeploymentHarness[SingleValkey]):
+    """A run with one Valkey behind a faulty network."""
+
+    def __init__(self, folder: Path, **parameters: Any) -> None:  # noqa: ANN401 those of DeploymentHarness
+        super().__init__(folder, SingleValkey(folder), **parameters)
+
+    @property
+    def valkey(self) -> Valkey:
+        """The Valkey."""
+        return self.redis.valkey
+
+    @property
+    def proxy(self) -> FaultProxy:
+        """The network in front of it."""
+        return self.redis.proxy
 
 
 async def _route(session: aiohttp.ClientSession, service: ReceiverProcess) -> str:

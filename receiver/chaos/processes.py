@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from receiver.embedded import last_line, valkey_binary
 from receiver.errors import ReceiverError
@@ -146,11 +148,12 @@ class Child:
 class Valkey(Child):
     """A Valkey as the guarantees require: it fsyncs every write before its reply, and never evicts."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder`` is for its data. Raises EmbeddedError if no Valkey is installed."""
+    def __init__(self, folder: Path, *options: str) -> None:
+        """``folder`` is for its data, ``options`` are for every start. Raises EmbeddedError without a Valkey."""
         super().__init__(folder / "valkey.log")
         self.folder = folder
         self.port = free_port()
+        self._options = options
         self._binary = str(valkey_binary())
 
     async def start(self, *options: str) -> None:
@@ -158,9 +161,9 @@ class Valkey(Child):
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = (
             f"--port {self.port} --bind {HOST} --dir {self.folder} --appendonly yes --appendfsync always"
-            " --maxmemory-policy noeviction --enable-debug-command local"
+            " --maxmemory-policy noeviction --enable-debug-command local --repl-diskless-sync-delay 0"
         )
-        self.spawn([self._binary, *settings.split(), "--save", "", *options])
+        self.spawn([self._binary, *settings.split(), "--save", "", *self._options, *options])
         await self._until_ready(self.port)
 
     async def loaded(self) -> None:
@@ -178,14 +181,28 @@ class Valkey(Child):
             client.ping()
 
     def client(self) -> Redis:
-        """Return a client that connects directly, without the proxy."""
-        return Redis(host=HOST, port=self.port, socket_timeout=10)
+        """Return a client that connects directly, without the proxy. It retries nothing."""
+        return Redis(host=HOST, port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
+
+    def role(self) -> str:
+        """Return ``primary``, ``replica``, ``joining`` (it does not follow its primary yet), or "" while it is away."""
+        if not self.alive:
+            return ""
+        try:
+            with self.client() as client:
+                info = client.info("replication")
+        except (RedisError, OSError):
+            return ""
+        if info["role"] == "master":
+            return "primary"
+        following = info.get("master_link_status") == "up" and not info.get("master_sync_in_progress")
+        return "replica" if following else "joining"
 
 
 class ReceiverProcess(Child):
     """The receiver as a process: ``receiver serve``."""
 
-    def __init__(self, log: Path, data_dir: Path, redis_port: int, settings: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, data_dir: Path, redis_url: str, settings: Mapping[str, str]) -> None:
         """Prepare the environment; ``settings`` are further variables."""
         super().__init__(log)
         self.data_dir = data_dir
@@ -193,7 +210,7 @@ class ReceiverProcess(Child):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")}
         self._environ = inherited | {
             "PORT": str(self.port),
-            "REDIS_URL": f"redis://{HOST}:{redis_port}/0",
+            "REDIS_URL": redis_url,
             "RECEIVER_HOST": HOST,
             "RECEIVER_DATA_DIR": str(data_dir),
             "RECEIVER_STOP_DELAY": "0.2",

@@ -6,28 +6,46 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from receiver.chaos import cluster, faults, replicated, sentinels
 from receiver.chaos.ack_log import CALM
-from receiver.chaos.faults import FAULTS
-from receiver.chaos.harness import Harness
+from receiver.chaos.harness import DeploymentHarness
+from receiver.chaos.single import SingleValkey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from receiver.chaos.ack_log import AckLog
     from receiver.chaos.comparison import Comparison
+    from receiver.chaos.deployment import Deployment, Fault
 
 #: Seconds without a fault before each fault, and of the shortest fault.
 _CALM: Final = 2.0
 _SHORTEST: Final = 0.5
 #: Seconds for the spool to drain between faults and at the end.
 _SETTLE: Final = 120.0
-REPLICAS: Final = 2
+SERVICES: Final = 2
+
+
+class Kind(NamedTuple):
+    """A kind of deployment, and the faults that it can have."""
+
+    create: Callable[[Path], Deployment]
+    faults: Mapping[str, Fault]
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "single": Kind(SingleValkey, faults.FAULTS),
+    "replicas": Kind(replicated.Replicated, replicated.FAULTS),
+    "sentinel": Kind(sentinels.Sentinels, sentinels.FAULTS),
+    "cluster": Kind(cluster.Cluster, cluster.FAULTS),
+}
 
 
 class RunPlan(NamedTuple):
-    """The names of faults, the minutes, the seed of their order, and the events a second."""
+    """The kind of deployment, the names of faults, the minutes, the seed of their order, and the events a second."""
 
+    kind: str
     faults: Sequence[str]
     minutes: float
     seed: int
@@ -50,11 +68,13 @@ async def run_chaos(folder: Path, plan: RunPlan, on_progress: Callable[[str, flo
     """
     began = time.monotonic()
     end = began + 60 * plan.minutes
-    async with Harness(folder, seed=plan.seed, replicas=REPLICAS, rate=plan.rate) as harness:
+    kind = KINDS[plan.kind]
+    redis = kind.create(folder)
+    async with DeploymentHarness(folder, redis, seed=plan.seed, services=SERVICES, rate=plan.rate) as harness:
         await harness.traffic()
         reporting = asyncio.create_task(_report(harness.ack_log, began, on_progress))
         try:
-            await _inject(harness, plan.faults, end)
+            await _inject(harness, [kind.faults[name] for name in plan.faults], end)
             await harness.quiet()
             settled = await harness.settled(_SETTLE)
         finally:
@@ -63,19 +83,18 @@ async def run_chaos(folder: Path, plan: RunPlan, on_progress: Callable[[str, flo
     return RunOutcome(harness.ack_log, comparison, settled, time.monotonic() - began)
 
 
-async def _inject(harness: Harness, faults: Sequence[str], end: float) -> None:
+async def _inject(harness: DeploymentHarness[Deployment], chosen: Sequence[Fault], end: float) -> None:
     """Run every fault once, in random order, then again in another, until the time is up."""
     while True:
-        for name in harness.random.sample(faults, len(faults)):
+        for fault in harness.random.sample(chosen, len(chosen)):
             harness.ack_log.enter(CALM)
             await asyncio.sleep(min(_CALM, max(0.0, end - time.monotonic())))
             if time.monotonic() >= end:
                 return
-            fault = FAULTS[name]
-            harness.ack_log.enter(name).injected += 1
+            harness.ack_log.enter(fault.name).injected += 1
             longest = max(_SHORTEST, min(fault.longest, (end - time.monotonic()) / 4))
             await fault.run(harness, harness.random.uniform(_SHORTEST, longest))
-            await harness.valkey.loaded()
+            await harness.redis.well()
             if harness.random.random() < 0.5:  # noqa: PLR2004 in half the cases the next fault begins while the spool still drains
                 await harness.settled(_SETTLE)
 

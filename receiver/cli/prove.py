@@ -14,8 +14,7 @@ import click
 import uvloop
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from receiver.chaos.faults import FAULTS, available
-from receiver.chaos.run import RunPlan, run_chaos
+from receiver.chaos.run import KINDS, RunPlan, run_chaos
 from receiver.chaos.summary import RunSummary
 from receiver.cli.output import console as output_console
 from receiver.cli.output import echo_json, json_option, print_table
@@ -26,11 +25,33 @@ if TYPE_CHECKING:
 
     from receiver.chaos.run import RunOutcome
 
-_WIDTH: Final = max(len(name) for name in FAULTS)
-_EPILOG: Final = "\b\nFaults:\n" + "\n".join(f"  {f.name:<{_WIDTH}}  {f.what}" for f in FAULTS.values())
+_WIDTH: Final = max(len(name) for kind in KINDS.values() for name in kind.faults)
+_TITLES: Final = {
+    "single": "Faults of one Redis",
+    "replicas": "Faults with --replicas 1",
+    "sentinel": "Faults with --sentinel",
+    "cluster": "Faults with --cluster",
+}
 
 
-@click.command(epilog=_EPILOG)
+def _epilog() -> str:
+    tables = (
+        "\b\n" + "\n".join([f"{_TITLES[name]}:", *(f"  {f.name:<{_WIDTH}}  {f.what}" for f in kind.faults.values())])
+        for name, kind in KINDS.items()
+    )
+    return "\n\n".join(tables)
+
+
+@click.command(epilog=_epilog())
+@click.option(
+    "--replicas",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="Replicas of the Redis that confirm each batch (RECEIVER_REPLICAS). With 1, fail over to it.",
+)
+@click.option("--sentinel", is_flag=True, help="A primary, a replica and three Sentinels in place of one Redis.")
+@click.option("--cluster", is_flag=True, help="A cluster of three primaries with a replica each in place of one Redis.")
 @click.option("--minutes", default=3.0, show_default=True, type=click.FloatRange(0.1), help="Duration of the faults.")
 @click.option("--seed", type=int, help="Seed to repeat a run. [default: random; it is printed]")
 @click.option("--faults", "chosen", default="", help="Only these, comma-separated.")
@@ -38,21 +59,32 @@ _EPILOG: Final = "\b\nFaults:\n" + "\n".join(f"  {f.name:<{_WIDTH}}  {f.what}" f
 @click.option("--keep", is_flag=True, help="Keep the temporary folder with the logs and data of all processes.")
 @json_option
 def prove(  # noqa: PLR0913 an argument for each option
-    *, minutes: float, seed: int | None, chosen: str, rate: float, keep: bool, as_json: bool
+    *,
+    replicas: int,
+    sentinel: bool,
+    cluster: bool,
+    minutes: float,
+    seed: int | None,
+    chosen: str,
+    rate: float,
+    keep: bool,
+    as_json: bool,
 ) -> None:
     """Prove the guarantees: no acknowledged event is lost or duplicated.
 
     Starts two receivers that share a spool folder, a Valkey, a faulty network between them, and a provider that posts
-    and retries as Tencent does. All of it runs in a temporary folder and on free loopback ports; REDIS_URL and other
+    and retries as Tencent does. --replicas, --sentinel and --cluster start other servers, with faults of their own, in
+    place of the one Valkey. All of it runs in a temporary folder and on free loopback ports; REDIS_URL and other
     settings are ignored. Injects faults for the given time, then compares the acknowledged events with the streams.
     The exit code is 1 if an event is missing or duplicated, or an answer took longer than 2 s.
     """
-    faults = _choose(chosen)
+    kind = _kind(replicas, sentinel=sentinel, cluster=cluster)
+    faults = _choose(chosen, kind)
     seed = secrets.randbelow(10**6) if seed is None else seed
     console = output_console(stderr=as_json)
-    console.print(f"seed {seed}, {minutes:g} minutes, {rate:,.0f} events/s; faults: {', '.join(faults)}")
+    console.print(f"seed {seed}, {minutes:g} minutes, {rate:,.0f} events/s; {kind}; faults: {', '.join(faults)}")
     folder = Path(tempfile.mkdtemp(prefix="receiver-prove-"))
-    plan = RunPlan(faults, minutes, seed, rate)
+    plan = RunPlan(kind, faults, minutes, seed, rate)
     report = RunSummary(_run(console, folder, plan), seed)
     if as_json:
         echo_json(report.values())
@@ -63,12 +95,21 @@ def prove(  # noqa: PLR0913 an argument for each option
         sys.exit(1)
 
 
-def _choose(chosen: str) -> list[str]:
+def _kind(replicas: int, *, sentinel: bool, cluster: bool) -> str:
+    chosen = [name for name, wanted in (("sentinel", sentinel), ("cluster", cluster)) if wanted]
+    if len(chosen) > 1:
+        raise click.UsageError("give --sentinel or --cluster, not both.")
+    return chosen[0] if chosen else "replicas" if replicas else "single"
+
+
+def _choose(chosen: str, kind: str) -> list[str]:
+    faults = KINDS[kind].faults.values()
+    available = [fault.name for fault in faults if sys.platform == "linux" or not fault.linux_only]
     names = [name.strip() for name in chosen.split(",") if name.strip()]
     for name in names:
-        if name not in available():
-            raise ReceiverError(f"unknown fault: {name}; use some of: {', '.join(available())}")
-    return names or available()
+        if name not in available:
+            raise ReceiverError(f"unknown fault: {name}; use some of: {', '.join(available)}")
+    return names or available
 
 
 def _run(console: Console, folder: Path, plan: RunPlan) -> RunOutcome:

@@ -41,7 +41,7 @@ def _promised(count: int) -> AckLog:
 
 def _seen(valkey: Valkey, ack_log: AckLog) -> Comparison:
     with valkey.client() as client:
-        return check(client, ack_log)
+        return check([client], ack_log)
 
 
 async def test_what_is_right_is_found_right(valkey: Valkey) -> None:

@@ -56,7 +56,7 @@ async def test_the_service_follows_a_name_that_moves(survives: Survives, tmp_pat
             await swap_roles(harness, primary, replica)
             await harness.until(lambda: harness.spooled() > 500)
             harness.proxy.lead_to(replica.port)
-            harness.valkey = replica
+            harness.redis.valkey = replica
             assert await harness.settled()
             await asyncio.sleep(1)  # for refusals that should not come
             assert 1 <= refusals(harness) <= 2

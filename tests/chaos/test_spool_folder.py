@@ -69,7 +69,7 @@ async def test_a_service_starts_on_a_full_disk(tmp_path: Path) -> None:
 
 async def test_events_that_a_topic_refused_outlive_their_service(survives: Survives) -> None:
     """A topic's key is of another type: its events are put aside; who starts later publishes them, a dead one's too."""
-    async with survives(replicas=2) as harness:
+    async with survives(services=2) as harness:
         with harness.valkey.client() as client:
             await harness.until(lambda: client.exists(_TOPIC))
             client.rename(_TOPIC, "aside")
