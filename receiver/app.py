@@ -9,6 +9,7 @@
 | reports of this worker                 | publishes one, then one a second  | at once                                |
 | report index (runtime/index_process)   | starts the child process          | 3 s, then the child is killed          |
 | valkey_watchdog (runtime)              | checks every second               | at once                                |
+| viewers of the console (web/console)   | with the first viewer             | at once, before requests in flight     |
 | port and connections (web/server)      | listens                           | RECEIVER_STOP_TIMEOUT and 0.25 s       |
 
 ``runtime/signals.py`` adds up the bounds, and ends a process that exceeds the sum.
@@ -44,6 +45,8 @@ from receiver.web.callback_auth import CallbackAuth
 from receiver.web.callbacks import Callbacks
 from receiver.web.client_address import ClientAddresses
 from receiver.web.connections import Connections
+from receiver.web.console.service_state import ServiceState
+from receiver.web.console.viewers import Viewers
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
 from receiver.web.fast_path import FastPath
@@ -58,6 +61,7 @@ from receiver.web.smn.iam import TOKEN_BODY, Iam
 from receiver.web.smn.messages import SmsMessages
 from receiver.web.smn.parsing import SmnParser
 from receiver.web.smn.request_schemas import BATCH_BODY, PUT_BODY
+from receiver.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -114,9 +118,11 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     bodies = LimitedBodies(admission, settings.read_timeout)
 
     ops = Ops(delivery, retention.gauges, admission, peers, logger)
+    open_project = any(project.open for project in settings.projects.values())
     # The metrics name projects and topics: pages of other sites may not read them. Health and documents name none.
-    show_metrics = browsers.before(ops.metrics) if any(p.open for p in settings.projects.values()) else ops.metrics
-    documents = Documents()
+    show_metrics = browsers.before(ops.metrics) if open_project else ops.metrics
+    documents, static = Documents(), StaticFiles(open_project=open_project)
+    viewers = Viewers(credentials, redis, routing, ServiceState(ops, retention.gauges), logger)
     errors = ErrorResponses(logger)
 
     app = web.Application(middlewares=[errors])
@@ -138,8 +144,12 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
             web.get("/openapi.json", documents.openapi),
             web.get("/asyncapi.json", documents.asyncapi),
             web.get("/docs", documents.docs),
+            web.get("/console", static.console),
+            web.get("/static/{file}", static.file),
+            web.get("/v2/{project_id}/console/events", bodies.up_to(0, viewers.stream), allow_head=False),
         ]
     )
+    app.on_shutdown.append(viewers.close)
     # Indexers count for all replicas together, so one worker shows their counts.
     counts = IndexCounts(redis) if peers.number == 1 else None
     app.cleanup_ctx.extend(  # the table above; ``runtime`` appends the report index and the watchdog

@@ -27,6 +27,11 @@ _NOT_DIGITS: Final = re.compile(r"[^0-9]+")
 #: Digits of a national mobile number, at most, in nearly all countries. Longer numbers start with a country code.
 _MAX_NATIONAL_DIGITS: Final = 11
 _CACHED: Final = 4096
+#: What may be a number in a text: seven digits or more, with what people write between them. Dates are none.
+_IN_TEXT: Final = re.compile(r"(?<!\d)(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[ ().\-]{0,2}\d){6,}")
+_MASK: Final = "****"
+#: Digits of a number that stay at its ends, by its length: at least four are hidden, and half of a short number.
+_SHOWN: Final = ((11, 3, 4), (8, 2, 2))
 
 
 def canonical(nation_code: str | None, mobile: str) -> tuple[str | None, str]:
@@ -48,6 +53,19 @@ def readings(text: str) -> list[tuple[str, int]]:
     A number of unknown country may be either.
     """
     return list(dict.fromkeys(_readings(text)))
+
+
+def masked(number: str) -> str:
+    """Return ``138****8000`` for ``13800138000``, ``85****88`` for ``85251188``, and ``****`` for a shorter text."""
+    for length, first, last in _SHOWN:
+        if len(number) >= length:
+            return f"{number[:first]}{_MASK}{number[-last:]}"
+    return _MASK
+
+
+def without_numbers(text: str) -> str:
+    """Return a text with all that may be a phone number masked."""
+    return _IN_TEXT.sub(lambda match: masked(match[0]), text)
 
 
 def _readings(text: str) -> Iterator[tuple[str, int]]:

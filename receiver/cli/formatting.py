@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from receiver.events import EventType
+from receiver.phone_numbers import masked
 
 #: C1 controls, which terminals interpret as they do C0, and characters that end a line or change text direction.
 _CONTROLS: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
@@ -73,11 +74,6 @@ def safe_json(data: bytes) -> str:
 def _escaped(match: re.Match[str]) -> str:
     """Return a character as an escape of JSON."""
     return f"\\u{ord(match[0]):04x}"
-
-
-def masked(number: str) -> str:
-    """Return ``138****8000`` for ``13800138000``."""
-    return f"{number[:3]}****{number[-4:]}" if len(number) > len("1380000") else "****"
 
 
 def moment(receivedtime: str, *, date: bool) -> str:

@@ -48,8 +48,8 @@ class Ops:
         A load balancer reaches any worker and can only remove all of them together. While one worker accepts events, a
         retry of a refused callback may succeed, so the service stays ready. ``worst`` shows the worst worker.
         """
-        own = self._state()
-        states = self._peers.states(own)
+        states = self.states()
+        own = states[0]
         ready = not self.stopping and any(state.takes_events for state in states)
         worst_state = worst(states)
         parts = {
@@ -70,6 +70,10 @@ class Ops:
             self._next_exposition = asyncio.create_task(self._exposition(), name="exposition")
         body = await asyncio.shield(self._next_exposition)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    def states(self) -> list[WorkerState]:
+        """Return the states of all living workers of this service, this one's first."""
+        return self._peers.states(self._state())
 
     def publish(self) -> WorkerReport:
         """Publish this worker's report to the other workers, and return it."""

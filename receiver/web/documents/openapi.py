@@ -150,6 +150,7 @@ def _path_parameters(operation: Operation) -> Iterator[Any]:
     known = {
         "{project_id}": {"type": "string", "pattern": f"^{PROJECT_ID.pattern}$"},
         "{provider}": {"type": "string", "enum": [*operation.providers]},
+        "{file}": {"type": "string", "enum": [*operation.files]},
     }
     for part, schema in known.items():
         if part in operation.path:
@@ -185,6 +186,8 @@ def _answers(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
             yield status, _error(text, CallbackAnswer)
     if operation.name == "metrics":
         yield 403, _error("A project is open, and a web page seems to have sent the request.", CallbackAnswer)
+    if operation.files:
+        yield 404, _error("There is no such file.", CallbackAnswer)
     if operation.name == "readyz":
         yield 503, {"description": "Not ready.", "content": {JSON: {"schema": {"type": "object"}}}}
     if operation.tag in ("lookups", "tokens"):
@@ -200,7 +203,8 @@ def _provider_answers() -> Iterator[tuple[int, dict[str, Any]]]:
 def _good(operation: Operation) -> dict[str, Any]:
     if isinstance(operation.response, str):
         schema: Any = {"type": "object" if operation.response == JSON else "string"}
-        return {"description": operation.summary + ".", "content": {operation.response: {"schema": schema}}}
+        content = {media: {"schema": schema} for media in operation.response.split()}
+        return {"description": operation.summary + ".", "content": content}
     described = _error("Stored." if operation.tag == "callbacks" else "Done.", operation.response)
     if operation.name == "CreateToken":
         described["headers"] = {"X-Subject-Token": {"description": "The token.", "schema": {"type": "string"}}}

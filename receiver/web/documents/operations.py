@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.providers import PROVIDERS
 from receiver.providers.tencent import Reply, StatusReport
+from receiver.web.console.viewers import LIFETIME, MAX_VIEWERS
 from receiver.web.smn import error_codes
 from receiver.web.smn.iam import TOKEN_BODY, ProjectQuery, TokenRequest
 from receiver.web.smn.request_schemas import (
@@ -29,6 +30,7 @@ from receiver.web.smn.response_schemas import (
     TokenIssued,
     Updated,
 )
+from receiver.web.static_files import NAMES
 
 if TYPE_CHECKING:
     from marshmallow import Schema
@@ -59,9 +61,9 @@ class RequestBody(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One operation. ``response`` is a schema, or a media type for other responses.
+    """One operation. ``response`` is a schema, or the media types of other responses, separated by blanks.
 
-    ``providers`` are those that the path may name. Each answers in its own format.
+    ``providers`` are those that the path may name. Each answers in its own format. ``files`` are the names of files.
     """
 
     method: str
@@ -76,6 +78,7 @@ class Operation(NamedTuple):
     status: int = 200
     errors: tuple[error_codes.SmnErrorCode, ...] = ()
     providers: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 #: From the provider's document, https://www.tencentcloud.com/document/product/382/59178.
@@ -239,4 +242,34 @@ OPERATIONS: Final = (
     Operation("get", "/openapi.json", "openapi", "operation", "This document", response="application/json"),
     Operation("get", "/asyncapi.json", "asyncapi", "operation", "The event streams", response="application/json"),
     Operation("get", "/docs", "docs", "operation", "API documentation as a web page", response="text/html"),
+    Operation(
+        "get",
+        "/v2/{project_id}/console/events",
+        "WatchEvents",
+        "lookups",
+        "What happens, as server-sent events",
+        "A message each second: the latest events with masked numbers and without texts, rates by type and provider, "
+        "delays, routes, consumer groups, quarantine and workers. It is the source of the console, and its members may "
+        f"change. A stream ends after {LIFETIME / 60:g} minutes, or when its client does not read; at most "
+        f"{MAX_VIEWERS} are open in a process.",
+        response="text/event-stream",
+    ),
+    Operation(
+        "get",
+        "/console",
+        "console",
+        "operation",
+        "The console as a web page",
+        "It holds no data: it asks for a token, and uses it for the lookups.",
+        response="text/html",
+    ),
+    Operation(
+        "get",
+        "/static/{file}",
+        "static",
+        "operation",
+        "A file of the web pages",
+        response="text/css text/javascript image/svg+xml",
+        files=tuple(NAMES),
+    ),
 )

@@ -1,0 +1,158 @@
+"""The console and the documents in a browser: they work, by keyboard alone, at any size, and load nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from messages import body, reply, report
+
+if TYPE_CHECKING:
+    from browser import Browser, Page
+    from conftest import Client, Service
+
+pytestmark = pytest.mark.slow
+
+TOML = """
+[projects.shop]
+default = true
+tokens = ["a-token"]
+callback_keys = ["k"]
+consumer_groups = ["billing"]
+
+[projects.shop.users]
+anna = "a-password"
+
+[projects.bank]
+tokens = ["another-token", "a-token"]
+callback_keys = ["k"]
+"""
+LIVE = "document.getElementById('status').dataset.state === 'live'"
+EVENTS = "document.getElementById('events')"
+FOCUS = "document.activeElement.id"
+NO_WIDER = "document.documentElement.scrollWidth <= innerWidth"
+
+
+def assert_clean(page: Page, client: Client) -> None:
+    """Nothing was requested from another host, nothing broke the policy, and no script failed."""
+    assert page.problems == []
+    assert {urlsplit(url).netloc for url in page.urls} == {f"127.0.0.1:{client.port}"}
+
+
+async def post(client: Client, *items: object, key: str = "k") -> None:
+    """Post items, each in a callback of its own."""
+    for item in items:
+        assert (await client.post(f"/sms/callback?key={key}", data=body(item))).status == 200
+
+
+async def test_sign_in_and_watch(service: Service, browser: Browser) -> None:
+    """A callback shows up by itself, with its number masked and without its text."""
+    client = await service(TOML)
+    page = await browser.page()
+    await page.open(str(client.make_url("/console")))
+    await page.until(f"{FOCUS} === 'login-token'")
+    await page.type("a-token")
+    await page.press("Enter")
+    await page.until(LIVE)
+    await post(client, [report("5000:1")], reply("a person's text"))
+    text = await page.until(f"{EVENTS}.rows.length === 2 && document.body.innerText")
+    assert "138****8000" in text
+    assert "5000:1" in text
+    assert "13800138000" not in text
+    assert "a person's text" not in text
+    await page.until("document.getElementById('key-success').textContent === '100 %'")
+    await page.until("document.getElementById('groups').textContent.includes('billing')")
+    assert "a-token" not in await page.value("document.cookie + location.href")
+    assert_clean(page, client)
+
+
+async def test_by_keyboard_alone(service: Service, browser: Browser) -> None:
+    """Sign in as a user, skip to the figures, pause, choose the other project, find, and sign out."""
+    client = await service(TOML)
+    page = await browser.page()
+    await page.open(str(client.make_url("/console")))
+    await page.until(f"{FOCUS} === 'login-token'")
+    await page.press("Tab", modifiers=8)
+    await page.press("ArrowRight")
+    await page.press("Tab")
+    await page.type("anna")
+    await page.press("Tab")
+    await page.type("a-password")
+    await page.press("Enter")
+    await page.until(LIVE)
+    assert await page.value(FOCUS) == "main"
+    await page.open(str(client.make_url("/console")))  # still signed in
+    await page.until(LIVE)
+    await page.press("Tab")
+    assert await page.value("document.activeElement.className") == "skip"
+    assert await page.value("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    await page.press("Enter")
+    assert await page.value(FOCUS) == "main"
+    while await page.value(FOCUS) != "pause":
+        await page.press("Tab")
+    await page.press(" ")
+    assert await page.value("document.activeElement.getAttribute('aria-pressed')") == "true"
+    await post(client, [report("5000:1")])
+    await page.until("document.getElementById('events-about').textContent === 'paused, 1 new'")
+    assert await page.value(f"{EVENTS}.rows.length") == 0
+    await page.press(" ")
+    await page.until(f"{EVENTS}.rows.length === 1")
+    await page.press("/")
+    assert await page.value(FOCUS) == "find-input"
+    while await page.value(FOCUS) != "sign-out":
+        await page.press("Tab")
+    await page.press("Enter")
+    await page.until(f"{FOCUS} === 'login-token'")
+    assert await page.value("sessionStorage.length") == 0
+    assert_clean(page, client)
+
+
+async def test_wrong_credentials_and_a_revoked_token(service: Service, browser: Browser) -> None:
+    """Both are told beside the form, and nothing is kept."""
+    client = await service(TOML)
+    page = await browser.page()
+    await page.open(str(client.make_url("/console")))
+    await page.until(f"{FOCUS} === 'login-token'")
+    await page.type("wrong")
+    await page.press("Enter")
+    await page.until("document.getElementById('login-error').textContent.includes('decrypt token fail')")
+    await page.value("sessionStorage.setItem('receiver.token', 'revoked')")
+    await page.open(str(client.make_url("/console")))
+    await page.until("document.getElementById('login-error').textContent.includes('decrypt token fail')")
+    assert await page.value("sessionStorage.length") == 0
+
+
+async def test_an_open_project_needs_no_sign_in(client: Client, browser: Browser) -> None:
+    """As its lookups need no credentials; a name that is not local gets the reason."""
+    page = await browser.page()
+    await page.open(str(client.make_url("/console")))
+    await page.until(LIVE)
+    assert_clean(page, client)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1440, True)])
+async def test_pages_fit(client: Client, browser: Browser, width: int, dark: bool) -> None:  # noqa: FBT001
+    """Nothing is wider than the screen, and dark is dark."""
+    await client.post("/sms/callback", data=body([report("1:" + "7" * 120), report("bad" * 40, mobile=None)]))
+    page = await browser.page(width, 844, dark=dark)
+    for path, shown in (("/console", f"{LIVE} && {EVENTS}.rows.length === 2"), ("/docs", "true")):
+        await page.open(str(client.make_url(path)))
+        await page.until(shown)
+        assert await page.value(NO_WIDER), path
+        channels = await page.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        assert (max(channels) < 128) == dark, path
+    assert_clean(page, client)
+
+
+async def test_the_page_does_not_grow(client: Client, browser: Browser) -> None:
+    """The list of events has 50 rows, however many come."""
+    page = await browser.page()
+    await page.open(str(client.make_url("/console")))
+    await page.until(LIVE)
+    for burst in range(3):
+        await client.post("/sms/callback", data=body([report(f"{burst}:{number}") for number in range(300)]))
+        last = f"{burst}:299"
+        await page.until(f"{EVENTS}.rows[0]?.textContent.includes('{last}')")
+    assert await page.value(f"{EVENTS}.rows.length") <= 50
+    assert_clean(page, client)
