@@ -36,6 +36,7 @@ README, DEPLOY, CODE = "README.md", "deploy/README.md", "receiver/README.md"
 DOCUMENTS = (
     README,
     DEPLOY,
+    "deploy/consumers/README.md",
     CODE,
     "tests/README.md",
     "CHANGELOG.md",
@@ -95,7 +96,10 @@ def constants(path):
 
 
 def test_every_document_is_checked():
-    found = {str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("[a-z.]*/*.md"))}
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (*ROOT.glob("*.md"), *ROOT.glob("[a-z.]*/*.md"), *ROOT.glob("deploy/*/*.md"))
+    }
     assert {name for name in found if not name.startswith((".venv", "data"))} == set(DOCUMENTS)
 
 
@@ -105,6 +109,11 @@ def test_the_two_commands_of_the_readme_run_the_service_and_the_tests(extras):
     run = ".venv/bin/pytest" if "test" in extras else ".venv/bin/receiver serve"
     command = f"python3 -m venv .venv && .venv/bin/pip install -q -e '.[{extras}]' && {run}\n"
     assert command in fenced(README, "sh")
+
+
+def test_the_consumer_of_the_guide_is_a_part_of_the_program_that_is_tested():
+    [excerpt] = fenced(DEPLOY, "python")
+    assert f"\n\n{excerpt}\n" in (ROOT / "deploy" / "consumers" / "redis_consumer.py").read_text(encoding="utf-8")
 
 
 # Links and files

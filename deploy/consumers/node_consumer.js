@@ -1,0 +1,120 @@
+// Prints delivery reports, each once, with ioredis 6. First: npm install
+//
+// REDIS_URL=redis://127.0.0.1:6379/0 TOPICS=urn:smn:local:default:sms_success GROUP=crm node node_consumer.js
+//
+// Start as many as you like, each under a CONSUMER name of its own that stays the same after a restart.
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Cluster, Redis } from "ioredis";
+
+const { REDIS_URL, TOPICS, GROUP, CONSUMER = hostname() } = process.env;
+const MAX_DELIVERIES = Number(process.env.MAX_DELIVERIES ?? 5);
+const CLAIM_AFTER = Number(process.env.CLAIM_AFTER ?? 60) * 1000; // longer than the work on COUNT entries takes
+const COUNT = 10;
+const REMEMBERED = 3 * 24 * 3600; // seconds in which an event that comes again is recognised
+let stopping = false;
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => (stopping = true));
+
+// Your work. What it throws is a failed delivery of this event.
+async function handle(event) {
+  console.log(event.id, event.data.message_id, event.data.status);
+}
+
+// Handle the entries of a topic until SIGTERM, which lets the batch at hand finish.
+async function consume(topic) {
+  const redis = connect(REDIS_URL);
+  redis.on("error", (error) => console.error(`Redis: ${error.message}`)); // and it connects again by itself
+  for (let pause = 50; !stopping; await sleep(pause), pause = Math.min(pause * 2, 5000)) {
+    if (redis.status !== "ready") continue;
+    try {
+      for await (const [entry, delivered] of entries(redis, topic)) {
+        await take(redis, topic, entry, delivered);
+        pause = 50; // ms
+      }
+    } catch (error) {
+      console.error(`Redis is away (${error.message}): again in ${pause} ms`);
+    }
+  }
+  redis.disconnect();
+}
+
+// Yield entries with how often they were delivered. Those delivered before come one by one: if one ends the process,
+// the count of no other rises.
+async function* entries(redis, topic) {
+  await redis.xgroup("CREATE", topic, GROUP, "0", "MKSTREAM").catch((error) => {
+    if (!error.message.startsWith("BUSYGROUP")) throw error; // the group is there
+  });
+  const read = async (after, count) =>
+    (await redis.xreadgroup("GROUP", GROUP, CONSUMER, "COUNT", count, "BLOCK", 500, "STREAMS", topic, after))?.[0][1] ?? [];
+  let batch;
+  for (let last = "0"; !stopping && (batch = await read(last, 1)).length; last = batch[0][0])
+    yield [batch[0], await deliveries(redis, topic, batch[0][0])]; // mine, from before a restart
+  while (!stopping) {
+    yield* stuck(redis, topic);
+    for (const end = Date.now() + CLAIM_AFTER / 2; Date.now() < end && !stopping; )
+      for (const entry of await read(">", COUNT)) yield [entry, 1];
+  }
+}
+
+// Claim what nobody has acknowledged for CLAIM_AFTER: of consumers that died, and what failed before.
+async function* stuck(redis, topic) {
+  let start = "0-0";
+  do {
+    let batch;
+    [start, batch] = await redis.xautoclaim(topic, GROUP, CONSUMER, CLAIM_AFTER, start, "COUNT", 1);
+    for (const entry of batch) yield [entry, await deliveries(redis, topic, entry[0])];
+  } while (start !== "0-0" && !stopping);
+}
+
+async function deliveries(redis, topic, id) {
+  const [pending] = await redis.xpending(topic, GROUP, id, id, 1);
+  return pending?.[3] ?? 1;
+}
+
+// Handle and acknowledge an entry. One that fails stays pending, until it goes to the dead letters.
+async function take(redis, topic, [id, fields], delivered) {
+  const reason = await attempt(redis, fields, delivered);
+  if (reason) console.error(`${id} failed, delivery ${delivered}`); // the reason may name a person
+  if (reason && delivered < MAX_DELIVERIES) return;
+  if (reason) {
+    const origin = { reason, topic, entry: id, group: GROUP, deliveries: delivered };
+    await redis.xadd(`${topic}_dead`, "*", ...(fields ?? []), ...Object.entries(origin).flat());
+  }
+  await redis.xack(topic, GROUP, id);
+}
+
+// Do the work, then mark the event's id, so that a second delivery is skipped; return why it failed. A crash between
+// the two repeats the work: a database that keeps the id in the transaction of the work has no such gap.
+async function attempt(redis, fields, delivered) {
+  if (delivered > MAX_DELIVERIES) return `delivered ${MAX_DELIVERIES} times, and none of the consumers finished it`;
+  let event;
+  try {
+    event = JSON.parse(fields[fields.indexOf("data") + 1]);
+  } catch (error) {
+    return String(error);
+  }
+  const mark = `done:${GROUP}:${event.id}`;
+  if (await redis.exists(mark)) return;
+  try {
+    await handle(event);
+  } catch (error) {
+    return String(error);
+  }
+  await redis.set(mark, 1, "EX", REMEMBERED);
+}
+
+// Connect to redis://…, redis+sentinel://user:password@host:port,…/service/db or redis+cluster://host:port,…
+function connect(url) {
+  const reconnectOnError = ({ message }) => message.startsWith("READONLY"); // a primary that has become a replica
+  const options = { protocol: 2, socketTimeout: 5000, maxRetriesPerRequest: 1, enableOfflineQueue: false, reconnectOnError };
+  const [, scheme, login, hosts, service, db] = url.match(/^(\w+(?:\+\w+)?):\/\/(?:(.*)@)?([^/]+)\/?([^/]*)\/?(\d*)$/);
+  if (!scheme.includes("+")) return new Redis(url, options);
+  const [username, password] = (login ?? ":").split(":").map((part) => decodeURIComponent(part) || undefined);
+  const tls = scheme.startsWith("rediss") ? {} : undefined;
+  const nodes = hosts.split(",").map((host) => new URL(`redis://${host}`)).map(({ hostname: host, port }) => ({ host, port }));
+  Object.assign(options, { username, password, tls });
+  if (scheme.endsWith("+cluster")) return new Cluster(nodes, { enableOfflineQueue: false, redisOptions: options });
+  return new Redis({ ...options, sentinels: nodes, name: service, db: Number(db), enableTLSForSentinelMode: !!tls });
+}
+
+await Promise.all(TOPICS.split(",").map(consume));

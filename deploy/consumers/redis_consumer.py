@@ -1,0 +1,175 @@
+"""Stores delivery reports in a database: loses none, and counts none twice. Needs redis-py 8.
+
+REDIS_URL=redis://127.0.0.1:6379/0 TOPICS=urn:smn:local:default:sms_success GROUP=billing python redis_consumer.py
+
+Start as many as you like, each under a CONSUMER name of its own that stays the same after a restart.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis import Redis, RedisCluster, RedisError, ResponseError, Sentinel
+from redis.cluster import ClusterNode
+from redis.exceptions import RedisClusterException
+
+GROUP = os.environ["GROUP"]
+CONSUMER = os.environ.get("CONSUMER", socket.gethostname())
+MAX_DELIVERIES = int(os.environ.get("MAX_DELIVERIES", "5"))
+CLAIM_AFTER = float(os.environ.get("CLAIM_AFTER", "60"))  # seconds: longer than the work on COUNT entries takes
+COUNT = 10
+Batch = list[tuple[bytes, dict[bytes, bytes]]]
+log = logging.getLogger("consumer")
+stopping = threading.Event()
+
+
+def handle(event: dict, database: sqlite3.Connection) -> None:
+    """Your work. The event's id is a unique key in the same transaction, so that a second delivery changes nothing."""
+    report = event["data"]
+    row = event["id"], report["message_id"], report["status"], report.get("status_desc")
+    with database:
+        database.execute("INSERT INTO reports VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+
+
+def consume(topic: str) -> None:
+    """Handle the entries of a topic until SIGTERM; the batch at hand is finished. Reconnect when Redis was away."""
+    database = sqlite3.connect(os.environ.get("DATABASE", "reports.sqlite"), timeout=1)
+    database.execute("CREATE TABLE IF NOT EXISTS reports (event_id TEXT PRIMARY KEY, message_id, status, status_desc)")
+    pause = 0.1
+    while not stopping.is_set():
+        try:
+            with connect(os.environ["REDIS_URL"]) as redis:
+                for batch, deliveries in batches(redis, topic):
+                    take(redis, topic, batch, deliveries, database)
+                    pause = 0.1
+        except (RedisError, RedisClusterException, OSError) as error:
+            log.warning("Redis is away (%s): again in %.1f s", error, pause)
+            stopping.wait(pause)
+            pause = min(pause * 2, 10)
+
+
+def batches(redis: Redis, topic: str) -> Iterator[tuple[Batch, int]]:
+    """Yield entries with how often they were delivered.
+
+    Entries delivered before come one by one: if one ends the process, the count of no other rises.
+    """
+    try:
+        redis.xgroup_create(topic, GROUP, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):  # the group is there
+            raise
+    last = b"0"
+    while (batch := read(redis, topic, last, 1)) and not stopping.is_set():  # mine, from before a restart
+        yield batch, deliveries(redis, topic, batch)
+        last = batch[-1][0]
+    while not stopping.is_set():
+        yield from stuck(redis, topic)
+        end = time.monotonic() + CLAIM_AFTER / 2
+        while time.monotonic() < end and not stopping.is_set():
+            if batch := read(redis, topic, b">", COUNT):
+                yield batch, 1
+
+
+def read(redis: Redis, topic: str, after: bytes, count: int) -> Batch:
+    """Read new entries (``>``), or my own unacknowledged ones after an id."""
+    reply = redis.xreadgroup(GROUP, CONSUMER, {topic: after}, count=count, block=500)
+    return reply[0][1] if reply else []
+
+
+def stuck(redis: Redis, topic: str) -> Iterator[tuple[Batch, int]]:
+    """Claim what nobody has acknowledged for CLAIM_AFTER: of consumers that died, and what failed before."""
+    start = b"0-0"
+    while not stopping.is_set():
+        start, batch, *_ = redis.xautoclaim(topic, GROUP, CONSUMER, int(CLAIM_AFTER * 1000), start_id=start, count=1)
+        if batch:
+            yield batch, deliveries(redis, topic, batch)
+        if start == b"0-0":
+            return
+
+
+def deliveries(redis: Redis, topic: str, batch: Batch) -> int:
+    """Return how often the only entry of a batch was delivered, this time included."""
+    pending = redis.xpending_range(topic, GROUP, batch[0][0], batch[0][0], 1)
+    return pending[0]["times_delivered"] if pending else 1
+
+
+def take(redis: Redis, topic: str, batch: Batch, delivered: int, database: sqlite3.Connection) -> None:
+    """Handle and acknowledge a batch. An entry that fails stays pending, until it goes to the dead letters."""
+    ids = [entry_id for entry_id, _ in batch]
+    for at, (entry_id, fields) in enumerate(batch):
+        while True:
+            try:
+                reason = attempt(fields, delivered, database)
+                break
+            except sqlite3.OperationalError as error:  # the database is away, which is no fault of the entry
+                log.warning("The database is away (%s)", error)
+                redis.xclaim(topic, GROUP, CONSUMER, 0, ids[at:], justid=True)  # still mine; not counted
+                if stopping.wait(min(1, CLAIM_AFTER / 3)):
+                    return
+        if reason and delivered < MAX_DELIVERIES:
+            log.warning("%s failed, delivery %d", entry_id.decode(), delivered)  # the reason may name a person
+            continue
+        if reason:
+            origin = {"reason": reason, "topic": topic, "entry": entry_id, "group": GROUP, "deliveries": delivered}
+            redis.xadd(f"{topic}_dead", {**fields, **origin})
+            log.error("%s went to %s_dead", entry_id.decode(), topic)
+        redis.xack(topic, GROUP, entry_id)
+
+
+def attempt(fields: dict[bytes, bytes], delivered: int, database: sqlite3.Connection) -> str | None:
+    """Do the work once. Return why it failed, or None."""
+    if delivered > MAX_DELIVERIES:
+        return f"delivered {MAX_DELIVERIES} times, and none of the consumers finished it"
+    try:
+        handle(json.loads(fields[b"data"]), database)
+    except sqlite3.OperationalError:
+        raise
+    except Exception as error:  # any error of an entry
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def connect(url: str) -> Redis | RedisCluster:
+    """Connect to one node, Sentinels or a Cluster.
+
+    redis://…, redis+sentinel://user:password@host:port,…/service/db, redis+cluster://user:password@host:port,…
+    """
+    scheme, _, rest = url.partition("://")
+    if "+" not in scheme:
+        return Redis.from_url(url)
+    rest, _, query = rest.partition("?")
+    login, _, address = rest.rpartition("@")
+    hosts, *path = address.split("/")
+    nodes = [(one.hostname, one.port) for one in (urlsplit(f"//{host}") for host in hosts.split(","))]
+    user, _, password = (unquote(part) or None for part in login.partition(":"))
+    options = {"username": user, "password": password, "ssl": scheme.startswith("rediss"), **dict(parse_qsl(query))}
+    if scheme.endswith("+cluster"):
+        nodes = [ClusterNode(*node) for node in nodes]
+        return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
+    return Sentinel(nodes, socket_timeout=1, **options).master_for(path[0], db=int(path[1]) if path[1:] else 0)
+
+
+def main() -> None:
+    """Consume each topic in a thread of its own, which works on a Cluster as well."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    topics = os.environ["TOPICS"].split(",")
+    with ThreadPoolExecutor(len(topics)) as pool:
+        try:
+            for done in as_completed([pool.submit(consume, topic) for topic in topics]):
+                done.result()
+        finally:
+            stopping.set()
+
+
+if __name__ == "__main__":
+    main()
