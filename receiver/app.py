@@ -36,6 +36,7 @@ from receiver.lookups.reports import Reports
 from receiver.peers import Peers
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
+from receiver.search.places import Places
 from receiver.streams.retention import Retention
 from receiver.tasks import cancel_and_wait
 from receiver.web.admission import AdmissionControl
@@ -57,6 +58,7 @@ from receiver.web.server import Runner
 from receiver.web.smn.api import SmsEvents, SmsReports
 from receiver.web.smn.auth import Credentials
 from receiver.web.smn.bodies import LimitedBodies, read_body
+from receiver.web.smn.find import SmsSearch
 from receiver.web.smn.iam import TOKEN_BODY, Iam
 from receiver.web.smn.messages import SmsMessages
 from receiver.web.smn.parsing import SmnParser
@@ -272,12 +274,15 @@ def _lookup_routes(  # noqa: PLR0913, PLR0917 the parts of the lookups
     events = SmsEvents(credentials, parser, routing, overrides)
     messages = SmsMessages(credentials, parser, Messages(redis), wanted)
     index = Reports(redis, timedelta(seconds=settings.report_retention))
+    places = Places(redis, routing, index, settings.data_dir / "spool", settings.dedupe_window, {})
+    search = SmsSearch(credentials, parser, places, wanted)
     reports = SmsReports(credentials, parser, index, settings.report_retention, wanted)
     return [
         # A GET may have a body, and the signature covers it.
         web.get(f"{SMS}/callback", up_to(PUT_BODY, events.list)),
         web.put(f"{SMS}/callback", up_to(PUT_BODY, events.update)),
         web.get(f"{SMS}/report", up_to(PUT_BODY, reports.list)),
+        web.get(f"{SMS}/events/{{id:[^/]+}}", up_to(PUT_BODY, search.find)),
         web.post(f"{SMS}/message", up_to(BATCH_BODY, messages.register_all)),
         # An id may contain braces, which aiohttp's default pattern excludes.
         web.get(f"{SMS}/message/{{message_id:[^/]+}}", up_to(PUT_BODY, messages.get)),

@@ -68,8 +68,13 @@ def without_numbers(text: str) -> str:
     return _IN_TEXT.sub(lambda match: masked(match[0]), text)
 
 
+def digits_of(text: str) -> str:
+    """Return the digits of a text that may be a phone number; empty for any other text."""
+    return _digits(text) if _DIALABLE.fullmatch(text) else ""
+
+
 def _readings(text: str) -> Iterator[tuple[str, int]]:
-    digits = _digits(text) if _DIALABLE.fullmatch(text) else ""
+    digits = digits_of(text)
     if digits != text:
         yield text, UNKNOWN_COUNTRY
     if not digits:

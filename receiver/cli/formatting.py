@@ -85,6 +85,17 @@ def moment(receivedtime: str, *, date: bool) -> str:
     return local.strftime("%m-%d %H:%M:%S" if date else "%H:%M:%S")
 
 
+def elapsed(seconds: float) -> str:
+    """Return a duration in its two largest units: ``2d 3h``, ``13m 32s``, ``0s``."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
 def _padded(text: str, width: int) -> str:
     """Pad a column."""
     return text + " " * (width - cell_len(text))

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def bar(console: Console) -> Progress:
-    """Return a bar that is only shown on a terminal, and removed at the end."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def bar(console: Console, *, counted: bool = True) -> Progress:
+    """Return a bar that is only shown on a terminal, and removed at the end. ``counted``: it counts items."""
+    items = (MofNCompleteColumn(),) if counted else ()
+    columns = (TextColumn("{task.description}"), BarColumn(), *items, TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -14,7 +14,7 @@ import msgspec
 
 from receiver.lookups.indexed_projects import IndexedProjects
 from receiver.lookups.scripts import LATEST, project_key, script
-from receiver.phone_numbers import canonical, readings
+from receiver.phone_numbers import canonical, digits_of, readings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +75,13 @@ class Report(NamedTuple):
     deliver_time: int | None
 
 
+class ReportAbout(NamedTuple):
+    """A report, and when the last state of its message came; None if only the sender has told of the message."""
+
+    report: Report
+    came: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
     """Selects reports. Times are milliseconds since the epoch, both inclusive; None means any.
@@ -113,6 +120,7 @@ class Reports:
         self._retention_ms = retention // timedelta(milliseconds=1)
         self._apply = script(redis, "apply")
         self._find = script(redis, "find")
+        self._about = script(redis, "about")
         self._expire = script(redis, "expire")
         self._indexed = IndexedProjects(redis)
         self._cursors: dict[str, bytes] = {}  # where the next turn of a project begins
@@ -155,6 +163,17 @@ class Reports:
         flat: list[bytes] = await self._find([project_key(project_id)], [*arguments, numbers])
         sign_id = query.sign_id or None
         return [_report(flat[i], flat[i + 1], sign_id) for i in range(0, len(flat), 2)]
+
+    async def about(
+        self, project_id: str, text: str, default_sign_id: str | None = None, limit: int = MAX_LIMIT
+    ) -> list[ReportAbout]:
+        """Return the newest reports whose ``message_id`` or phone number a text is, whatever their signature."""
+        numbers = msgspec.msgpack.encode(readings(text) if digits_of(text) else ())
+        flat: list[bytes] = await self._about([project_key(project_id)], [text, numbers, limit])
+        return [
+            ReportAbout(_report(id_, record, sign.decode() or default_sign_id), msgspec.msgpack.decode(record)[2])
+            for id_, record, sign in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        ]
 
     async def expire(self, limit: int = 5000) -> int:
         """Remove up to about ``limit`` reports that are older than the retention. Return how many.

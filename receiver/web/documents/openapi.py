@@ -17,7 +17,7 @@ from receiver.providers.base import JSON, Answer
 from receiver.routing import PROJECT_ID
 from receiver.web.documents.operations import OPERATIONS, TAGS, Operation, RequestBody
 from receiver.web.smn import error_codes
-from receiver.web.smn.request_schemas import MessagePath
+from receiver.web.smn.request_schemas import FindPath, MessagePath
 from receiver.web.smn.response_schemas import CallbackAnswer, GatewayErrorAnswer, SmnErrorAnswer
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def _path_parameters(operation: Operation) -> Iterator[Any]:
             yield {"in": "path", "name": part.strip("{}"), "required": True, "schema": schema}
     if "{message_id}" in operation.path:
         yield {"in": "path", "schema": MessagePath}
+    if "{id}" in operation.path:
+        yield {"in": "path", "schema": FindPath}
 
 
 def _query_parameters(operation: Operation) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from receiver.web.smn.request_schemas import (
     MAX_MESSAGES,
     PUT_BODY,
     EventQuery,
+    FindQuery,
     ReportQueryArgs,
     Routes,
     Sent,
@@ -22,6 +23,7 @@ from receiver.web.smn.request_schemas import (
 from receiver.web.smn.response_schemas import (
     CallbackAnswer,
     EventList,
+    FoundEvents,
     MessageText,
     ProjectList,
     Registered,
@@ -169,6 +171,21 @@ OPERATIONS: Final = (
         query=ReportQueryArgs,
         response=ReportList,
         errors=(error_codes.TOO_OLD, error_codes.REVERSED),
+    ),
+    Operation(
+        "get",
+        f"{SMS}/events/{{id}}",
+        "FindSmsEvents",
+        "lookups",
+        "What became of a message",
+        "Searches the streams, the quarantine, the report index and the spool of the replica that answers. `verdict` "
+        "is `published`; `spooled`, safe on disk while Redis is away; `duplicate`, spooled and already in its stream; "
+        "`quarantined`; `trimmed`, published and not in the stream any more; or `not seen`. For an entry in a stream, "
+        "`groups` tells what each consumer group has done with it. A request searches for two seconds at most: where "
+        "`complete` is false, ask again with `end_time` set to `next_end_time`. Only one search runs at a time.",
+        query=FindQuery,
+        response=FoundEvents,
+        errors=(error_codes.MESSAGE_ID,),
     ),
     Operation(
         "get",

@@ -14,6 +14,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from receiver.events import DELIVERED, FAILED, ROUTED, SENT, utc
 from receiver.lookups.reports import MAX_LIMIT
+from receiver.search.finder import LIMIT
 from receiver.web.smn import error_codes
 
 #: Messages in one registration, at most.
@@ -23,10 +24,12 @@ MAX_MESSAGES: Final = 1000
 PUT_BODY: Final = 64 << 10
 #: Bytes of a batch: 4 KiB for each message. Tencent's longest text, 500 characters, takes 3,000 as escapes.
 BATCH_BODY: Final = MAX_MESSAGES * (4 << 10)
-_URN_EXAMPLE: Final = "urn:smn:cn-north-4:f96188c7ccaf4ffba0c9aa149ab2bd57:test_reply"
+URN_EXAMPLE: Final = "urn:smn:cn-north-4:f96188c7ccaf4ffba0c9aa149ab2bd57:test_reply"
 _ID_EXAMPLE: Final = "ce7f2f7343224f8c9597b05a9a0bcc2e"
 _TIME_EXAMPLE: Final = "2016-08-02T08:10:01Z"
 _STATUSES: Final = "0: sent, no status yet; 1: delivered; 2: failed."
+_ID: Final = r"^[^/\x00-\x1f\x7f-\x9f]+\Z"
+_NOT_AN_ID: Final = "Must be printable text in one line, without a slash."
 #: Messages may be registered shortly before they are sent. A day also tolerates a wrong time zone.
 _MAX_FUTURE_MS: Final = 24 * 3600 * 1000
 
@@ -106,9 +109,7 @@ def _message_id(**options: Any) -> fields.String:  # noqa: ANN401 a field's opti
     return fields.String(
         validate=(
             validate.Length(1, 128),
-            validate.Regexp(
-                r"^[^/\x00-\x1f\x7f-\x9f]+\Z", error="Must be printable text in one line, without a slash."
-            ),
+            validate.Regexp(_ID, error=_NOT_AN_ID),
         ),
         metadata={
             "description": "Id of the message, an opaque text such as Tencent's `sid`.",
@@ -159,7 +160,7 @@ class Route(Tolerant):
         required=True,
         metadata={
             "description": "Topic: the key of the Redis stream.",
-            "example": _URN_EXAMPLE,
+            "example": URN_EXAMPLE,
             "error_code": error_codes.TOPIC_URN,
         },
     )
@@ -251,3 +252,56 @@ class MessagePath(Tolerant):
     """The id in the path of GetSmsMessage."""
 
     message_id = _message_id(required=True)
+
+
+class FindPath(Tolerant):
+    """What FindSmsEvents searches for."""
+
+    id = fields.String(
+        required=True,
+        validate=(
+            validate.Length(1, 128),
+            validate.Regexp(_ID, error=_NOT_AN_ID),
+        ),
+        metadata={
+            "description": "A message id, an event's id, the id of an entry in a stream, or a phone number in any "
+            "spelling.",
+            "example": _ID_EXAMPLE,
+            "error_code": error_codes.MESSAGE_ID,
+        },
+    )
+
+
+class FindQuery(Tolerant):
+    """Query of FindSmsEvents. Times are those of Redis' clock, inclusive."""
+
+    start_time = Number(
+        validate=validate.Range(0),
+        attribute="oldest_ms",
+        metadata={
+            "description": "Search all entries back to here, in ms since the epoch, even if one was found. Default: "
+            "the last 24 hours, and only while nothing tells where the event is.",
+            "example": 1504146012000,
+            "format": "int64",
+            "error_code": error_codes.START_TIME,
+        },
+    )
+    end_time = Number(
+        validate=validate.Range(0),
+        attribute="newest_ms",
+        metadata={
+            "description": "Search back from here, in ms since the epoch: `next_end_time` of an answer that is not "
+            "complete. Default: now.",
+            "example": 1504149612000,
+            "format": "int64",
+            "error_code": error_codes.END_TIME,
+        },
+    )
+    limit = Number(
+        load_default=LIMIT,
+        validate=validate.Range(1, MAX_LIMIT),
+        metadata={
+            "description": "Number of events after which the search ends. An answer may have some more.",
+            "error_code": error_codes.PAGE,
+        },
+    )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from marshmallow import Schema, fields, validate
 
-from receiver.web.smn.request_schemas import Count, Moment, Route
+from receiver.search.finding import Verdict
+from receiver.streams.entry_readers import ACKNOWLEDGED, NOT_READ, PENDING
+from receiver.web.smn.request_schemas import URN_EXAMPLE, Count, Moment, Route
 
 _REQUEST_ID = {
     "description": "Id of this request; also in X-Request-Id.",
@@ -40,8 +45,10 @@ class Updated(SmnResponse):
     """Response of UpdateSmsEvent."""
 
 
-def _nullable(text: str, **metadata: str) -> fields.String:
-    return fields.String(required=True, allow_none=True, metadata={"description": text, **metadata})
+def _nullable(text: str, attribute: str | None = None, **metadata: str) -> fields.String:
+    return fields.String(
+        required=True, allow_none=True, attribute=attribute, metadata={"description": text, **metadata}
+    )
 
 
 def _moment(text: str) -> Moment:
@@ -71,6 +78,86 @@ class ReportList(SmnResponse):
 
     count = fields.Integer(required=True, metadata={"description": "Reports in this page."})
     data = fields.List(fields.Nested(ReportRow), required=True)
+
+
+class _Event(fields.Dict):
+    """A whole event, as its entry has it."""
+
+    def _serialize(self, value: bytes | None, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: ANN401, ARG002 marshmallow's
+        return None if value is None else msgspec.Raw(value)
+
+
+class GroupState(Schema):
+    """What a consumer group has done with an entry. The last three are there while it is pending."""
+
+    group = fields.String(required=True, metadata={"example": "billing"})
+    state = fields.String(
+        required=True,
+        validate=validate.OneOf([NOT_READ, PENDING, ACKNOWLEDGED]),
+        metadata={"description": "Entries before the start of a group count as acknowledged.", "example": PENDING},
+    )
+    consumer = _nullable("The consumer that it was delivered to.", example="billing-1")
+    idle_ms = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "Since the last delivery.", "example": 812_000}
+    )
+    deliveries = fields.Integer(required=True, allow_none=True, metadata={"example": 7})
+
+
+class FoundEvent(Schema):
+    """An event, or the record of one that is in no stream. A field is null where there is nothing to tell."""
+
+    verdict = fields.String(
+        required=True, validate=validate.OneOf([*Verdict]), metadata={"example": Verdict.PUBLISHED.value}
+    )
+    why = fields.String(
+        required=True, metadata={"description": "The verdict in a sentence; the reasons of a rejection."}
+    )
+    project_id = _nullable("Its project.")
+    topic_urn = _nullable("Its topic: the key of the stream.", attribute="topic", example=URN_EXAMPLE)
+    entry_id = _nullable("Its entry in the stream.", example="1504146012000-0")
+    spool_file = fields.String(
+        required=True, allow_none=True, metadata={"description": "The file on this machine that holds it."}
+    )
+    groups = fields.List(
+        fields.Nested(GroupState),
+        required=True,
+        attribute="readers",
+        metadata={"description": "What each consumer group of the stream has done with it."},
+    )
+    report = fields.Nested(
+        ReportRow,
+        required=True,
+        allow_none=True,
+        attribute="record",
+        metadata={"description": "The record of its message, as in ListSmsMsgReport."},
+    )
+    event = _Event(
+        required=True,
+        allow_none=True,
+        attribute="data",
+        metadata={"description": "The event as in [asyncapi.json](asyncapi.json)."},
+    )
+
+
+class FoundEvents(SmnResponse):
+    """Response of FindSmsEvents."""
+
+    count = fields.Integer(required=True, metadata={"description": "Elements of `data`."})
+    complete = fields.Boolean(
+        required=True, metadata={"description": "Whether there was time for everything that was to be searched."}
+    )
+    searched_back_to = _nullable(
+        "All entries since then were looked at; null where hints led to the event.", example="2016-08-02T08:10:02Z"
+    )
+    next_end_time = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "`end_time` of the request that searches the rest; null if there is none."},
+    )
+    problems = fields.List(
+        fields.String(), required=True, metadata={"description": "Files of the spool that could not be searched."}
+    )
+    data = fields.List(fields.Nested(FoundEvent), required=True)
 
 
 class MessageText(SmnResponse):

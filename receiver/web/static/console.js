@@ -23,7 +23,7 @@ function makeView() {
   return { series: new Series(), rates: rateChart(), delays: delayChart(), events: new EventList(search), messages: 0 };
 }
 
-const search = find.setUp(() => `v2/${choice.value}/notifications/sms/find`);
+const search = find.setUp(() => `v2/${choice.value}/notifications/sms/events`);
 
 /** Show a project: the one of the URL, if there is such, else the first. */
 function open(ids) {

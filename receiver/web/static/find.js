@@ -30,7 +30,7 @@ async function show(text, path) {
   result.replaceChildren(element("p", "empty", "Searching"));
   if (!dialog.open) dialog.showModal();
   try {
-    const answer = await (await ask(`${path}?id=${encodeURIComponent(text)}`)).json();
+    const answer = await (await ask(`${path}/${encodeURIComponent(text)}`)).json();
     result.replaceChildren(element("pre", "", JSON.stringify(answer, null, 2)));
   } catch (error) {
     result.replaceChildren(element("p", "empty error", error.message));

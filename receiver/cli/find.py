@@ -1,0 +1,220 @@
+"""``receiver find``: what became of a message."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.text import Text
+
+from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides, run
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.formatting import elapsed, moment, safe
+from receiver.cli.output import console, echo_json, json_option
+from receiver.cli.progress import bar
+from receiver.cli.tail import Ago
+from receiver.events import utc
+from receiver.lookups.reports import Reports
+from receiver.search.finder import LIMIT, SINCE, Request, Search
+from receiver.search.finding import Verdict
+from receiver.search.places import Places
+from receiver.search.streams import Budget
+from receiver.streams.entry_readers import ACKNOWLEDGED, PENDING
+from receiver.web.smn.response_schemas import FoundEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis.asyncio import Redis
+
+    from receiver.lookups.reports import Report
+    from receiver.projects import Project
+    from receiver.search.finding import Finding
+    from receiver.settings import Settings
+    from receiver.streams.entry_readers import Reader
+
+_COLOURS: Final = {
+    Verdict.PUBLISHED: "green",
+    Verdict.DUPLICATE: "cyan",
+    Verdict.SPOOLED: "cyan",
+    Verdict.QUARANTINED: "yellow",
+    Verdict.TRIMMED: "yellow",
+    Verdict.NOT_SEEN: "red",
+}
+_STATUSES: Final = ("no final status", "delivered", "failed")
+_SHOWN: Final = ("status_desc", "description", "reply")
+_schema: Final = FoundEvent()
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  receiver find 5000:1045710669157053657849499619  a message, by the provider's id\n"
+    "  receiver find +8613800138000 --since 3d          reports and replies of a phone number\n"
+    "  receiver find dc35f0a1b2c3d4e5f60718293a4b5c6d   an event, by its id in the stream\n"
+    "  receiver find 1795258820220-0                    an entry, by its id in the stream\n\n"
+    "\b\nThe verdict is one of\n"
+    "  published    in the stream of its topic; `groups` tells who has read it\n"
+    "  quarantined  rejected, with the reasons: `receiver quarantine retry ENTRY`\n"
+    "  spooled      safe on disk while Redis is away; on another machine, look there\n"
+    "  duplicate    spooled, and already in its stream\n"
+    "  trimmed      published, and not in the stream any more\n"
+    "  not seen     no trace of it, as far as was searched\n\n"
+    "For each consumer group an entry is `not read`, `pending` with a consumer, or `acknowledged`, as are entries "
+    "before the start of the group.",
+    no_args_is_help=True,
+)
+@click.argument("id_", metavar="ID")
+@click.option("--project", metavar="ID", help="Only this project. [default: all]")
+@click.option(
+    "--since",
+    type=Ago(),
+    metavar="TIME",
+    help="Search all entries back to this long ago, even if one was found: 90s, 10m, 2h, 7d. [default: 24h, and only "
+    "while nothing tells where the event is]",
+)
+@click.option("--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="End after this many events.")
+@json_option
+@with_environment
+def find(  # noqa: PLR0913 a parameter for each option
+    environment: Environment, *, id_: str, project: str | None, since: float | None, limit: int, as_json: bool
+) -> None:
+    """Find what became of a message.
+
+    ID is a message id, an event's id, an entry's id, or a phone number in any spelling. The report index and the
+    dedupe tell where an entry is, if they know it. Else all topics are read backwards, with at most half of Redis'
+    time. The exit code is 1 if nothing was found.
+    """
+    if not id_.isprintable() or not id_:
+        raise click.BadParameter("write the id as printable text in one line.", param_hint="ID")
+    settings = environment.settings()
+    projects = list(settings.projects.values()) if project is None else [chosen_project(settings.projects, project)]
+    verdicts = run(_find(settings, projects, id_, since, limit, as_json=as_json))
+    if verdicts == {Verdict.NOT_SEEN}:
+        sys.exit(1)
+
+
+async def _find(  # noqa: PLR0913 the options
+    settings: Settings, projects: list[Project], text: str, since: float | None, limit: int, *, as_json: bool
+) -> set[Verdict]:
+    verdicts = set()
+    async with connected(settings) as client:
+        places = await _places(settings, projects, client)
+        with bar(console(stderr=True), counted=False) as progress:
+            now_ms = int(time.time() * 1000)
+            back = SINCE.total_seconds() if since is None else since
+            task = progress.add_task("searching", total=back * 1000)
+
+            def on_step(looked_at: int, back_to_ms: int) -> None:
+                where = f"back to {moment(utc(back_to_ms // 1000), date=True)}, {looked_at:,} entries"
+                progress.update(task, description=where, completed=now_ms - back_to_ms)
+
+            oldest_ms = None if since is None else now_ms - int(since * 1000)
+            request = Request(text=text, oldest_ms=oldest_ms, limit=limit, budget=Budget(on_step=on_step))
+            search = Search(places, request)
+            async for finding in search.findings():
+                verdicts.add(finding.verdict)
+                _show_json(finding) if as_json else _print(finding)
+        _tell_extent(search, places)
+    return verdicts
+
+
+async def _places(settings: Settings, projects: list[Project], client: Redis) -> Places:
+    routing = configured_routing(projects)
+    await load_overrides(client, routing)
+    reports = Reports(client, timedelta(seconds=settings.report_retention))
+    sign_ids = {project.id: project.own_sign_id for project in projects}
+    return Places(client, routing, reports, settings.data_dir.absolute() / "spool", settings.dedupe_window, sign_ids)
+
+
+def _show_json(finding: Finding) -> None:
+    echo_json(_schema.dump(finding))
+
+
+def _print(finding: Finding) -> None:
+    out = console()
+    verdict = Text(finding.verdict.value, f"bold {_COLOURS[finding.verdict]}")
+    out.print(Text.assemble(verdict, "  ", safe(finding.why)), soft_wrap=True)
+    for name, value in _lines(finding):
+        out.print(Text.assemble((f"  {name:<10}", "dim"), value), soft_wrap=True)
+    out.print()
+
+
+def _lines(finding: Finding) -> Iterator[tuple[str, Text | str]]:
+    if finding.event is not None:
+        yield from _of_event(finding.event.data, finding)
+    for name, value in (
+        ("project", finding.project_id),
+        ("topic", finding.topic),
+        ("entry", finding.entry_id),
+        ("file", finding.spool_file),
+    ):
+        if value is not None:
+            yield name, safe(value)
+    for number, reader in enumerate(finding.readers):
+        yield "" if number else "groups", _reader(reader)
+    if finding.entry_id is not None and not finding.readers:
+        yield "groups", "none"
+    if finding.record is not None:
+        yield "report", _report(finding.record)
+    if finding.verdict is Verdict.QUARANTINED:
+        yield "mend", f"receiver quarantine show {finding.entry_id} --project {finding.project_id}"
+
+
+def _of_event(data: dict[str, Any], finding: Finding) -> Iterator[tuple[str, str]]:
+    event = finding.event
+    if event is None:
+        return
+    for name, value in (("message", data.get("message_id")), ("number", _number(data)), ("event", event.id)):
+        if value:
+            yield name, safe(value)
+    told = " ".join(str(data[name]) for name in _SHOWN if data.get(name))
+    yield "type", safe(f"{event.type} {told}".rstrip())
+    yield "received", safe(f"{event.receivedtime}{_age(event.receivedtime)}, from {event.provider}")
+
+
+def _number(data: dict[str, Any]) -> str:
+    return " ".join(str(data[name]) for name in ("nation_code", "mobile") if data.get(name))
+
+
+def _age(receivedtime: str) -> str:
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(receivedtime)
+    except (ValueError, TypeError):
+        return ""
+    return f", {elapsed(age.total_seconds())} ago"
+
+
+def _reader(reader: Reader) -> Text:
+    colour = {PENDING: "yellow", ACKNOWLEDGED: "green"}.get(reader.state, "red")
+    line = Text.assemble(safe(reader.group), "  ", (reader.state, colour))
+    if reader.state == PENDING:
+        idle = elapsed((reader.idle_ms or 0) / 1000)
+        line.append(f" with {safe(reader.consumer)}, idle for {idle}, delivered {_times(reader.deliveries or 0)}")
+    return line
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _report(report: Report) -> str:
+    at = report.deliver_time or report.submit_time
+    parts = (_STATUSES[report.status], report.status_desc, None if at is None else utc(at // 1000))
+    return safe(" ".join(part for part in parts if part))
+
+
+def _tell_extent(search: Search, places: Places) -> None:
+    """Say on stderr what was searched, and what was not."""
+    for problem in search.problems:
+        click.echo(f"receiver: {problem}.", err=True)
+    spool = f"the spool in {places.spool}" if search.has_spool else f"no spool, because none is in {places.spool}"
+    if search.back_to_ms is not None:
+        streams = f"the streams back to {utc(search.back_to_ms // 1000)}"
+    else:
+        streams = "the streams where the event was to be expected; --since searches further"
+    click.echo(f"Searched: {streams}; {spool}.", err=True)
+    if not search.complete and search.resume_ms is not None:
+        click.echo("The limit ended the search: there may be more; --limit shows more.", err=True)

@@ -1,0 +1,236 @@
+"""Finds what became of a message, and tells the outcome.
+
+A search reads no entries blindly while something tells where to look (``places``). Without such a hint, and for phone
+numbers, it reads all topics of the projects backwards, to a stated time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from receiver.events import utc
+from receiver.phone_numbers import canonical
+from receiver.search.finding import Finding, Verdict, trimmed, without_entry
+from receiver.search.places import Span
+from receiver.search.spool import SpoolSearch
+from receiver.search.streams import Budget, StreamSearch
+from receiver.search.wanted import ENTRY_ID, Wanted
+from receiver.streams.entry_readers import readers
+from receiver.streams.marks import taken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from receiver.lookups.reports import ReportAbout
+    from receiver.search.places import Places
+    from receiver.search.spool import Spooled
+    from receiver.search.streams import Match
+    from receiver.search.wanted import Envelope
+
+#: How far back a search reads without a hint.
+SINCE: Final = timedelta(hours=24)
+#: Findings of a search, at most.
+LIMIT: Final = 20
+#: The part of the time that the spool may take.
+_SPOOL_PART: Final = 0.5
+#: Milliseconds after now that count as now: Redis' clock may have been set back.
+_AHEAD: Final = 86_400_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to search for. Times are milliseconds since the epoch; without ``oldest_ms``, the last 24 hours.
+
+    With ``oldest_ms`` the search reads back to there even if it has found something. ``newest_ms`` is where an earlier
+    search ended: this one reads the rest of the streams.
+    """
+
+    text: str
+    oldest_ms: int | None = None
+    newest_ms: int | None = None
+    limit: int = LIMIT
+    budget: Budget = field(default_factory=Budget)
+
+
+class Search:
+    """One search. Raises the errors of redis-py."""
+
+    def __init__(self, places: Places, request: Request) -> None:
+        self._places = places
+        self._request = request
+        self._wanted = Wanted(request.text)
+        self._streams = StreamSearch(places.client, self._wanted, request.budget)
+        self._topics = places.topics()
+        self._quarantines = places.quarantines()
+        self._seen: set[tuple[str, str]] = set()
+        self._reports: list[tuple[str, ReportAbout]] = []
+        self._shown: set[tuple[str, ReportAbout]] = set()
+        self._taken: list[Span] = []
+        #: All entries since here (milliseconds, Redis' clock) were looked at; None: hints made that unnecessary.
+        self.back_to_ms: int | None = None
+        #: Where a second search of the streams goes on, as its ``newest_ms``; None if nothing is left.
+        self.resume_ms: int | None = None
+        #: Whether limit, budget and disks let the search come to its end.
+        self.complete = True
+        #: Whether there is a spool in the folder.
+        self.has_spool = True
+        #: What could not be searched, in sentences.
+        self.problems: list[str] = []
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Yield what is found; one finding ``not seen`` if that is nothing.
+
+        The limit ends the search, but a step under way is not cut, so that a later search can go on behind it.
+        """
+        found = 0
+        async for finding in self._all():
+            found += 1
+            if found == self._request.limit:
+                self._request.budget.stop()
+            yield finding
+        if not found:
+            yield self._nowhere()
+
+    async def _all(self) -> AsyncIterator[Finding]:
+        # The spool first: an event that is published meanwhile is then found in its stream.
+        on_disk = await self._spool()
+        for project_id, sign_id in self._places.sign_ids.items():
+            found = await self._places.reports.about(project_id, self._request.text, sign_id)
+            self._reports += [(project_id, report) for report in found]
+        for spooled in on_disk:
+            yield await self._spooled(spooled)
+        async for match in self._matches():
+            yield await self._published(match)
+        for project_id, report in self._reports:
+            if (project_id, report) not in self._shown:
+                yield without_entry(project_id, report, searched=self.complete)
+        if self._taken and not self._seen and self.complete:
+            yield trimmed(self._taken[0].topics[0], self._topics)
+
+    async def _matches(self) -> AsyncIterator[Match]:
+        """Yield the entries: those that hints lead to and then, if there are none, those of all topics."""
+        text, continues = self._request.text, self._request.newest_ms is not None
+        number = self._wanted.is_number and all(one.report.message_id != text for _, one in self._reports)
+        if not continues:
+            async for match in self._hinted():
+                yield match
+        if not (continues or number):
+            async for match in self._of_reports():
+                yield match
+        if number or not self._seen or self._request.oldest_ms is not None:
+            async for match in self._blind():
+                yield match
+        if number and not continues:  # of older reports: the newer ones have been found
+            async for match in self._of_reports():
+                yield match
+
+    async def _hinted(self) -> AsyncIterator[Match]:
+        if ENTRY_ID.fullmatch(self._request.text):
+            for topic in self._topics:
+                entry = await self._streams.entry(topic, self._request.text)
+                if entry is not None and self._is_new(entry):
+                    yield entry
+        self._taken = await self._places.where_taken(self._request.text)
+        for span in self._taken:
+            async for match in self._between(span):
+                yield match
+                break  # an id is once in a window
+
+    async def _of_reports(self) -> AsyncIterator[Match]:
+        """Yield, for each report without an entry so far, the matches in the first span around it that has any."""
+        for project_id, report in self._reports:
+            for span in self._places.around(project_id, report):
+                if (project_id, report) in self._shown:
+                    break
+                async for match in self._between(span):
+                    yield match
+
+    async def _blind(self) -> AsyncIterator[Match]:
+        request, now_ms = self._request, await self._now_ms()
+        oldest = now_ms - SINCE // timedelta(milliseconds=1) if request.oldest_ms is None else request.oldest_ms
+        newest = now_ms + _AHEAD if request.newest_ms is None else request.newest_ms
+        async for match in self._between(Span([*self._topics], max(0, oldest), newest)):
+            yield match
+        self.back_to_ms = min(self._streams.back_to_ms, now_ms)
+        if self.resume_ms is not None:
+            self.resume_ms = self.back_to_ms
+
+    async def _between(self, span: Span) -> AsyncIterator[Match]:
+        async for match in self._streams.back(*span, self._quarantines):
+            if self._is_new(match):
+                yield match
+        if self._streams.back_to_ms > span.oldest_ms:
+            self.complete = False
+            self.resume_ms = await self._now_ms()
+
+    def _is_new(self, match: Match) -> bool:
+        place = match.topic, match.entry_id
+        new = place not in self._seen
+        self._seen.add(place)
+        return new
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await self._places.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def _spool(self) -> list[Spooled]:
+        request = self._request
+        if request.newest_ms is not None:  # an earlier search has done it
+            return []
+        ends_at = request.budget.part(_SPOOL_PART)
+        search = SpoolSearch(self._places.spool, self._wanted, limit=request.limit, ends_at=ends_at)
+        found = await asyncio.to_thread(search.search)
+        self.has_spool = search.has_folder
+        self.problems += search.problems
+        self.complete = self.complete and not search.problems
+        return [spooled for spooled in found if self._places.project_of(spooled.topic)]
+
+    async def _published(self, match: Match) -> Finding:
+        rejected = match.topic in self._quarantines
+        return Finding(
+            verdict=Verdict.QUARANTINED if rejected else Verdict.PUBLISHED,
+            why="; ".join(match.event.reasons) if rejected else "It is in the stream of its topic.",
+            project_id=self._topics[match.topic],
+            topic=match.topic,
+            entry_id=match.entry_id,
+            readers=tuple(await readers(self._places.client, match.topic, match.entry_id)),
+            event=match.event,
+            data=match.data,
+            report=self._report(self._topics[match.topic], match.event),
+        )
+
+    async def _spooled(self, spooled: Spooled) -> Finding:
+        known = await taken(self._places.client, spooled.topic, spooled.event.id, self._places.dedupe_window)
+        return Finding(
+            verdict=Verdict.SPOOLED if known is None else Verdict.DUPLICATE,
+            why="It is safe on disk, and waits for Redis."
+            if known is None
+            else "It is on disk, and its topic has already taken an event with this id: the drain will add nothing.",
+            project_id=self._places.project_of(spooled.topic),
+            topic=spooled.topic,
+            spool_file=spooled.path.name,
+            event=spooled.event,
+            data=spooled.data,
+            report=self._report(self._places.project_of(spooled.topic), spooled.event),
+        )
+
+    def _report(self, project_id: str | None, event: Envelope) -> ReportAbout | None:
+        """Return the record of an event in the report index: of those with its message_id, that of its number."""
+        message_id, mobile, nation = (event.data.get(name) for name in ("message_id", "mobile", "nation_code"))
+        found = [one for one in self._reports if one[0] == project_id and one[1].report.message_id == message_id]
+        if len(found) > 1 and isinstance(mobile, str):
+            number = canonical(nation if isinstance(nation, str) else None, mobile)[1]
+            found = [one for one in found if one[1].report.mobile == number] or found
+        self._shown.update(found[:1])
+        return found[0][1] if found else None
+
+    def _nowhere(self) -> Finding:
+        since = "" if self.back_to_ms is None else f" since {utc(self.back_to_ms // 1000)}"
+        return Finding(
+            verdict=Verdict.NOT_SEEN,
+            why=f"There is no trace of it: not in the streams and quarantines{since}, nor in the spool of this "
+            "machine, nor in the report index.",
+        )

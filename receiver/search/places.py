@@ -1,0 +1,89 @@
+"""Where to search, and where to look first.
+
+An entry id is a place. The publish script knows in which window it has added an event id, and the report index knows
+when the report of a message came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from receiver.search.wanted import EVENT_ID
+from receiver.streams.marks import taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from receiver.lookups.reports import ReportAbout, Reports
+    from receiver.routing import Routing
+
+#: Colons in a topic URN, and in the name of a partition of it.
+_COLONS: Final = 4
+_MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
+#: Where an entry is looked for by the time of its report, in ms after that time, the likely places first: providers
+#: call back within seconds, later after an outage, and some of their clocks are wrong.
+_AROUND: Final = (
+    (-_MINUTE, 5 * _MINUTE),
+    (5 * _MINUTE, _HOUR),
+    (-_HOUR, -_MINUTE),
+    (_HOUR, _DAY),
+    (-_DAY, -_HOUR),
+)
+
+
+class Span(NamedTuple):
+    """A part of some streams, between two times of Redis' clock in milliseconds, both inclusive."""
+
+    topics: Sequence[str]
+    oldest_ms: int
+    newest_ms: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to search: Redis with its streams and the report index, and the spool of this machine.
+
+    ``sign_ids`` has the default signature of each project to search. ``dedupe_window`` is in seconds.
+    """
+
+    client: Redis
+    routing: Routing
+    reports: Reports
+    spool: Path
+    dedupe_window: float
+    sign_ids: Mapping[str, str]
+
+    def topics(self) -> dict[str, str]:
+        """Return the project of each topic that may hold events or rejected items."""
+        return {
+            topic: project_id
+            for project_id in self.sign_ids
+            for topic in (*self.routing[project_id].topics(), self.routing[project_id].quarantine)
+        }
+
+    def quarantines(self) -> frozenset[str]:
+        """Return the quarantines among the topics."""
+        return frozenset(self.routing[project_id].quarantine for project_id in self.sign_ids)
+
+    def project_of(self, topic: str) -> str | None:
+        """Return the project of a topic, if it is searched. A spool may hold topics that are not routed any more."""
+        project_id = topic.split(":")[3] if topic.count(":") == _COLONS else ""
+        return project_id if project_id in self.sign_ids else None
+
+    async def where_taken(self, text: str) -> list[Span]:
+        """Return where an event id was added, as far as the publish script knows."""
+        if not EVENT_ID.fullmatch(text):
+            return []
+        windows = [(topic, await taken(self.client, topic, text, self.dedupe_window)) for topic in self.topics()]
+        return [Span([topic], *window) for topic, window in windows if window is not None]
+
+    def around(self, project_id: str, report: ReportAbout) -> Iterator[Span]:
+        """Yield the spans in which the entry of a report may be, the likely ones first."""
+        if report.came is not None:
+            topics = self.routing[project_id].topics()
+            for after, before in _AROUND:
+                yield Span(topics, max(0, report.came + after), report.came + before)

@@ -1,0 +1,56 @@
+"""What each consumer group has done with an entry of a stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+NOT_READ: Final = "not read"
+PENDING: Final = "pending"
+ACKNOWLEDGED: Final = "acknowledged"
+
+
+class Reader(NamedTuple):
+    """A group and an entry: ``not read``, ``pending`` with a consumer, or ``acknowledged``.
+
+    ``idle_ms`` is the time since the last delivery. Redis keeps no list of acknowledged entries: entries before the
+    start of a group count among them.
+    """
+
+    group: str
+    state: str
+    consumer: str | None = None
+    idle_ms: int | None = None
+    deliveries: int | None = None
+
+
+async def readers(client: Redis, topic: str, entry_id: str) -> list[Reader]:
+    """Return the state of an entry in each group of its stream. Raises the errors of redis-py."""
+    try:
+        groups: list[dict[str, Any]] = await client.xinfo_groups(topic)
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return []
+    return [await _reader(client, topic, entry_id, group) for group in groups]
+
+
+async def _reader(client: Redis, topic: str, entry_id: str, group: dict[str, Any]) -> Reader:
+    name = group["name"].decode(errors="backslashreplace")
+    # First: a group that was set back to read again has pending entries behind its position.
+    pending: Any = await client.xpending_range(topic, group["name"], entry_id, entry_id, 1)
+    if pending:
+        consumer = pending[0]["consumer"].decode(errors="backslashreplace")
+        return Reader(name, PENDING, consumer, pending[0]["time_since_delivered"], pending[0]["times_delivered"])
+    read = parts(entry_id) <= parts(group["last-delivered-id"].decode())
+    return Reader(name, ACKNOWLEDGED if read else NOT_READ)
+
+
+def parts(entry_id: str) -> tuple[int, int]:
+    """Return the milliseconds and the sequence number of an entry's id."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
