@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from hashlib import sha1
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
@@ -26,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from receiver import metrics
+from receiver.delivery.script_calls import SCRIPT, CurrentWindow, grouped
 from receiver.errors import WriteFailedError
 from receiver.redis_connection import renew_refused
 
@@ -34,18 +33,15 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
+    from receiver.delivery.script_calls import ScriptCall
     from receiver.events import Entry
 
-SCRIPT: Final = files("receiver.delivery").joinpath("publish.lua").read_bytes()
-SHA: Final = sha1(SCRIPT).hexdigest().encode()  # noqa: S324 the name of the script in Redis
-#: Bounds of one script call: Redis serves no other client while a script runs. 100 events take 0.3 ms; with 500 at a
-#: time an event would cost Redis the same.
-CALL_EVENTS: Final = 100
-CALL_BYTES: Final = 1 << 20
 #: Seconds after which a callback knows whether Redis has it, time in the queue included. With the time that the spool
 #: may take, the callback is answered within 2 s. A write with less than the minimum left is not started.
 _DEADLINE: Final = 1.25
 _MIN_TIME: Final = 0.05
+#: How often calls are repeated that Redis did not run, for want of the script or in another dedupe window than ours.
+_REPEATS: Final = 3
 #: Errors about one key. The second is what Valkey answers inside a script for a key that an access list forbids, the
 #: third what Redis answers. All other errors mean that Redis as a whole takes no writes.
 _OF_A_TOPIC: Final = (
@@ -77,7 +73,7 @@ class Publisher:
         """``timeout`` is for one batch, ``window`` is the dedupe window; both in seconds."""
         self._client = client
         self._timeout = timeout
-        self._window = str(int(window)).encode()
+        self._window = CurrentWindow(window)
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
         #: The time of the last successful write, on the event loop's clock.
@@ -97,7 +93,7 @@ class Publisher:
         if limit < _MIN_TIME:  # the writes in front of it took all the time: Redis is slower than the traffic
             metrics.PUBLISH_FAILURES.labels("timeout").inc()
             raise WriteFailedError("timeout", f"still queued after {waited * 1000:.0f} ms")
-        calls = list(_calls(entries))
+        calls = grouped(entries)
         try:
             async with asyncio.timeout(limit):
                 replies = await self._send(calls)
@@ -134,19 +130,30 @@ class Publisher:
         """Close the connection."""
         await self._drop()
 
-    async def _send(self, calls: list[_Call]) -> list[Any]:
+    async def _send(self, calls: list[ScriptCall]) -> list[Any]:
         connection = await self._connected()
         replies = await self._exchange(connection, calls)
-        if any(
-            isinstance(reply, NoScriptError) for reply in replies
-        ):  # Redis was restarted, or its scripts were flushed
-            await connection.send_packed_command(_pack(b"SCRIPT", b"LOAD", SCRIPT))
-            await connection.read_response()
-            replies = await self._exchange(connection, calls)
+        for _ in range(_REPEATS):
+            not_run = [at for at, reply in enumerate(replies) if isinstance(reply, (list, NoScriptError))]
+            if not not_run:
+                break
+            await self._prepare(connection, [replies[at] for at in not_run])
+            again = await self._exchange(connection, [calls[at] for at in not_run])
+            for at, reply in zip(not_run, again, strict=True):
+                replies[at] = reply
         return replies
 
-    async def _exchange(self, connection: AbstractConnection, calls: list[_Call]) -> list[Any]:
-        packed = [_pack(b"EVALSHA", SHA, b"1", topic, self._window, *args) for topic, args in calls]
+    async def _prepare(self, connection: AbstractConnection, replies: list[Any]) -> None:
+        """Mend what kept calls from running: Redis was restarted or its scripts were flushed, or a window began."""
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            await connection.send_packed_command(_pack(b"SCRIPT", b"LOAD", SCRIPT))
+            await connection.read_response()
+        for reply in replies:
+            if isinstance(reply, list):
+                self._window.learn(reply[0])
+
+    async def _exchange(self, connection: AbstractConnection, calls: list[ScriptCall]) -> list[Any]:
+        packed = [_pack(*self._window.arguments(call)) for call in calls]
         await connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
         for _ in calls:
@@ -187,40 +194,20 @@ def _pack(*arguments: bytes) -> bytes:
     return packed
 
 
-_Call = tuple[bytes, list[bytes]]
-
-
-def _calls(entries: list[Entry]) -> list[_Call]:
-    """Group entries by topic into bounded script calls: (topic, [id, data, id, data …])."""
-    calls: list[_Call] = []
-    open_: dict[str, list[bytes]] = {}
-    bytes_left: dict[str, int] = {}
-    for entry in entries:
-        topic = entry.topic
-        left = bytes_left.get(topic, 0) - len(entry.data)
-        if left < 0 or len(open_[topic]) >= 2 * CALL_EVENTS:
-            open_[topic] = args = [entry.id, entry.data]
-            calls.append((topic.encode(), args))
-            left = max(0, CALL_BYTES - len(entry.data))
-        else:
-            open_[topic] += (entry.id, entry.data)
-        bytes_left[topic] = left
-    return calls
-
-
-def _outcome(calls: list[_Call], replies: list[Any]) -> dict[str, WriteFailedError]:
+def _outcome(calls: list[ScriptCall], replies: list[Any]) -> dict[str, WriteFailedError]:
     failed: dict[str, WriteFailedError] = {}
-    for (topic, args), reply in zip(calls, replies, strict=True):
-        if not isinstance(reply, ResponseError):
+    for call, reply in zip(calls, replies, strict=True):
+        if isinstance(reply, int):
             metrics.ADDED.inc(reply)
-            metrics.DUPLICATES.inc(len(args) // 2 - reply)
+            metrics.DUPLICATES.inc(len(call.ids) - reply)
             continue
+        if isinstance(reply, list):
+            raise WriteFailedError("window", f"Redis changed its dedupe window {_REPEATS + 1} times: its clock jumps")
         reason = _reason(reply)
         metrics.PUBLISH_FAILURES.labels(reason).inc()
         if not (isinstance(reply, NoPermissionError) or any(sign in str(reply) for sign in _OF_A_TOPIC)):
             raise WriteFailedError(reason, str(reply))
-        urn = topic.decode()
-        failed[urn] = WriteFailedError(reason, f"{urn}: {reply}", urn)
+        failed[call.topic] = WriteFailedError(reason, f"{call.topic}: {reply}", call.topic)
     return failed
 
 

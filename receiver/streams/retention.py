@@ -126,12 +126,17 @@ class Retention:
         while True:
             async with asyncio.timeout(_REDIS_TIMEOUT):
                 arguments: list[Any] = [self._retention_ms, self._max_entries, _STEP, self._me, _LEASE_MS]
-                aged, unread = await self._trim(keys=[topic], args=arguments)
+                aged, unread = await self._trim(keys=[topic, lease_key(topic)], args=arguments)
             self.gauges.count_trimmed(topic, aged, unread)
             if unread:
                 self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._max_entries)
             if aged + unread < _STEP // 2:
                 return
+
+
+def lease_key(topic: str) -> str:
+    """Return the key of a topic's lease. The topic in braces puts it into the cluster slot of the stream."""
+    return f"{{{topic}}}:trimmer"
 
 
 def _is_away(error: Exception) -> bool:

@@ -1,15 +1,15 @@
 -- Trims a topic's stream by age, but not past an entry that a consumer group still needs, unless the hard cap is reached.
 --
 -- KEYS[1]  the topic
+-- KEYS[2]  the lease of whoever trims it, in the cluster slot of the topic
 -- ARGV     the milliseconds for which entries are kept, the hard cap of entries, the most entries to remove in this
 --          call, the id of the caller, and the milliseconds for which the lease keeps other callers from trimming
 -- returns  how many entries were removed by age or after every group had acknowledged them, and how many unread ones at
 --          the cap; 0 and 0 when another caller holds the lease
 --
 -- The age is measured by Redis' own clock, which made the ids of the entries: the clock of a receiver may be days off.
--- The name of the lease contains the topic in braces, which puts it into the slot of the stream.
 
-local topic, lease = KEYS[1], '{' .. KEYS[1] .. '}:trimmer'
+local topic, lease = KEYS[1], KEYS[2]
 local retention, most, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local me, lease_ms = ARGV[4], ARGV[5]
 if redis.call('EXISTS', topic) == 0 then

@@ -33,12 +33,12 @@ STEPS = {
     "read (decode, normalise)": "lambda: provider.parse(request_of(body))",
     "read slowly (marshmallow)": "lambda: provider.parse(request_of(unknown))",
     "seal (id, envelope)": "lambda: [builder.build(event, topic, 1795000000000) for event in events]",
-    "group (into script calls)": "lambda: list(publisher._calls(entries))",
-    "pack (hiredis)": "lambda: publisher._pack(b'EVALSHA', publisher.SHA, b'1', *arguments)",
+    "group (into script calls)": "lambda: script_calls.grouped(entries)",
+    "pack (hiredis)": "lambda: publisher._pack(*window.arguments(call))",
 }
 SETUP = f"""
 import json, sys
-from receiver.delivery import publisher
+from receiver.delivery import publisher, script_calls
 from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
 from receiver.providers.base import request_of
@@ -52,7 +52,8 @@ topic = "urn:smn:local:default:sms_success"
 builder = EnvelopeBuilder("tencent", "default")
 events = provider.parse(request_of(body)).events
 entries = [builder.build(event, topic, 1795000000000) for event in events]
-arguments = publisher._calls(entries)[0][1]
+window = script_calls.CurrentWindow(86400)
+call = script_calls.grouped(entries)[0]
 """
 
 

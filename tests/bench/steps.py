@@ -33,7 +33,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from servers import RedisServer
 
-from receiver.delivery import publisher
+from receiver.delivery import publisher, script_calls
 from receiver.embedded import valkey_binary
 from receiver.events import EnvelopeBuilder
 from receiver.providers.base import request_of
@@ -70,6 +70,7 @@ def steps(batch: int) -> list[Step]:
     """Return the steps in this process, in the order of the path."""
     body = json.dumps(reports(batch)).encode()
     tencent, builder = Tencent(), EnvelopeBuilder("tencent", "default")
+    window = script_calls.CurrentWindow(86400)
     schema, decoder, to_event = StatusReport(), Tencent.item_types[0].many, Tencent.item_types[0].to_event
     loaded, structs = schema.load(json.loads(body), many=True), decoder.decode(body)
     events = [to_event(tencent, struct, None) for struct in structs]
@@ -97,10 +98,7 @@ def steps(batch: int) -> list[Step]:
         Step(
             "pack",
             lambda: connection.pack_commands(added),
-            lambda: [
-                publisher._pack(b"EVALSHA", publisher.SHA, b"1", topic, b"86400", *arguments)
-                for topic, arguments in publisher._calls(entries)
-            ],
+            lambda: [publisher._pack(*window.arguments(call)) for call in script_calls.grouped(entries)],
         ),
     ]
 
@@ -133,7 +131,8 @@ def in_redis(client: Redis, batch: int) -> dict[str, float]:
     for number in range(max(100, 20_000 // batch)):
         events = tencent.parse(request_of(json.dumps(reports(batch, number * batch)).encode())).events
         calls.append([builder.build(event, TOPIC, RECEIVED_MS) for event in events])
-    client.script_load(publisher.SCRIPT)
+    client.script_load(script_calls.SCRIPT)
+    window = script_calls.CurrentWindow(86400)
     spent = {}
     for way in ("usual", "here"):
         client.flushall()
@@ -145,7 +144,7 @@ def in_redis(client: Redis, batch: int) -> dict[str, float]:
                         pipe.xadd(TOPIC, {"data": entry.data})
                     pipe.execute()
             else:
-                client.evalsha(publisher.SHA.decode(), 1, TOPIC, "86400", *publisher._calls(entries)[0][1])  # type: ignore[arg-type]
+                client.execute_command(*window.arguments(script_calls.grouped(entries)[0]))
         stats: Any = client.info("commandstats")
         spent[way] = stats["cmdstat_xadd" if way == "usual" else "cmdstat_evalsha"]["usec"] / (len(calls) * batch)
     return spent

@@ -9,7 +9,8 @@ import signal
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from receiver.delivery.publisher import CALL_EVENTS, Publisher, _calls, connect
+from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.script_calls import CALL_EVENTS, grouped
 from receiver.errors import WriteFailedError
 from receiver.events import Entry
 from receiver.metrics import OURS
@@ -59,9 +60,9 @@ async def test_a_flushed_script_is_loaded_again(redis, publish):
 async def test_a_call_of_the_script_is_bounded_by_events_and_bytes(redis, publish):
     """Redis answers others in between."""
     many = entries(*range(1201))
-    assert [len(arguments) // 2 for _, arguments in _calls(many)] == [*[CALL_EVENTS] * 12, 1]
+    assert [len(call.ids) for call in grouped(many)] == [*[CALL_EVENTS] * 12, 1]
     large = entries(*range(2000, 2008), size=300_000)
-    assert [len(arguments) // 2 for _, arguments in _calls(large)] == [3, 3, 2]
+    assert [len(call.ids) for call in grouped(large)] == [3, 3, 2]
     huge = entries(3000, size=5_000_000)
     for batch in (many, large, huge):
         await publish(batch)
@@ -205,6 +206,22 @@ async def test_the_dedupe_window_is_that_of_the_settings(redis, publish):
     await publish(entries(1))
     windows.add((await redis.time())[0] // 86400)
     assert await redis.exists(*(f"{{{ONE}}}:seen:{window}" for window in windows))
+
+
+async def test_a_publisher_follows_redis_into_the_next_window(redis, redis_url):
+    """Redis refuses the calls of a window that has passed, and the publisher makes them again."""
+    client = connect(redis_url)
+    publisher = Publisher(client, 2.0, 1)
+    began, _ = await redis.time()
+    written = 0
+    while (await redis.time())[0] < began + 2:
+        batch = entries(written, written + 1) + entries(written, topic=OTHER)
+        assert await publisher.write(batch) == {}
+        written += 2
+    await publisher.close()
+    await client.aclose()
+    assert await stored(redis) == list(range(written))
+    assert await stored(redis, OTHER) == list(range(0, written, 2))
 
 
 async def test_a_reply_is_not_taken_for_that_of_the_next_batch(redis, publish):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import redis.asyncio
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
-from receiver.delivery.publisher import SCRIPT
+from receiver.delivery.script_calls import SCRIPT, seen_keys
 
 TOPIC = "urn:smn:local:default:sms_success"
 WINDOW = 86400
@@ -25,14 +27,25 @@ async def server(request):
 
 @pytest.fixture
 def publish(server):
-    """Call the script with the numbers of events; an event's id is 16 bytes."""
-    script = server.register_script(SCRIPT)
+    """Call the script with the numbers of events, by a caller who is so many windows ``off``; an id is 16 bytes."""
 
-    async def call(*numbers, topic=TOPIC):
-        events = [part for number in numbers for part in (number.to_bytes(16, "big"), b"data %d" % number)]
-        return await script(keys=[topic], args=[WINDOW, *events])
+    async def call(*numbers, topic=TOPIC, client=server, off=0):
+        now = await bucket(server) + off
+        ids = [number.to_bytes(16, "big") for number in numbers]
+        entries = [b"data %d" % number for number in numbers]
+        return await client.register_script(SCRIPT)([topic, *seen_keys(topic, now)], [WINDOW, now, *ids, *entries])
 
     return call
+
+
+@pytest.fixture
+async def half(server):
+    """Return a client whose user may do everything, until a test forbids it something with ``ACL SETUSER half``."""
+    await server.acl_setuser("half", True, reset=True, nopass=True, categories=["+@all"], keys=["*"])  # noqa: FBT003 redis-py's
+    at = server.connection_pool.connection_kwargs
+    async with redis.asyncio.Redis(host=at["host"], port=at["port"], username="half", password="x") as client:
+        yield client
+    await server.acl_deluser("half")
 
 
 async def stored(server, topic=TOPIC):
@@ -136,18 +149,30 @@ async def test_a_set_of_the_wrong_type_is_an_error_before_anything_is_added(serv
     assert not await server.exists(TOPIC)
 
 
-@pytest.mark.parametrize("forbidden", ["-sadd", "-expireat"])
-async def test_a_user_who_may_add_and_not_mark_adds_nothing(server, forbidden):
-    """Each retry would add it all again, without end."""
-    await server.acl_setuser("half", True, reset=True, nopass=True, categories=["+@all"], keys=["*"])  # noqa: FBT003 redis-py's
+@pytest.mark.parametrize("forbidden", ["-sadd", "-expireat", "-srem"])
+async def test_a_user_who_may_add_and_not_mark_adds_nothing(server, publish, half, forbidden):
+    """Each retry would add it all again, without end; or, without SREM, a failed one would lose it."""
     await server.execute_command("ACL", "SETUSER", "half", forbidden)
-    at = server.connection_pool.connection_kwargs
-    async with redis.asyncio.Redis(host=at["host"], port=at["port"], username="half", password="x") as half:
-        for _ in range(2):
-            with pytest.raises(ResponseError, match=r"ACL failure|The user executing the script"):
-                await half.register_script(SCRIPT)(keys=[TOPIC], args=[WINDOW, b"1" * 16, b"data 1"])
-    await server.acl_deluser("half")
+    for _ in range(2):
+        with pytest.raises(ResponseError, match=r"ACL failure|The user executing the script"):
+            await publish(1, client=half)
     assert not await server.exists(TOPIC)
+
+
+async def test_a_user_who_may_mark_and_not_add_marks_nothing(server, publish, half):
+    """Else the event would be lost once the operator has mended the rights."""
+    await server.execute_command("ACL", "SETUSER", "half", "-xadd")
+    with pytest.raises(ResponseError, match=r"ACL failure|The user executing the script"):
+        await publish(1, 2, client=half)
+    assert await marked(server) == set()
+    assert await publish(1, 2) == 2
+
+
+async def test_a_caller_in_another_window_is_told_the_right_one_and_nothing_is_done(server, publish):
+    """Redis' clock decides; a receiver's may be behind, or ahead."""
+    now = await bucket(server)
+    assert await publish(1, off=-1) == await publish(1, off=1) == await publish(1, off=-1000) == [now]
+    assert await server.keys() == []
 
 
 async def test_an_event_is_known_although_the_clock_was_set_back_into_the_window_before(server, publish):
@@ -170,11 +195,61 @@ async def test_without_memory_nothing_is_added_and_nothing_is_marked(server, pub
     assert await stored(server) == [1, 2, 3]
 
 
-async def test_five_hundred_events_fit_into_one_call(server, publish):
-    """The bound that the publisher keeps to; Lua's own is some thousand."""
+async def test_a_call_fits_many_times_the_events_that_the_publisher_puts_into_one(server, publish):
+    """Beyond Lua's own bound it is an error, and nothing is marked."""
     assert await publish(*range(500)) == 500
     assert await publish(*range(250, 750)) == 250
+    with pytest.raises(ResponseError, match="too many results to unpack"):
+        await publish(*range(9000))
     assert await stored(server) == list(range(750))
+    assert await marked(server) == set(range(750))
+
+
+async def exhausted(server):
+    """Let the stream take two entries more, and no third."""
+    await server.xadd(TOPIC, {"data": "data 0"}, id=f"{LAST}-{LAST - 2}")
+
+
+async def no_stream(server):
+    """Put a text in the place of the stream."""
+    await server.delete(TOPIC)
+    await server.set(TOPIC, "a text")
+
+
+async def no_memory(server):
+    """Leave no memory."""
+    await server.config_set("maxmemory", 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_fails_half_way_an_event_that_is_sent_until_it_succeeds_is_in_the_stream_once(
+    server, publish, seed
+):
+    """A mark without its entry would lose the event, an entry without its mark would double it.
+
+    Batches overlap at random, within a call, with earlier calls and with the window before.
+    """
+    draw, found = random.Random(seed), []  # noqa: S311 no secret
+    now = await bucket(server)
+    for round_ in range(30):
+        batch = draw.choices(range(1, 10 * round_ + 12), k=draw.randint(1, 40))
+        if round_ == 15:
+            await server.rename(seen(now), seen(now - 1))
+        if fault := draw.choice([None, exhausted, no_stream, no_memory]):
+            found += await stored(server)
+            await server.delete(TOPIC)
+            await fault(server)
+            try:
+                await publish(*batch)
+            except ResponseError:
+                await server.config_set("maxmemory", 0)
+            found += await stored(server) if fault is not no_stream else []
+            await server.delete(TOPIC)
+        await publish(*batch)
+        ids = await server.sunion(seen(now), seen(now - 1))
+        everything = [number for number in found + await stored(server) if number]
+        assert sorted(everything) == sorted(int.from_bytes(id_, "big") for id_ in ids if id_)
+        assert set(batch) <= set(everything)
 
 
 async def test_ids_are_bytes_and_not_text(server, publish):

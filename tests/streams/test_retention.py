@@ -44,7 +44,9 @@ async def trim(
     redis: Redis, keep_hours: float, most: int = 10**9, limit: int = 10**6, lease: tuple[str, int] = ("me", 10_000)
 ) -> list[int]:
     """Run the script once, as Redis runs it."""
-    result: list[int] = await redis.eval(SCRIPT, 1, TOPIC, int(keep_hours * HOUR * MILLISECOND), most, limit, *lease)
+    result: list[int] = await redis.eval(
+        SCRIPT, 2, TOPIC, LEASE, int(keep_hours * HOUR * MILLISECOND), most, limit, *lease
+    )
     return result
 
 

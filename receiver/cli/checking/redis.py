@@ -23,6 +23,7 @@ from receiver.cli.connections import (
     shown,
 )
 from receiver.delivery.publisher import Publisher
+from receiver.delivery.script_calls import seen_keys
 from receiver.errors import EmbeddedError, WriteFailedError
 from receiver.events import Entry
 
@@ -223,11 +224,10 @@ def _does_not_publish(problem: Exception) -> Finding:
     return error(
         "script",
         f"Events cannot be published: {describe(problem)}.",
-        "Its user needs EVALSHA, SCRIPT LOAD, EXISTS, SMISMEMBER, SADD, XADD, EXPIREAT and TIME, on all keys.",
+        "Its user needs EVALSHA, SCRIPT LOAD, EXISTS, SMISMEMBER, SADD, SREM, XADD, EXPIREAT and TIME, on all keys.",
     )
 
 
 async def _clean(client: Redis, topic: str) -> None:
     seconds, _ = await client.time()
-    bucket = seconds // _WINDOW
-    await client.delete(topic, *(f"{{{topic}}}:seen:{number}" for number in (bucket - 1, bucket)))
+    await client.delete(topic, *seen_keys(topic, seconds // _WINDOW))
