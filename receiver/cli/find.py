@@ -40,6 +40,7 @@ _COLOURS: Final = {
     Verdict.PUBLISHED: "green",
     Verdict.DUPLICATE: "cyan",
     Verdict.SPOOLED: "cyan",
+    Verdict.DEAD_LETTERED: "yellow",
     Verdict.QUARANTINED: "yellow",
     Verdict.TRIMMED: "yellow",
     Verdict.NOT_SEEN: "red",
@@ -56,12 +57,13 @@ _schema: Final = FoundEvent()
     "  receiver find dc35f0a1b2c3d4e5f60718293a4b5c6d   an event, by its id in the stream\n"
     "  receiver find 1795258820220-0                    an entry, by its id in the stream\n\n"
     "\b\nThe verdict is one of\n"
-    "  published    in the stream of its topic; `groups` tells who has read it\n"
-    "  quarantined  rejected, with the reasons: `receiver quarantine retry ENTRY`\n"
-    "  spooled      safe on disk while Redis is away; on another machine, look there\n"
-    "  duplicate    spooled, and already in its stream\n"
-    "  trimmed      published, and not in the stream any more\n"
-    "  not seen     no trace of it, as far as was searched\n\n"
+    "  published      in the stream of its topic; `groups` tells who has read it\n"
+    "  dead-lettered  put aside for a group that did not finish it, with the reason\n"
+    "  quarantined    rejected, with the reasons: `receiver quarantine retry ENTRY`\n"
+    "  spooled        safe on disk while Redis is away; on another machine, look there\n"
+    "  duplicate      spooled, and already in its stream\n"
+    "  trimmed        published, and not in the stream any more\n"
+    "  not seen       no trace of it, as far as was searched\n\n"
     "For each consumer group an entry is `not read`, `pending` with a consumer, or `acknowledged`, as are entries "
     "before the start of the group.",
     no_args_is_help=True,

@@ -21,7 +21,20 @@ class LazyGroup(click.Group):
     """Imports only the module of the command that is run, which keeps the start fast."""
 
     #: The names in the order of a first use.
-    names = ("serve", "tail", "find", "url", "simulate", "check", "quarantine", "spool", "routes", "index", "prove")
+    names = (
+        "serve",
+        "tail",
+        "find",
+        "url",
+        "simulate",
+        "check",
+        "groups",
+        "quarantine",
+        "spool",
+        "routes",
+        "index",
+        "prove",
+    )
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's
         """Return the names."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 from receiver.events import utc
 from receiver.phone_numbers import canonical
 from receiver.search.finding import Finding, Verdict, trimmed, without_entry
+from receiver.search.marks import taken
 from receiver.search.places import Span
 from receiver.search.spool import SpoolSearch
 from receiver.search.streams import Budget, StreamSearch
 from receiver.search.wanted import ENTRY_ID, Wanted
+from receiver.streams.dead_letters import dead_letter, dead_letters_of
 from receiver.streams.entry_readers import readers
-from receiver.streams.marks import taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -189,10 +190,15 @@ class Search:
         return [spooled for spooled in found if self._places.project_of(spooled.topic)]
 
     async def _published(self, match: Match) -> Finding:
-        rejected = match.topic in self._quarantines
+        verdict, why = Verdict.PUBLISHED, "It is in the stream of its topic."
+        if match.topic in self._quarantines:
+            verdict, why = Verdict.QUARANTINED, "; ".join(match.event.reasons)
+        elif match.topic.endswith(dead_letters_of("")):
+            letter = await dead_letter(self._places.client, match.topic, match.entry_id)
+            verdict, why = Verdict.DEAD_LETTERED, "It was put aside." if letter is None else str(letter)
         return Finding(
-            verdict=Verdict.QUARANTINED if rejected else Verdict.PUBLISHED,
-            why="; ".join(match.event.reasons) if rejected else "It is in the stream of its topic.",
+            verdict=verdict,
+            why=why,
             project_id=self._topics[match.topic],
             topic=match.topic,
             entry_id=match.entry_id,

@@ -22,6 +22,7 @@ class Verdict(StrEnum):
     PUBLISHED = "published"  # in the stream of its topic
     DUPLICATE = "duplicate"  # in the spool, and already in the stream: the drain adds nothing
     SPOOLED = "spooled"  # in the spool, and not in Redis yet
+    DEAD_LETTERED = "dead-lettered"  # put aside for a consumer group that did not finish it
     QUARANTINED = "quarantined"  # rejected: in the quarantine, with the reasons
     TRIMMED = "trimmed"  # was in the stream, and is not any more
     NOT_SEEN = "not seen"  # no trace of it as far as was searched

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from receiver.search.marks import taken
 from receiver.search.wanted import EVENT_ID
-from receiver.streams.marks import taken
+from receiver.streams.dead_letters import dead_letters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,11 +59,12 @@ class Places:
     sign_ids: Mapping[str, str]
 
     def topics(self) -> dict[str, str]:
-        """Return the project of each topic that may hold events or rejected items."""
+        """Return the project of each stream that may hold events, dead letters or rejected items."""
         return {
             topic: project_id
             for project_id in self.sign_ids
-            for topic in (*self.routing[project_id].topics(), self.routing[project_id].quarantine)
+            for event_topic in (*self.routing[project_id].topics(), self.routing[project_id].quarantine)
+            for topic in (event_topic, dead_letters_of(event_topic))
         }
 
     def quarantines(self) -> frozenset[str]:
@@ -84,6 +86,6 @@ class Places:
     def around(self, project_id: str, report: ReportAbout) -> Iterator[Span]:
         """Yield the spans in which the entry of a report may be, the likely ones first."""
         if report.came is not None:
-            topics = self.routing[project_id].topics()
+            topics = [topic for topic, of in self.topics().items() if of == project_id]
             for after, before in _AROUND:
                 yield Span(topics, max(0, report.came + after), report.came + before)

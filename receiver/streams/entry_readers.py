@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from redis.exceptions import ResponseError
+from receiver.streams.backlog import groups_of, parts, text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -30,27 +30,15 @@ class Reader(NamedTuple):
 
 async def readers(client: Redis, topic: str, entry_id: str) -> list[Reader]:
     """Return the state of an entry in each group of its stream. Raises the errors of redis-py."""
-    try:
-        groups: list[dict[str, Any]] = await client.xinfo_groups(topic)
-    except ResponseError as error:
-        if "no such key" not in str(error):
-            raise
-        return []
-    return [await _reader(client, topic, entry_id, group) for group in groups]
+    return [await _reader(client, topic, entry_id, group) for group in await groups_of(client, topic)]
 
 
 async def _reader(client: Redis, topic: str, entry_id: str, group: dict[str, Any]) -> Reader:
-    name = group["name"].decode(errors="backslashreplace")
+    name = text(group["name"])
     # First: a group that was set back to read again has pending entries behind its position.
     pending: Any = await client.xpending_range(topic, group["name"], entry_id, entry_id, 1)
     if pending:
-        consumer = pending[0]["consumer"].decode(errors="backslashreplace")
+        consumer = text(pending[0]["consumer"])
         return Reader(name, PENDING, consumer, pending[0]["time_since_delivered"], pending[0]["times_delivered"])
     read = parts(entry_id) <= parts(group["last-delivered-id"].decode())
     return Reader(name, ACKNOWLEDGED if read else NOT_READ)
-
-
-def parts(entry_id: str) -> tuple[int, int]:
-    """Return the milliseconds and the sequence number of an entry's id."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)

@@ -180,9 +180,10 @@ OPERATIONS: Final = (
         "What became of a message",
         "Searches the streams, the quarantine, the report index and the spool of the replica that answers. `verdict` "
         "is `published`; `spooled`, safe on disk while Redis is away; `duplicate`, spooled and already in its stream; "
-        "`quarantined`; `trimmed`, published and not in the stream any more; or `not seen`. For an entry in a stream, "
-        "`groups` tells what each consumer group has done with it. A request searches for two seconds at most: where "
-        "`complete` is false, ask again with `end_time` set to `next_end_time`. Only one search runs at a time.",
+        "`dead-lettered`; `quarantined`; `trimmed`, published and not in the stream any more; or `not seen`. For an "
+        "entry in a stream, `groups` tells what each consumer group has done with it. A request searches for two "
+        "seconds at most: where `complete` is false, ask again with `end_time` set to `next_end_time`. Only one search "
+        "runs at a time.",
         query=FindQuery,
         response=FoundEvents,
         errors=(error_codes.MESSAGE_ID,),

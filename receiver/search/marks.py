@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from receiver.delivery.script_calls import seen_keys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-#: The sets that the script looks into, relative to that of the current window: see delivery/publish.lua.
-_SETS: Final = (1, 0, -1)
 
 
 class Taken(NamedTuple):
@@ -25,7 +24,8 @@ async def taken(client: Redis, topic: str, event_id: str, window: float) -> Take
     """
     seconds, _ = await client.time()
     length = int(window)
-    for bucket in (seconds // length + offset for offset in _SETS):
-        if await client.sismember(f"{{{topic}}}:seen:{bucket}", bytes.fromhex(event_id)):  # type: ignore[arg-type]  # any bytes
-            return Taken(bucket * length * 1000, (bucket + 1) * length * 1000)
+    current = seconds // length
+    for number, key in zip((current - 1, current, current + 1), seen_keys(topic, current), strict=True):
+        if await client.sismember(key, bytes.fromhex(event_id)):  # type: ignore[arg-type]  # any bytes
+            return Taken(number * length * 1000, (number + 1) * length * 1000)
     return None

@@ -1,0 +1,235 @@
+"""``receiver groups``: the consumer groups, what they have not done, and how to help a stuck one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from receiver.cli.connections import run
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.formatting import safe
+from receiver.cli.groups_create import create
+from receiver.cli.groups_report import print_backlogs, report_rows
+from receiver.cli.lazy_group import OrderedGroup
+from receiver.cli.output import console, echo_json, json_option
+from receiver.cli.progress import bar
+from receiver.cli.tail import Ago
+from receiver.cli.topics import (
+    chosen_streams,
+    having_group,
+    project_option,
+    streams_connected,
+    streams_of,
+    topic_option,
+)
+from receiver.errors import ReceiverError
+from receiver.streams.backlog import backlogs
+from receiver.streams.dead_letters import DeadLetters, Stuck, dead_letters_of, stuck
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+    from receiver.settings import Settings
+    from receiver.streams.backlog import Backlog
+
+F = TypeVar("F", bound="Callable[..., Any]")
+_group = click.argument("group")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Only count the entries.")
+
+
+def _min_idle(default: str) -> Callable[[F], F]:
+    text = f"Only entries that were not delivered for this long. [default: {default}]"
+    return click.option("--min-idle", type=Ago(), default=default, metavar="TIME", help=text)
+
+
+@click.group(
+    cls=OrderedGroup,
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n"
+    "  receiver groups                                        lag, pending entries, consumers\n"
+    "  receiver groups create crm --since 24h                 a new consumer reads from yesterday on\n"
+    "  receiver groups claim billing --from host-2 --to host-1  entries of a consumer that died\n"
+    "  receiver groups dead-letter billing --deliveries 5     entries that no consumer finishes",
+)
+@project_option
+@topic_option
+@json_option
+@with_environment
+@click.pass_context
+def groups(
+    context: click.Context, environment: Environment, *, project: str | None, names: tuple[str, ...], as_json: bool
+) -> None:
+    """Show the consumer groups of the streams, and help stuck ones.
+
+    A group's lag are the entries that it has not read; pending ones were read and not acknowledged. A consumer's idle
+    time counts from its last call. Entries older than RECEIVER_RETENTION are trimmed once every group has acknowledged
+    them: the table is followed by what holds that back.
+    """
+    if context.invoked_subcommand is None:
+        run(_list(environment.settings(), project, names, as_json=as_json))
+
+
+@groups.command(
+    epilog="\b\nExample:\n  receiver groups claim billing --from host-2 --to host-1 --min-idle 10m",
+)
+@_group
+@click.option("--to", "target", required=True, metavar="CONSUMER", help="The consumer that gets the entries.")
+@click.option("--from", "source", metavar="CONSUMER", help="Only entries of this consumer. [default: of any other]")
+@_min_idle("5m")
+@project_option
+@topic_option
+@_dry_run
+@with_environment
+def claim(  # noqa: PLR0913 a parameter for each option
+    environment: Environment,
+    *,
+    group: str,
+    target: str,
+    source: str | None,
+    min_idle: float,
+    project: str | None,
+    names: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Give entries that are stuck at a consumer to another one.
+
+    The other consumer finds them when it reads its pending entries (XREADGROUP with id 0), as the programs in
+    deploy/consumers do when they start. The count of deliveries stays as it is.
+    """
+
+    async def work(client: Redis, topic: str, entries: list[Stuck]) -> int:
+        ids = [entry.entry_id for entry in entries if entry.consumer != target]
+        if dry_run or not ids:
+            return len(ids)
+        least = int(min_idle * 1000)
+        claimed: Any = await client.xclaim(topic, group, target, least, ids, justid=True)  # type: ignore[arg-type]
+        return len(claimed)
+
+    moved = run(_each(environment.settings(), project, names, group, work, idle=min_idle, consumer=source))
+    _tell(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
+
+
+@groups.command(
+    "dead-letter",
+    epilog="\b\nExamples:\n"
+    "  receiver groups dead-letter billing --dry-run\n"
+    "  receiver groups dead-letter billing --topic sms_success --reason 'no such order'\n"
+    "  receiver replay --topic sms_success_dead --to-topic sms_success   once the cause is fixed",
+)
+@_group
+@click.option(
+    "--deliveries",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Only entries that were delivered so often, or more often.",
+)
+@click.option("--reason", metavar="TEXT", help="Why; it is kept with each entry. [default: delivered N times]")
+@_min_idle("1m")
+@project_option
+@topic_option
+@_dry_run
+@_yes
+@with_environment
+def dead_letter(  # noqa: PLR0913 a parameter for each option
+    environment: Environment,
+    *,
+    group: str,
+    deliveries: int,
+    reason: str | None,
+    min_idle: float,
+    project: str | None,
+    names: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Move entries that no consumer finishes to the dead letters of their topic.
+
+    The stream TOPIC_dead has each entry as it was, with the fields reason, topic, entry, group, consumer and deliveries
+    beside it. For the group the entry is then acknowledged, so that it holds back neither the group nor the trimming;
+    other groups are not affected. Repeat the command after an interruption: no entry is moved twice.
+    """
+    settings = environment.settings()
+    idle_ms = int(min_idle * 1000)
+
+    async def count(_client: Redis, _topic: str, entries: list[Stuck]) -> int:
+        return len(entries)
+
+    async def move(client: Redis, topic: str, entries: list[Stuck]) -> int:
+        words = reason or f"delivered {deliveries} times or more, and no consumer finished it"
+        dead = DeadLetters(client, topic, group, idle_ms=idle_ms, reason=words)
+        moved = [await dead.put_aside(entry) for entry in entries]
+        await dead.close()
+        return sum(moved)
+
+    limits: dict[str, Any] = {"idle": min_idle, "deliveries": deliveries}
+    found = run(_each(settings, project, names, group, count, **limits))
+    if dry_run or not found.total():
+        _tell(found, "to put aside")
+        return
+    if not yes:
+        click.confirm(f"Move {_entries(found.total())} of group {group} to the dead letters?", abort=True, err=True)
+    _tell(run(_each(settings, project, names, group, move, **limits)), "put aside")
+
+
+async def _list(settings: Settings, project: str | None, names: tuple[str, ...], *, as_json: bool) -> None:
+    found: list[Backlog] = []
+    dead: dict[str, int] = {}
+    async with streams_connected(settings, project) as (client, routing):
+        for topic in chosen_streams(routing, names) if names else streams_of(routing):
+            found += await backlogs(client, topic)
+            if topic.endswith(dead_letters_of("")):
+                dead[topic] = await client.xlen(topic)
+    if as_json:
+        for row in report_rows(found, settings.retention):
+            echo_json(row)
+    else:
+        print_backlogs(found, dead, settings.retention)
+
+
+async def _each(  # noqa: PLR0913 the selection of entries
+    settings: Settings,
+    project: str | None,
+    names: tuple[str, ...],
+    group: str,
+    work: Callable[[Redis, str, list[Stuck]], Awaitable[int]],
+    *,
+    idle: float,
+    deliveries: int = 0,
+    consumer: str | None = None,
+) -> Counter[str]:
+    """Do something with the stuck entries of a group. Return how many of each stream it was done with."""
+    counts: Counter[str] = Counter()
+    async with streams_connected(settings, project) as (client, routing):
+        topics = await having_group(client, chosen_streams(routing, names), group)
+        if not topics:
+            raise ReceiverError(f"no topic has a consumer group {group}: see `receiver groups`")
+        with bar(console(stderr=True)) as progress:
+            task = progress.add_task("entries", total=None)
+            for topic in topics:
+                selection: dict[str, Any] = {"idle_ms": int(idle * 1000), "deliveries": deliveries}
+                async for entries in stuck(client, topic, group, consumer=consumer, **selection):
+                    counts[topic] += await work(client, topic, entries)
+                    progress.advance(task, len(entries))
+    return counts
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count:,} entries"
+
+
+def _tell(counts: Counter[str], what: str) -> None:
+    for topic, count in counts.items():
+        if count:
+            click.echo(f"{topic}  {_entries(count)} {what}.")
+    if not counts.total():
+        click.echo("No entry is stuck so long: --min-idle and --deliveries choose which are.")
+
+
+groups.add_command(create)

@@ -1,0 +1,110 @@
+"""``receiver groups create``: a consumer group that begins in the past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from redis.exceptions import ResponseError
+
+from receiver.cli.connections import run
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.tail import Ago
+from receiver.cli.topics import chosen_streams, having_group, project_option, streams_connected, topic_option
+from receiver.errors import ReceiverError
+from receiver.events import utc
+from receiver.streams.backlog import now_ms, parts
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from receiver.settings import Settings
+
+#: Seconds; older than any event.
+_FOREVER: Final = 1e12
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  receiver groups create crm --since 24h               all topics, from yesterday on\n"
+    "  receiver groups create crm --from-start --topic sms_reply\n"
+    "  receiver groups create crm --since 2h --reset        the group reads two hours again",
+)
+@click.argument("group")
+@click.option("--since", type=Ago(), metavar="TIME", help="Begin with the events of this long ago: 90s, 10m, 2h, 7d.")
+@click.option("--from-start", is_flag=True, help="Begin with the oldest event in the stream.")
+@click.option("--from-now", is_flag=True, help="Begin with the next event.")
+@click.option("--reset", is_flag=True, help="Move a group that is there to this place. Pending entries stay pending.")
+@project_option
+@topic_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_environment
+def create(  # noqa: PLR0913 a parameter for each option
+    environment: Environment,
+    *,
+    group: str,
+    since: float | None,
+    from_start: bool,
+    from_now: bool,
+    reset: bool,
+    project: str | None,
+    names: tuple[str, ...],
+    yes: bool,
+) -> None:
+    """Create a consumer group on all topics, or some, at a place in the past.
+
+    The time is that of Redis' clock, which made the ids of the entries. A group that is there is not touched without
+    --reset. Groups of new topics are created by consumer_groups in the configuration.
+    """
+    if [since is not None, from_start, from_now].count(True) != 1:
+        raise click.UsageError("give one of --since, --from-start and --from-now.")
+    age = None if from_now else (_FOREVER if from_start else since)
+    settings = environment.settings()
+    there = run(_having(settings, project, names, group))
+    if there and not reset:
+        raise ReceiverError(
+            f"the group {group} is there already, on {', '.join(there)}. --reset moves it: its consumers then read "
+            "entries again, or leave some out."
+        )
+    if there and not yes:
+        click.confirm(
+            f"Move the group {group} of {len(there)} topics? Its consumers read entries again, or leave some out.",
+            abort=True,
+            err=True,
+        )
+    for topic, place in run(_create(settings, project, names, group, age)).items():
+        click.echo(f"{topic}  {place}")
+
+
+async def _having(settings: Settings, project: str | None, names: tuple[str, ...], group: str) -> list[str]:
+    async with streams_connected(settings, project) as (client, routing):
+        return await having_group(client, chosen_streams(routing, names), group)
+
+
+async def _create(
+    settings: Settings, project: str | None, names: tuple[str, ...], group: str, age: float | None
+) -> dict[str, str]:
+    """Create the group, or move it. Return for each stream where the group begins."""
+    places = {}
+    async with streams_connected(settings, project) as (client, routing):
+        for topic in chosen_streams(routing, names):
+            if topic in routing.routed_topics() or await client.exists(topic):
+                places[topic] = await _place_group(client, topic, group, age)
+    return places
+
+
+async def _place_group(client: Redis, topic: str, group: str, age: float | None) -> str:
+    start = "$" if age is None else f"{max(0, await now_ms(client) - int(age * 1000))}-0"
+    try:
+        await client.xgroup_create(topic, group, id=start, mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+        await client.xgroup_setid(topic, group, start)
+    if age is None:
+        return "begins with the next event"
+    first: Any = await client.xrange(topic, f"({start}", "+", count=1)
+    if not first:
+        return "begins with the next event: there is none since then"
+    entry_id = first[0][0].decode()
+    return f"begins with {entry_id} of {utc(parts(entry_id)[0] // 1000)}"

@@ -1,0 +1,114 @@
+"""The table of consumer groups, and what holds back the trimming."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.text import Text
+
+from receiver.cli.formatting import elapsed, safe
+from receiver.cli.output import console, print_table, table
+from receiver.units import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from receiver.streams.backlog import Backlog, Oldest
+
+_COLUMNS: Final = ("topic", "group", "lag", "pending", "oldest", "consumer", "has", "idle")
+_IDS: Final = ("topic", "group", "oldest", "consumer", "idle")
+_NUMBERS: Final = ("lag", "pending", "has")
+#: Deliveries after which an entry is rather put aside than given to another consumer.
+_MANY_DELIVERIES: Final = 5
+#: Milliseconds without a delivery after which a pending entry counts as stuck.
+_STUCK_MS: Final = 5 * 60_000
+
+
+def report_rows(backlogs: Iterable[Backlog], retention: float) -> Iterator[dict[str, Any]]:
+    """Yield the backlogs for programs. ``retention`` is in seconds."""
+    backlogs = list(backlogs)
+    holding = _holding(backlogs, retention)
+    for one in backlogs:
+        yield {
+            "topic_urn": one.topic,
+            "group": one.group,
+            "lag": one.lag,
+            "pending": one.pending,
+            "last_delivered_id": one.last_delivered_id,
+            "oldest": None if one.oldest is None else one.oldest._asdict(),
+            "consumers": [consumer._asdict() for consumer in one.consumers],
+            "holds_back_trimming": one in holding.values(),
+        }
+
+
+def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], retention: float) -> None:
+    """Print the table, then what is stuck, with the command that helps. ``dead_letters``: their number by topic."""
+    rows = table(*_COLUMNS, ids=_IDS, right=_NUMBERS)
+    for one in backlogs:
+        consumers = [(safe(each.consumer), f"{each.pending:,}", elapsed(each.idle_ms / 1000)) for each in one.consumers]
+        oldest = "" if one.oldest is None else elapsed(one.oldest.age_ms / 1000)
+        lag = "?" if one.lag is None else f"{one.lag:,}"
+        first, *others = consumers or [("none", "", "")]
+        rows.add_row(one.topic, Text(safe(one.group)), lag, f"{one.pending:,}", oldest, *map(Text, first))
+        for other in others:
+            rows.add_row("", "", "", "", "", *map(Text, other))
+    out = console()
+    if not backlogs:
+        out.print("No topic has a consumer group. `receiver groups create` makes one.")
+        return
+    print_table(rows)
+    for topic, count in dead_letters.items():
+        if count:
+            out.print(f"{topic} has {count:,} dead letter{'s' if count > 1 else ''}.", style="yellow", soft_wrap=True)
+    for line in _advice(backlogs, retention):
+        out.print(line, soft_wrap=True)
+
+
+def _advice(backlogs: list[Backlog], retention: float) -> Iterator[Text]:
+    holding = _holding(backlogs, retention)
+    for one in backlogs:
+        oldest = one.oldest
+        if oldest is None or not (one in holding.values() or (oldest.idle_ms or 0) >= _STUCK_MS):
+            continue
+        holds = " It holds back the trimming of the topic." if one in holding.values() else ""
+        line = Text.assemble(
+            (safe(one.group), "bold yellow"),
+            f" has not acknowledged {oldest.entry_id} of {one.topic}, {elapsed(oldest.age_ms / 1000)} old, ",
+            f"{_where(oldest)}.{holds}\n  → {_help(one, oldest)}",
+        )
+        yield line
+    if not holding:
+        kept = f"RECEIVER_RETENTION ({duration(retention)})"
+        yield Text(f"Nothing holds back the trimming: no group is more than {kept} behind.", "dim")
+
+
+def _where(oldest: Oldest) -> str:
+    if oldest.consumer is None:
+        return "which it has not read"
+    idle = elapsed((oldest.idle_ms or 0) / 1000)
+    times = "once" if oldest.deliveries == 1 else f"{oldest.deliveries or 0:,} times"
+    return f"which is pending with {safe(oldest.consumer)}, idle for {idle}, delivered {times}"
+
+
+def _help(one: Backlog, oldest: Oldest) -> str:
+    name = one.topic.rpartition(":")[2]
+    if oldest.consumer is None:
+        return (
+            "Start its consumers. If nobody needs the group any more, remove it: "
+            f"redis-cli XGROUP DESTROY {one.topic} {safe(one.group)}"
+        )
+    if (oldest.deliveries or 0) >= _MANY_DELIVERIES:
+        return f"receiver groups dead-letter {safe(one.group)} --topic {name}"
+    return f"receiver groups claim {safe(one.group)} --topic {name} --from {safe(oldest.consumer)} --to CONSUMER"
+
+
+def _holding(backlogs: Iterable[Backlog], retention: float) -> dict[str, Backlog]:
+    """Return, for each topic, the group that is furthest behind, if that is further than the retention."""
+    holding: dict[str, Backlog] = {}
+    for one in backlogs:
+        if one.oldest is None or one.oldest.age_ms <= retention * 1000:
+            continue
+        before = holding.get(one.topic)
+        if before is None or before.oldest is None or before.oldest.age_ms < one.oldest.age_ms:
+            holding[one.topic] = one
+    return holding

@@ -1,0 +1,105 @@
+"""What each consumer group of a stream has not done yet, who works on it, and what it keeps from being trimmed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+class Consumer(NamedTuple):
+    """A consumer of a group. ``idle_ms``: since it last asked for entries or claimed some."""
+
+    consumer: str
+    pending: int
+    idle_ms: int
+
+
+class Oldest(NamedTuple):
+    """The oldest entry that a group has not acknowledged. Without a consumer it has not been read.
+
+    ``age_ms`` is measured by Redis' clock, ``idle_ms`` since the last delivery.
+    """
+
+    entry_id: str
+    age_ms: int
+    consumer: str | None = None
+    idle_ms: int | None = None
+    deliveries: int | None = None
+
+
+class Backlog(NamedTuple):
+    """A group of a topic. ``lag`` counts the entries that it has not read; Redis does not always know it."""
+
+    topic: str
+    group: str
+    lag: int | None
+    pending: int
+    last_delivered_id: str
+    oldest: Oldest | None
+    consumers: tuple[Consumer, ...]
+
+
+async def groups_of(client: Redis, topic: str) -> list[dict[str, Any]]:
+    """Return the groups of a topic as Redis describes them; none without a stream. Raises the errors of redis-py."""
+    try:
+        groups: list[dict[str, Any]] = await client.xinfo_groups(topic)
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return []
+    return groups
+
+
+async def backlogs(client: Redis, topic: str) -> list[Backlog]:
+    """Return the backlog of each group of a topic. Raises the errors of redis-py."""
+    return [await _backlog(client, topic, group) for group in await groups_of(client, topic)]
+
+
+def parts(entry_id: str) -> tuple[int, int]:
+    """Return the milliseconds and the sequence number of an entry's id."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def text(name: bytes) -> str:
+    """Return the name of a group or consumer: bytes of its creator's choice."""
+    return name.decode(errors="backslashreplace")
+
+
+async def now_ms(client: Redis) -> int:
+    """Return the time of Redis' clock, which made the ids of the entries, in milliseconds since the epoch."""
+    seconds, microseconds = await client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def _backlog(client: Redis, topic: str, group: dict[str, Any]) -> Backlog:
+    consumers: list[dict[str, Any]] = await client.xinfo_consumers(topic, group["name"])
+    return Backlog(
+        topic,
+        text(group["name"]),
+        group.get("lag"),
+        group["pending"],
+        group["last-delivered-id"].decode(),
+        await _oldest(client, topic, group),
+        tuple(Consumer(text(one["name"]), one["pending"], one["idle"]) for one in consumers),
+    )
+
+
+async def _oldest(client: Redis, topic: str, group: dict[str, Any]) -> Oldest | None:
+    now = await now_ms(client)
+    pending: Any = await client.xpending_range(topic, group["name"], "-", "+", 1) if group["pending"] else []
+    unread: Any = await client.xrange(topic, f"({group['last-delivered-id'].decode()}", "+", count=1)
+    found = []
+    if unread:
+        entry_id = unread[0][0].decode()
+        found.append(Oldest(entry_id, now - parts(entry_id)[0]))
+    for one in pending:
+        entry_id, consumer = one["message_id"].decode(), text(one["consumer"])
+        age = now - parts(entry_id)[0]
+        found.append(Oldest(entry_id, age, consumer, one["time_since_delivered"], one["times_delivered"]))
+    # Both: a group that was set back reads entries again that come before its pending ones.
+    return min(found, key=lambda one: parts(one.entry_id), default=None)

@@ -1,0 +1,143 @@
+"""Puts entries that no consumer finishes aside, so that they hold back neither their group nor the trimming.
+
+The dead letters of a topic are the stream ``{topic}_dead``. An entry is there as it was, with ``reason``, ``topic``,
+``entry``, ``group``, ``consumer`` and ``deliveries`` in fields of their own beside ``data``.
+
+An entry is claimed first, so that nobody else works on it, then added to the dead letters, then acknowledged. Topic and
+dead letters may be on different nodes of a cluster, so no script can do all of it. Whatever stops it in between, a
+second call goes on: the claimed entries are found under ``CONSUMER``, and a mark keeps them from being added twice.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from receiver.streams.backlog import text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+SCRIPT: Final = files("receiver.streams").joinpath("dead_letters.lua").read_text()
+#: The consumer that entries belong to while they are put aside.
+CONSUMER: Final = "receiver-dead-letters"
+#: Seconds for which an entry is not added a second time: longer than anybody takes to repeat a command.
+_MARKED: Final = 7 * 86400
+_PAGE: Final = 200
+
+
+def dead_letters_of(topic: str) -> str:
+    """Return the key of the dead letters of a topic."""
+    return f"{topic}_dead"
+
+
+class DeadLetter(NamedTuple):
+    """Where an entry comes from, and why it was put aside. Consumers that put entries aside may tell less."""
+
+    reason: str
+    topic: str
+    entry: str
+    group: str
+    deliveries: str
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        return (
+            f"Put aside for group {self.group}, as entry {self.entry} of {self.topic}, after deliveries: "
+            f"{self.deliveries}. {self.reason}"
+        )
+
+
+async def dead_letter(client: Redis, dead: str, entry_id: str) -> DeadLetter | None:
+    """Return what is known of an entry of ``dead``, or None if it is not there any more."""
+    found: Any = await client.xrange(dead, entry_id, entry_id)
+    if not found:
+        return None
+    fields = {text(name): text(value) for name, value in found[0][1].items()}
+    return DeadLetter(*(fields.get(name, "?") for name in DeadLetter._fields))
+
+
+class Stuck(NamedTuple):
+    """A pending entry of a group."""
+
+    entry_id: str
+    consumer: str
+    idle_ms: int
+    deliveries: int
+
+
+async def stuck(  # noqa: PLR0913 the selection
+    client: Redis, topic: str, group: str, *, idle_ms: int, deliveries: int = 0, consumer: str | None = None
+) -> AsyncIterator[list[Stuck]]:
+    """Yield the pending entries that were not delivered for ``idle_ms``, and ``deliveries`` times at least.
+
+    ``consumer``: only those of this one. Entries that an interrupted command was putting aside are always included.
+    Raises the errors of redis-py.
+    """
+    start = "-"
+    while True:
+        page: Any = await client.xpending_range(topic, group, start, "+", _PAGE)
+        if not page:
+            return
+        found = [
+            Stuck(
+                one["message_id"].decode(), text(one["consumer"]), one["time_since_delivered"], one["times_delivered"]
+            )
+            for one in page
+        ]
+        start = f"({found[-1].entry_id}"
+        yield [
+            one
+            for one in found
+            if one.deliveries >= deliveries
+            and consumer in (None, one.consumer)
+            and (one.idle_ms >= idle_ms or one.consumer == CONSUMER)
+        ]
+
+
+class DeadLetters:
+    """Puts entries of a topic and group aside. Raises the errors of redis-py; call it again after one."""
+
+    def __init__(self, client: Redis, topic: str, group: str, *, idle_ms: int, reason: str) -> None:
+        """Entries that were delivered within ``idle_ms`` are left to their consumer."""
+        self._client = client
+        self._topic = topic
+        self._group = group
+        self._idle_ms = idle_ms
+        self._reason = reason
+        self._add = client.register_script(SCRIPT)
+
+    async def put_aside(self, entry: Stuck) -> bool:
+        """Move one entry. Return False if its consumer has acknowledged it, or works on it again."""
+        least = 0 if entry.consumer == CONSUMER else self._idle_ms
+        claimed: Any = await self._client.xclaim(
+            self._topic, self._group, CONSUMER, least, [entry.entry_id], retrycount=entry.deliveries
+        )
+        if not claimed:
+            return False
+        [(_, fields)] = claimed
+        if not fields:  # trimmed meanwhile: Redis 6 leaves it pending, later ones do not
+            await self._client.xack(self._topic, self._group, entry.entry_id)
+            return False
+        dead = dead_letters_of(self._topic)
+        origin = {
+            "reason": self._reason,
+            "topic": self._topic,
+            "entry": entry.entry_id,
+            "group": self._group,
+            "consumer": entry.consumer,
+            "deliveries": entry.deliveries,
+        }
+        flat = [part for pair in (fields | origin).items() for part in pair]
+        mark = f"{{{dead}}}:from:{self._group}:{entry.entry_id}"
+        await self._add(keys=[dead, mark], args=[_MARKED, *flat])
+        await self._client.xack(self._topic, self._group, entry.entry_id)
+        return True
+
+    async def close(self) -> None:
+        """Remove the consumer under which entries were put aside, unless some are left under it."""
+        consumers: list[dict[str, Any]] = await self._client.xinfo_consumers(self._topic, self._group)
+        if any(one["name"] == CONSUMER.encode() and not one["pending"] for one in consumers):
+            await self._client.xgroup_delconsumer(self._topic, self._group, CONSUMER)

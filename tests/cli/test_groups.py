@@ -1,0 +1,181 @@
+"""``receiver groups``: what is behind, who is stuck, and the three ways to help."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from messages import REPLY, SUCCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cli.conftest import Run
+    from redis import Redis
+
+DEAD = f"{SUCCESS}_dead"
+
+
+def _events(redis: Redis, topic: str, *numbers: int, ago: int = 0) -> list[str]:
+    """Add events as if they had come so many seconds ago."""
+    seconds, micro = redis.time()
+    now = seconds * 1000 + micro // 1000 - ago * 1000
+    return [
+        str(redis.xadd(topic, {"data": json.dumps({"id": f"{n:032x}", "data": {"message_id": str(n)}})}, f"{now}-{n}"))
+        for n in numbers
+    ]
+
+
+def _groups(run: Run, *arguments: str) -> dict[tuple[str, str], Any]:
+    result = run("groups", *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    return {(row["topic_urn"], row["group"]): row for row in rows}
+
+
+@pytest.fixture
+def topic(cli_redis: Redis) -> Iterator[str]:
+    """Return a topic whose group billing has one entry acknowledged, two pending with a dead consumer, one not read."""
+    cli_redis.xgroup_create(SUCCESS, "billing", "0", mkstream=True)
+    cli_redis.xgroup_create(SUCCESS, "crm", "0")
+    ids = _events(cli_redis, SUCCESS, 1, 2, 3, 4)
+    cli_redis.xreadgroup("billing", "host-2", {SUCCESS: ">"}, count=3)
+    cli_redis.xack(SUCCESS, "billing", ids[0])
+    for consumer in ("host-2", "poison"):
+        cli_redis.xclaim(SUCCESS, "billing", consumer, 0, ids[1:2], idle=3_600_000, retrycount=7)
+    return SUCCESS
+
+
+def test_the_table_shows_lag_pending_entries_and_consumers(cli_redis: Redis, topic: str, run_here: Run) -> None:
+    billing, crm = (_groups(run_here)[topic, group] for group in ("billing", "crm"))
+    assert (billing["lag"], billing["pending"], crm["lag"], crm["pending"]) == (1, 2, 4, 0)
+    assert {one["consumer"]: one["pending"] for one in billing["consumers"]} == {"host-2": 1, "poison": 1}
+    oldest = billing["oldest"]
+    assert (oldest["consumer"], oldest["deliveries"], oldest["idle_ms"] >= 3_600_000) == ("poison", 7, True)
+    assert crm["oldest"]["consumer"] is None
+    assert not billing["holds_back_trimming"]
+    shown = run_here("groups", COLUMNS="40").stdout
+    assert topic in shown
+    assert f"billing has not acknowledged {oldest['entry_id']}" in shown
+    assert "→ receiver groups dead-letter billing --topic sms_success" in shown
+    assert "Nothing holds back the trimming" in shown
+
+
+def test_what_holds_back_the_trimming_is_named_with_the_entry(cli_redis: Redis, run_here: Run) -> None:
+    for group in ("billing", "crm"):
+        cli_redis.xgroup_create(SUCCESS, group, "0", mkstream=True)
+    old, _ = _events(cli_redis, SUCCESS, 1, 2, ago=4 * 86400)
+    _events(cli_redis, SUCCESS, 3)
+    cli_redis.xreadgroup("crm", "crm-1", {SUCCESS: ">"}, noack=True)
+    found = {group: row["holds_back_trimming"] for (_, group), row in _groups(run_here).items()}
+    assert found == {"billing": True, "crm": False}
+    shown = run_here("groups", "--topic", "sms_success").stdout
+    assert f"billing has not acknowledged {old} of {SUCCESS}, 4d old, which it has not read." in shown
+    assert "It holds back the trimming of the topic." in shown
+
+
+def test_claim_gives_stuck_entries_to_another_consumer(cli_redis: Redis, topic: str, run_here: Run) -> None:
+    stuck = _groups(run_here)[topic, "billing"]["oldest"]["entry_id"]
+    arguments = ("groups", "claim", "billing", "--to", "host-1")
+    assert "1 entry to give to host-1" in run_here(*arguments, "--dry-run").stdout
+    assert "No entry is stuck so long" in run_here(*arguments, "--from", "host-2").stdout
+    assert f"{topic}  1 entry given to host-1." in run_here(*arguments, "--from", "poison").stdout
+    (claimed,) = cli_redis.xpending_range(topic, "billing", stuck, stuck, 1)
+    assert (claimed["consumer"], claimed["times_delivered"]) == ("host-1", 7)
+    assert "1 entry given to host-1" in run_here(*arguments, "--min-idle", "0s").stdout
+    assert cli_redis.xreadgroup("billing", "host-1", {topic: "0"})[0][1][0][0] == stuck
+    missing = run_here("groups", "claim", "nobody", "--to", "x")
+    assert (missing.returncode, "no topic has a consumer group nobody" in missing.stderr) == (2, True)
+
+
+def test_dead_letters_have_the_entry_and_where_it_comes_from(cli_redis: Redis, topic: str, run_here: Run) -> None:
+    stuck = _groups(run_here)[topic, "billing"]["oldest"]["entry_id"]
+    arguments = ("groups", "dead-letter", "billing", "--reason", "no such order")
+    assert "1 entry to put aside" in run_here(*arguments, "--dry-run").stdout
+    asked = run_here(*arguments, stdin="n\n")
+    assert "Move 1 entry of group billing to the dead letters?" in asked.stderr
+    assert (asked.returncode, cli_redis.exists(DEAD)) == (1, 0)
+    assert f"{topic}  1 entry put aside." in run_here(*arguments, "--yes").stdout
+    ((_, fields),) = cli_redis.xrange(DEAD)
+    assert json.loads(fields.pop("data"))["id"] == f"{2:032x}"
+    assert fields == {
+        "reason": "no such order",
+        "topic": topic,
+        "entry": stuck,
+        "group": "billing",
+        "consumer": "poison",
+        "deliveries": "7",
+    }
+    assert cli_redis.xpending_range(topic, "billing", stuck, stuck, 1) == []
+    assert {one["name"] for one in cli_redis.xinfo_consumers(topic, "billing")} == {"host-2", "poison"}
+    assert f"{DEAD} has 1 dead letter." in run_here("groups").stdout
+    assert "No entry is stuck so long" in run_here(*arguments, "--yes").stdout
+    assert cli_redis.xlen(DEAD) == 1
+
+
+def test_find_tells_of_a_dead_letter_and_of_the_entry_it_was(cli_redis: Redis, run_here: Run) -> None:
+    cli_redis.xgroup_create(SUCCESS, "billing", "0", mkstream=True)
+    event = {"id": "0" * 32, "type": "sms_success_event", "source": "/tencent/default", "data": {"message_id": "m"}}
+    id_ = str(cli_redis.xadd(SUCCESS, {"data": json.dumps(event, separators=(",", ":"))}))
+    cli_redis.xreadgroup("billing", "host-1", {SUCCESS: ">"})
+    assert (
+        run_here("groups", "dead-letter", "billing", "--deliveries", "1", "--min-idle", "0s", "--yes").returncode == 0
+    )
+    found = {row["verdict"]: row for row in map(json.loads, run_here("find", "m", "--json").stdout.splitlines())}
+    assert found["published"]["groups"][0]["state"] == "acknowledged"
+    assert (
+        f"Put aside for group billing, as entry {id_} of {SUCCESS}, after deliveries: 1."
+        in found["dead-lettered"]["why"]
+    )
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_dead_letter_that_was_interrupted_goes_on_and_is_not_doubled(
+    cli_redis: Redis, topic: str, run_here: Run, *, added: bool
+) -> None:
+    """The command was killed after the claim, before or after the entry was added; nobody has acknowledged it."""
+    stuck = _groups(run_here)[topic, "billing"]["oldest"]["entry_id"]
+    arguments = ("groups", "dead-letter", "billing", "--deliveries", "7", "--yes")
+    if added:
+        assert run_here(*arguments).returncode == 0
+    else:
+        cli_redis.xack(topic, "billing", stuck)
+    # As if the acknowledgement had not been sent.
+    cli_redis.xclaim(topic, "billing", "receiver-dead-letters", 0, [stuck], force=True, retrycount=7)
+    assert f"{topic}  1 entry put aside." in run_here(*arguments).stdout
+    assert cli_redis.xlen(DEAD) == 1
+    assert cli_redis.xpending_range(topic, "billing", stuck, stuck, 1) == []
+
+
+def test_an_entry_that_somebody_works_on_is_left_alone(cli_redis: Redis, topic: str, run_here: Run) -> None:
+    run_here("groups", "dead-letter", "billing", "--deliveries", "1", "--yes")
+    assert cli_redis.xlen(DEAD) == 1, "the other entry was delivered a moment ago"
+
+
+def test_a_new_group_begins_with_the_events_of_yesterday(cli_redis: Redis, run_here: Run) -> None:
+    cli_redis.xgroup_create(SUCCESS, "keeps", "0", mkstream=True)
+    _events(cli_redis, SUCCESS, 1, ago=2 * 86400)
+    (first,) = _events(cli_redis, SUCCESS, 2, ago=3600)
+    _events(cli_redis, SUCCESS, 3)
+    result = run_here("groups", "create", "crm", "--since", "24h")
+    assert f"{SUCCESS}  begins with {first} of " in result.stdout
+    assert f"{REPLY}  begins with the next event: there is none since then" in result.stdout
+    ((_, entries),) = cli_redis.xreadgroup("crm", "one", {SUCCESS: ">"})
+    assert len(entries) == 2
+    again = run_here("groups", "create", "crm", "--since", "24h")
+    assert (again.returncode, "--reset moves it" in again.stderr) == (2, True)
+    asked = run_here("groups", "create", "crm", "--from-start", "--reset", stdin="n\n")
+    assert (asked.returncode, "Move the group crm of 3 topics?" in asked.stderr) == (1, True)
+    assert run_here("groups", "create", "crm", "--from-start", "--reset", "--yes").returncode == 0
+    assert len(cli_redis.xreadgroup("crm", "one", {SUCCESS: ">"})[0][1]) == 3
+    assert run_here("groups", "create", "now", "--from-now", "--topic", SUCCESS).stdout.endswith("the next event\n")
+    assert run_here("groups", "create", "crm").returncode == 2
+
+
+def test_mistakes_are_sentences_that_name_what_there_is(cli_redis: Redis, run_here: Run) -> None:
+    assert "choose one of: urn:smn:local:default:sms_success," in run_here("groups", "--topic", "nothing").stderr
+    assert "No topic has a consumer group." in run_here("groups").stdout
+    cli_redis.set(SUCCESS, "in the way")
+    result = run_here("groups")
+    assert (result.returncode, "WRONGTYPE" in result.stderr) == (2, True)
