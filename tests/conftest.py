@@ -42,7 +42,7 @@ SLOW = (
     "lookups/test_signs.py",
     "runtime",
     "spool/test_recovery.py",
-    "test_consumers.py",
+    "deploy",
     "test_private.py",
     "test_readme.py",
     "test_stopping.py",

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from receiver.chaos.processes import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 20.0
@@ -127,11 +127,18 @@ class Receiver(Child):
     """``receiver serve`` as a process of its own."""
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], *, wait: bool = True, descriptors: int | None = None
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        *,
+        wait: bool = True,
+        descriptors: int | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         """Start it with these settings, its data in the folder, and wait until all of its workers serve.
 
-        ``descriptors`` is the hard limit of open files; the soft one is then half of it.
+        ``descriptors`` is the hard limit of open files; the soft one is then half of it. ``under`` is a command that
+        executes the rest of its arguments.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.port = int(environ.get("PORT", "0")) or free_port()
@@ -141,7 +148,7 @@ class Receiver(Child):
         # Without the index, a process more; who tests it asks for it.
         defaults = {"RECEIVER_DATA_DIR": str(folder / "data"), "RECEIVER_STOP_DELAY": "0", "RECEIVER_INDEX": "0"}
         own = {**kept, **defaults, **environ, "PORT": str(self.port)}
-        command = [sys.executable, "-m", "receiver", "serve"]
+        command = [*under, sys.executable, "-m", "receiver", "serve"]
         if descriptors is not None:
             limit = f'ulimit -Sn {descriptors // 2} && ulimit -Hn {descriptors} && exec "$@"'
             command = ["/bin/sh", "-c", limit, "sh", *command]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
-import tomllib
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
-from servers import RedisServer, eventually, free_port
+from servers import RedisServer, eventually
 
 from receiver.embedded import valkey_binary
 from receiver.runtime.signals import longest_stop, longest_stop_of_all
@@ -126,19 +124,6 @@ def test_a_redis_of_our_configuration_is_durable_and_never_evicts(server, tmp_pa
         process.stop()
 
 
-def test_compose_describes_a_receiver_a_redis_that_fsyncs_and_prometheus():
-    """Every volume and file that it names is there, and the receiver waits for Redis."""
-    compose = yaml.safe_load(text("compose.yaml"))
-    services = compose["services"]
-    assert set(services) == {"receiver", "redis", "prometheus"}
-    for service in services.values():
-        for mount in service["volumes"]:
-            source = mount.split(":")[0]
-            assert (DEPLOY / source).exists() if source.startswith("./") else source in compose["volumes"]
-    assert services["receiver"]["depends_on"]["redis"]["condition"] == "service_healthy"
-    assert services["redis"]["command"][-1] == "/etc/redis.conf"
-
-
 def test_whoever_stops_the_service_waits_longer_than_it_takes():
     """Killed earlier, it would leave requests unanswered and its children behind; with workers it takes longest."""
     longest = longest_stop_of_all(read_settings({}))
@@ -177,103 +162,6 @@ def test_deployments_keep_the_data_folder_private():
 def test_systemd_stops_the_service_and_leaves_its_children_to_it():
     """SIGTERM for all, its default, would end the report index under a service that starts it again."""
     assert "KillMode=mixed" in text("receiver.service").splitlines()
-
-
-def test_the_build_context_holds_what_the_image_is_built_from_and_no_more():
-    """Neither .git nor .venv nor data."""
-    ignored, *taken = [line for line in text("Dockerfile.dockerignore").splitlines() if not line.startswith("#")]
-    copied = [value.split()[:-1] for name, value in _instructions() if name == "COPY" and "--from" not in value]
-    assert ignored == "*"
-    assert {one.removeprefix("!") for one in taken if one.startswith("!")} == {
-        one.removeprefix("./") for sources in copied for one in sources
-    }
-
-
-def test_the_environment_of_compose_is_a_configuration_that_starts(tmp_path):
-    """With the secrets that it asks for; on all addresses, so with keys."""
-    environ = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]["environment"]
-    given = {name: "secret" if value.startswith("${") else value for name, value in environ.items()}
-    given["RECEIVER_CONFIG"] = str(DEPLOY / "receiver.toml")
-    settings = read_settings(given | _image_environment())
-    assert settings.host == "0.0.0.0"
-    assert settings.projects.default.callback_keys == ("secret",)
-
-
-def _instructions():
-    lines = re.sub(r"\\\n\s*", "", text("Dockerfile")).splitlines()
-    return [tuple(line.split(" ", 1)) for line in lines if line and not line.startswith("#")]
-
-
-def _image_environment():
-    last = [value for name, value in _instructions() if name == "ENV"][-1]
-    return {name: value for name, _, value in (part.partition("=") for part in last.split()) if name != "PATH"}
-
-
-def test_the_image_runs_as_nobody_and_keeps_its_data_in_a_volume():
-    """The last stage has no compiler and no pip of its own environment."""
-    final = _instructions()[[n for n, (name, _) in enumerate(_instructions()) if name == "FROM"][-1] :]
-    values = dict(final)
-    assert values["USER"] == "receiver"
-    assert values["VOLUME"] == _image_environment()["RECEIVER_DATA_DIR"] == "/data"
-    assert json.loads(values["ENTRYPOINT"]) + json.loads(values["CMD"]) == ["receiver", "serve"]
-    assert "pip" not in " ".join(value for name, value in final if name == "RUN")
-
-
-def test_the_health_check_of_the_image_tells_alive_from_dead(receiver):
-    """Run by hand, as the engine would."""
-    [check] = [value.partition("CMD ")[2] for name, value in _instructions() if name == "HEALTHCHECK"]
-    _, *arguments = json.loads(check)
-    for port, code in ((receiver.port, 0), (free_port(), 1)):
-        done = subprocess.run(
-            [sys.executable, *arguments], env={"PORT": str(port)}, capture_output=True, check=False, timeout=10
-        )
-        assert done.returncode == code
-
-
-def test_the_image_installs_the_dependencies_of_the_project():
-    """Its one-liner is run by hand."""
-    [command] = [value for name, value in _instructions() if name == "RUN" and "tomllib" in value]
-    one_liner = re.search(r'python -c "([^"]+)"', command)[1]
-    printed = subprocess.run(
-        [sys.executable, "-c", one_liner.replace("\\n", "\n").replace("sep='\n'", r"sep='\n'")],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert printed.stdout.splitlines() == project["dependencies"]
-
-
-def test_the_kubernetes_manifest_has_a_good_configuration_and_asks_the_right_paths(tmp_path, receiver):
-    """Probes answer, secrets are named, and the disk is where the image writes."""
-    documents = {document["kind"]: document for document in yaml.safe_load_all(text("kubernetes.yaml"))}
-    config = tmp_path / "receiver.toml"
-    config.write_text(documents["ConfigMap"]["data"]["receiver.toml"], encoding="utf-8")
-    secrets = documents["Secret"]["stringData"]
-    spec = documents["StatefulSet"]["spec"]["template"]["spec"]
-    [container] = spec["containers"]
-    environ = {one["name"]: one["value"] for one in container["env"]} | secrets | _image_environment()
-    settings = read_settings(environ | {"RECEIVER_CONFIG": str(config)})
-    assert settings.stop_delay == 5
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert receiver.get(container[probe]["httpGet"]["path"])[0] == 200
-    assert spec["terminationGracePeriodSeconds"] > longest_stop_of_all(settings)
-    assert spec["enableServiceLinks"] is False  # the Service's name would make RECEIVER_PORT, which is no setting
-    assert "/data" in [mount["mountPath"] for mount in container["volumeMounts"]]
-
-
-def test_the_unit_of_systemd_is_well_formed():
-    """By systemd's own check, where there is one."""
-    unit = text("receiver.service")
-    assert "ExecStart=/opt/receiver/bin/receiver serve" in unit
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not installed: the unit is not verified")
-    done = subprocess.run(
-        [analyze, "verify", "--man=no", DEPLOY / "receiver.service"], capture_output=True, text=True, check=False
-    )
-    problems = [
-        line for line in done.stderr.splitlines() if "receiver.service" in line and "not executable" not in line
-    ]
-    assert not problems
 
 
 def test_the_procfile_runs_the_service():

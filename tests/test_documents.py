@@ -36,6 +36,7 @@ README, DEPLOY, CODE = "README.md", "deploy/README.md", "receiver/README.md"
 DOCUMENTS = (
     README,
     DEPLOY,
+    "deploy/production.md",
     "deploy/consumers/README.md",
     CODE,
     "tests/README.md",

@@ -19,7 +19,7 @@ from servers import Child, RedisServer, eventually, free_port
 
 from receiver.embedded import valkey_binary
 
-CONSUMERS = Path(__file__).parents[1] / "deploy" / "consumers"
+CONSUMERS = Path(__file__).parents[2] / "deploy" / "consumers"
 GROUP = "billing"
 EVENTS = 120
 NUMBERS = count()
