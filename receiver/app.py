@@ -27,13 +27,12 @@ from aiohttp import web
 
 from receiver import log
 from receiver.delivery.delivery import Delivery
-from receiver.delivery.publisher import connect
 from receiver.descriptors import connections_within_limit
-from receiver.lookups.connection_pool import pooled
 from receiver.lookups.counts import IndexCounts
 from receiver.lookups.messages import Messages
 from receiver.lookups.reports import Reports
 from receiver.peers import Peers
+from receiver.redis_client import connect, open_client
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 from receiver.search.places import Places
@@ -68,8 +67,7 @@ from receiver.web.static_files import StaticFiles
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.settings import Settings
 
 OPS: Final = web.AppKey("ops", Ops)
@@ -83,6 +81,8 @@ KEEPALIVE: Final = 75.0
 #: Seconds for which a thread may compute while the event loop waits, some five times a request. While a thread parsed a
 #: batch, /livez took 80 ms with Python's default of 5 ms and 30 ms with 1 ms. It costs nothing otherwise.
 _SWITCH_INTERVAL: Final = 1e-3
+#: Connections of all lookups together, to each primary.
+_LOOKUP_CONNECTIONS: Final = 50
 #: Seconds between two reports of this worker.
 _REPORT_EVERY: Final = 1.0
 #: Seconds for the lookups, and for delivery and retention, to close.
@@ -114,7 +114,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     retention = _retention(settings, streams, routing, logger)
 
     # Lookups neither wait for the connections of callbacks nor use them up.
-    redis = pooled(connect(redis_url))
+    redis = connect(redis_url, _LOOKUP_CONNECTIONS)
     overrides = RouteOverrides(redis, routing, logger)
     credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
     bodies = LimitedBodies(admission, settings.read_timeout)
@@ -187,13 +187,13 @@ async def _final_counts(ops: Ops, _app: web.Application) -> AsyncIterator[None]:
 async def _delivering(
     delivery: Delivery,
     retention: Retention,
-    streams: Redis,
+    streams: Client,
     fetcher: Fetcher,
     logger: log.Logger,
     _app: web.Application,
 ) -> AsyncIterator[None]:
     """Open delivery, then trim. At the stop delivery closes first: handed-in events have the whole time to be safe."""
-    await delivery.open()
+    await asyncio.gather(delivery.open(), open_client(streams))
     retention.start()
     yield
     await fetcher.close()
@@ -202,9 +202,10 @@ async def _delivering(
 
 
 async def _looking_up(
-    overrides: RouteOverrides, redis: Redis, counts: IndexCounts | None, logger: log.Logger, _app: web.Application
+    overrides: RouteOverrides, redis: Client, counts: IndexCounts | None, logger: log.Logger, _app: web.Application
 ) -> AsyncIterator[None]:
     """Follow the route overrides, and show the counts of the indexers."""
+    await open_client(redis)
     await overrides.open()
     showing = None if counts is None else asyncio.create_task(counts.show(logger), name="index counts")
     yield
@@ -246,7 +247,7 @@ async def _within(seconds: float, closing: Coroutine[Any, Any, None]) -> bool:
     return True
 
 
-def _retention(settings: Settings, client: Redis, routing: Routing, logger: log.Logger) -> Retention:
+def _retention(settings: Settings, client: Client, routing: Routing, logger: log.Logger) -> Retention:
     groups = {project.id: project.consumer_groups for project in settings.projects.values()}
     return Retention(
         client,
@@ -260,7 +261,7 @@ def _retention(settings: Settings, client: Redis, routing: Routing, logger: log.
 
 def _lookup_routes(  # noqa: PLR0913, PLR0917 the parts of the lookups
     settings: Settings,
-    redis: Redis,
+    redis: Client,
     routing: Routing,
     overrides: RouteOverrides,
     credentials: Credentials,

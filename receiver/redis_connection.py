@@ -1,4 +1,4 @@
-"""Redis connections that reconnect after an error of the whole server, to follow a failover.
+"""Connections to one Redis. They repeat no command, and reconnect after an error of the whole server.
 
 Behind a managed Redis, a proxy or a virtual address, the name moves to a new primary. The connections to the old
 primary, now a read-only replica, stay open.
@@ -8,16 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, RedisError, ResponseError
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, MasterDownError, MovedError, ReadOnlyError, RedisError, ResponseError
+
+from receiver.redis_sentinel import Sentinels
+from receiver.redis_url import Kind
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from collections.abc import Callable
+
     from redis.asyncio.connection import AbstractConnection
+
+    from receiver.redis_url import Address, Place
 
     _Base = AbstractConnection
 else:
     _Base = object
 
+#: Seconds to connect.
+_CONNECT_TIMEOUT: Final = 5.0
+#: Seconds that a command waits for a connection of a bounded pool: less than a lookup may take.
+_WAIT: Final = 4.0
 _CLASSES: Final = (ReadOnlyError, MasterDownError, BusyLoadingError)
 #: Codes of these errors, and of errors without a class in redis-py. Redis 6.2 puts them into the text of a script's
 #: error. UNBLOCKED ends a blocking command when its Redis becomes a replica.
@@ -33,20 +46,62 @@ def concerns_whole_redis(error: BaseException) -> bool:
 
 
 class _Reconnecting(_Base):
-    """Reconnects before the next command after such an error."""
+    """Reconnects before the next command after such an error. Reports the slots that have moved to another server."""
+
+    moved: Callable[[MovedError], None] | None = None
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 what Redis answers
         try:
             return await super().read_response(*args, **kwargs)
+        except MovedError as error:
+            if self.moved is not None:
+                self.moved(error)
+            raise
         except ResponseError as error:
             if concerns_whole_redis(error):
                 self.mark_for_reconnect()  # type: ignore[no-untyped-call]
             raise
 
 
-def renew_refused(client: Redis) -> Redis:
+def renew_refused(client: Redis, moved: Callable[[MovedError], None] | None = None) -> Redis:
     """Make a client reconnect after errors of the whole server. It must not have connections yet."""
     pool = client.connection_pool
     original = pool.connection_class
-    pool.connection_class = type(f"Reconnecting{original.__name__}", (_Reconnecting, original), {})
+    members = {} if moved is None else {"moved": staticmethod(moved)}
+    pool.connection_class = type(f"Reconnecting{original.__name__}", (_Reconnecting, original), members)
     return client
+
+
+def connect_primary(place: Place) -> Redis:
+    """Return a client for the only primary of a place. No connection is opened yet."""
+    if place.kind is Kind.SENTINEL:
+        return renew_refused(Sentinels(place).master_for(place.service, db=place.db, **_options(place)))
+    return renew_refused(Redis.from_url(place.url, **_options(place)))
+
+
+def connect_node(place: Place, address: Address, moved: Callable[[MovedError], None]) -> Redis:
+    """Return a client for one node of a cluster. ``moved`` gets each MOVED reply."""
+    return renew_refused(Redis(host=address[0], port=address[1], **_options(place)), moved)
+
+
+def pooled(client: Redis, connections: int) -> Redis:
+    """Return a client whose commands wait while all connections are in use; redis-py's default refuses the 101st."""
+    pool = client.connection_pool
+    options = pool.connection_kwargs
+    if "connection_pool" in options:  # a weak reference, through which a connection asks the Sentinels
+        options = {**options, "connection_pool": pool}
+    return Redis.from_pool(
+        BlockingConnectionPool(
+            max_connections=connections, timeout=_WAIT, connection_class=pool.connection_class, **options
+        )
+    )
+
+
+def _options(place: Place) -> dict[str, Any]:
+    return {
+        **place.options,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "decode_responses": False,
+    }

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from receiver.events import ROUTED, EventType
 from receiver.lookups.scripts import project_key
+from receiver.redis_client import by_primary, on
 from receiver.routing import topic_problem
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
 
     from receiver.log import Logger
+    from receiver.redis_client import Client
     from receiver.routing import Routing
 
 #: Topics of a project, current and former. Retention and the index process each of them for good, because a former
@@ -45,7 +46,7 @@ Overrides = dict[EventType, str]
 class RouteOverrides:
     """Applies the routes in Redis to the routing table. While Redis is away, the last ones stay in effect."""
 
-    def __init__(self, redis: Redis, routing: Routing, log: Logger) -> None:
+    def __init__(self, redis: Client, routing: Routing, log: Logger) -> None:
         """``redis`` must have ``decode_responses`` off."""
         self._redis = redis
         self._routing = routing
@@ -74,16 +75,11 @@ class RouteOverrides:
             before = self._routing[project_id].table
             # With their partitions, which may still hold unread events. Later changes of the partitions do not matter.
             replaced = [stream for event_type in routes for stream in self._routing[project_id].streams(event_type)]
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for event_type, urn in routes.items():
-                    if urn is None:
-                        pipe.hdel(_key(project_id), event_type)
-                    else:
-                        pipe.hset(_key(project_id), event_type, urn)
-                pipe.sadd(_topics_key(project_id), *replaced, *filter(None, routes.values()))
-                _queue_reads(pipe, project_id)
-                replies = await pipe.execute()
-            self._apply(project_id, *replies[-2:])
+            try:
+                stored, topics = await self._store(project_id, routes, replaced)
+            except MovedError:  # the project's slot has another primary now, and nothing was stored
+                stored, topics = await self._store(project_id, routes, replaced)
+            self._apply(project_id, stored, topics)
         table = self._routing[project_id].table
         for event_type, urn in routes.items():
             self._log.warning(
@@ -96,6 +92,21 @@ class RouteOverrides:
                 by=by,
             )
 
+    async def _store(
+        self, project_id: str, routes: Mapping[EventType, str | None], replaced: Iterable[str]
+    ) -> tuple[Mapping[bytes, bytes], Iterable[bytes]]:
+        """Store routes, all or none: the keys of a project are in one slot. Return what is stored now."""
+        async with on(self._redis, _key(project_id)).pipeline(transaction=True) as pipe:
+            for event_type, urn in routes.items():
+                if urn is None:
+                    pipe.hdel(_key(project_id), event_type)
+                else:
+                    pipe.hset(_key(project_id), event_type, urn)
+            pipe.sadd(_topics_key(project_id), *replaced, *filter(None, routes.values()))
+            _queue_reads(pipe, project_id)
+            *_, stored, topics = await pipe.execute()
+        return stored, topics
+
     def _check_count(self, project_id: str, routes: Mapping[EventType, str | None]) -> None:
         """Refuse new topics beyond MAX_TOPICS. Concurrent changes on other replicas may exceed it by a few."""
         current = set(self._routing[project_id].topics())
@@ -104,14 +115,28 @@ class RouteOverrides:
             raise TooManyTopicsError
 
     async def refresh(self) -> None:
-        """Apply the routes that Redis has now. Raises RedisError or OSError."""
-        async with self._lock, asyncio.timeout(_REDIS_TIMEOUT):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for project_id in self._routing.projects:
-                    _queue_reads(pipe, project_id)
-                replies = iter(await pipe.execute())
-            for project_id in self._routing.projects:
-                self._apply(project_id, next(replies), next(replies))
+        """Apply the routes that Redis has now. Raises RedisError or OSError.
+
+        While one of several primaries is away, the routes of its projects stay, and those of the others are applied.
+        """
+        projects = {_key(project_id): project_id for project_id in self._routing.projects}
+        async with self._lock:
+            refreshing = [self._refresh([projects[key] for key in keys]) for keys in by_primary(self._redis, projects)]
+            for failure in await asyncio.gather(*refreshing, return_exceptions=True):
+                if failure is not None:
+                    raise failure
+
+    async def _refresh(self, project_ids: list[str]) -> None:
+        """Apply the routes of projects whose keys one primary holds."""
+        async with (
+            asyncio.timeout(_REDIS_TIMEOUT),
+            on(self._redis, _key(project_ids[0])).pipeline(transaction=False) as pipe,
+        ):
+            for project_id in project_ids:
+                _queue_reads(pipe, project_id)
+            replies = iter(await pipe.execute())
+        for project_id in project_ids:
+            self._apply(project_id, next(replies), next(replies))
 
     def _apply(self, project_id: str, stored: Mapping[bytes, bytes], topics: Iterable[bytes]) -> None:
         routes = self._routing[project_id]

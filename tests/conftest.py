@@ -36,6 +36,7 @@ settings.load_profile("default")
 #: Tests below these kill, freeze, starve or attack real processes, or wait for what happens once in some seconds.
 SLOW = (
     "chaos",
+    "cluster",
     "cli/test_simulate.py",
     "delivery/test_idle_redis.py",
     "lookups/test_model.py",

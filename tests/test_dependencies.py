@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web_server
 from marshmallow import Schema, post_load
 
-from receiver.delivery.publisher import connect
+from receiver.redis_client import connect
 
 ROOT = Path(__file__).parents[1]
 

@@ -6,7 +6,6 @@ import asyncio
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 import uvloop
@@ -16,18 +15,20 @@ from redis.exceptions import TimeoutError as SlowError
 
 from receiver import log
 from receiver.cli.redis_refusals import READS_ON, code_of, refusal_of
-from receiver.delivery.publisher import connect
+from receiver.delivery.topology import topology
 from receiver.embedded import embedded_url
 from receiver.errors import EmbeddedError, ReceiverError, WriteFailedError
+from receiver.redis_client import connect, open_client
+from receiver.redis_url import shown
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
 
-    from redis.asyncio import Redis
-
+    from receiver.delivery.topology import Topology
     from receiver.projects import Project, Projects
+    from receiver.redis_client import Client
     from receiver.settings import Settings
 
 T = TypeVar("T")
@@ -92,17 +93,8 @@ def no_valkey(settings: Settings) -> EmbeddedError:
     )
 
 
-def shown(url: str) -> str:
-    """Return a URL without its password and query."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if at:
-        user = user.partition(":")[0] + (":***" if ":" in user else "")
-    return urlunsplit((parts.scheme, user + at + host, parts.path, "", ""))
-
-
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Redis]:
+async def connected(settings: Settings) -> AsyncIterator[Client]:
     """Yield a client whose Redis has answered a PING.
 
     Exceptions of redis-py, also in the body of the ``async with``, become RedisAwayError or RedisRefusedError. Their
@@ -121,10 +113,11 @@ async def connected(settings: Settings) -> AsyncIterator[Redis]:
         await client.aclose()
 
 
-async def _greet(client: Redis) -> None:
+async def _greet(client: Client) -> None:
     """Wait until Redis answers. One that refuses writes, and PING with them, can still be read."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT):
+            await open_client(client)
             await client.ping()
     except RedisError as error:
         if code_of(error) not in READS_ON:
@@ -149,6 +142,18 @@ def failure(settings: Settings, error: RedisError | WriteFailedError | OSError) 
     return RedisRefusedError(f"{server} refused a command: {describe(error)}", "See its log.")
 
 
+@asynccontextmanager
+async def publishing(settings: Settings) -> AsyncIterator[Topology]:
+    """Yield the primaries that take events. Use it inside ``connected``, which translates errors."""
+    primaries = topology(redis_url(settings), settings, lambda: None, log.configure("error"))
+    await primaries.open()
+    try:
+        yield primaries
+    finally:
+        await primaries.finish()
+        await primaries.close()
+
+
 def describe(error: BaseException) -> str:
     """Return an error's message without redis-py's prefix."""
     if isinstance(error, TimeoutError) and not str(error):
@@ -162,7 +167,7 @@ def configured_routing(projects: Iterable[Project]) -> Routing:
     return Routing(projects)
 
 
-async def load_overrides(client: Redis, routing: Routing) -> None:
+async def load_overrides(client: Client, routing: Routing) -> None:
     """Apply the routes that were set at run time."""
     await RouteOverrides(client, routing, log.configure("warning")).refresh()
 

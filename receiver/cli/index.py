@@ -17,11 +17,11 @@ from receiver.cli.connections import configured_routing, connected, load_overrid
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.output import console
 from receiver.cli.progress import bar
-from receiver.delivery.publisher import connect
 from receiver.lookups.counts import IndexCounts
 from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild as rebuild_index
 from receiver.lookups.reports import Reports
+from receiver.redis_client import connect, open_client
 from receiver.route_overrides import RouteOverrides
 from receiver.tasks import cancel_and_wait
 
@@ -71,6 +71,7 @@ async def _index(settings: Settings, logger: Logger, beside: int | None) -> None
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     consumer = f"{socket.gethostname()}-{os.getpid()}"
     indexer = Indexer(client, reports, topics=routing.event_topics, consumer=consumer, log=logger)
+    await open_client(client)
     await overrides.open()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

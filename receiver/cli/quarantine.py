@@ -11,14 +11,13 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from receiver.cli.connections import REDIS_TIMEOUT, chosen_project, configured_routing, connected, load_overrides, run
+from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides, publishing, run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import moment, safe
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.output import console, echo_json, json_option, print_table, table
 from receiver.cli.quarantine_store import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
 from receiver.cli.retry_progress import RetryProgress
-from receiver.delivery.publisher import Publisher
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
@@ -162,16 +161,12 @@ async def _count(settings: Settings, project: Project) -> int:
 
 
 async def _retry(settings: Settings, project: Project, ids: tuple[str, ...], results: RetryProgress) -> Counter[str]:
-    async with connected(settings) as client:
-        publisher = Publisher(client, REDIS_TIMEOUT, settings.dedupe_window)
+    async with connected(settings) as client, publishing(settings) as primaries:
         quarantine_ = Quarantine(client, project)
         routing = configured_routing([project])
         await load_overrides(client, routing)
-        retry_ = Retry(quarantine_, publisher, routing[project.id], project, settings.max_items)
-        try:
-            return await _each(quarantine_, ids, retry_.retry, results)
-        finally:
-            await publisher.close()
+        retry_ = Retry(quarantine_, primaries, routing[project.id], project, settings.max_items)
+        return await _each(quarantine_, ids, retry_.retry, results)
 
 
 async def _drop(settings: Settings, project: Project, ids: tuple[str, ...], results: RetryProgress) -> Counter[str]:

@@ -13,17 +13,17 @@ from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
 from receiver.providers.base import request_of
 from receiver.providers.json_items import TooManyItemsError
+from receiver.redis_client import on
 from receiver.streams.paging import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
-
-    from receiver.delivery.publisher import Publisher
+    from receiver.delivery.topology import Topology
     from receiver.events import Entry
     from receiver.projects import Project
     from receiver.providers.base import ParsedCallback
+    from receiver.redis_client import Client
     from receiver.routing import ProjectRoutes
 
 #: The form of an entry's id in a stream.
@@ -70,23 +70,23 @@ class RetryResult(NamedTuple):
 class Quarantine:
     """The quarantine stream of a project."""
 
-    def __init__(self, client: Redis, project: Project) -> None:
+    def __init__(self, client: Client, project: Project) -> None:
         self._client = client
         self._topic = configured_routing([project])[project.id].quarantine
 
     async def count(self) -> int:
         """Return the number of items."""
-        length: int = await self._client.xlen(self._topic)
+        length: int = await on(self._client, self._topic).xlen(self._topic)
         return length
 
     async def newest(self, limit: int | None) -> list[Item]:
         """Return the newest items, newest first."""
-        entries: Any = await self._client.xrevrange(self._topic, count=limit)
+        entries: Any = await on(self._client, self._topic).xrevrange(self._topic, count=limit)
         return [_item(*entry) for entry in entries]
 
     async def find(self, id_: str) -> Item | None:
         """Return the item with an entry's id, or None."""
-        entries: Any = await self._client.xrange(self._topic, id_, id_)
+        entries: Any = await on(self._client, self._topic).xrange(self._topic, id_, id_)
         return _item(*entries[0]) if entries else None
 
     async def pages(self) -> AsyncIterator[list[Item]]:
@@ -102,19 +102,19 @@ class Quarantine:
     async def remove(self, ids: list[str]) -> None:
         """Remove items for good."""
         if ids:
-            await self._client.xdel(self._topic, *ids)
+            await on(self._client, self._topic).xdel(self._topic, *ids)
 
 
 class Retry:
     """Validates items with the current schemas, and publishes those that are valid now."""
 
     def __init__(
-        self, quarantine: Quarantine, publisher: Publisher, routes: ProjectRoutes, project: Project, max_items: int
+        self, quarantine: Quarantine, primaries: Topology, routes: ProjectRoutes, project: Project, max_items: int
     ) -> None:
         """``routes`` include the overrides set at run time."""
         self._quarantine = quarantine
         self._routes = routes
-        self._publisher = publisher
+        self._primaries = primaries
         self._providers = {name: project.provider(name, max_items) for name in PROVIDERS}
         self._builders = {name: EnvelopeBuilder(name, project.id) for name in PROVIDERS}
 
@@ -138,7 +138,7 @@ class Retry:
     async def _publish(self, entries: list[Entry]) -> dict[str, str]:
         if not entries:
             return {}
-        failed = await self._publisher.write(entries)
+        failed = await self._primaries.drain(entries)
         return {topic: str(error) for topic, error in failed.items()}
 
     def _read(self, item: Item) -> tuple[list[Entry], list[str]]:

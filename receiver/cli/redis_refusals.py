@@ -18,6 +18,7 @@ class Refusal(NamedTuple):
     mend: str
 
 
+_CLUSTER_URL: Final = "Write redis+cluster://host:port in REDIS_URL."
 #: Rights of a user that suffice for the service and all commands.
 RIGHTS: Final = "ACL SETUSER NAME '~*' '&*' '+@all' '-@admin' '-@dangerous' '+info'"
 REFUSALS: Final = {
@@ -59,9 +60,11 @@ REFUSALS: Final = {
         "runs another program's script for longer than its limit",
         "End that script: redis-cli SCRIPT KILL. The scripts of this service run for milliseconds.",
     ),
-    "CLUSTERDOWN": Refusal("is a cluster, and not whole", "Use a Redis with cluster mode off."),
-    "MOVED": Refusal("is a cluster, which is not supported", "Use a Redis with cluster mode off."),
-    "CROSSSLOT": Refusal("is a cluster, which is not supported", "Use a Redis with cluster mode off."),
+    "CLUSTERDOWN": Refusal(
+        "is a cluster, and has no primary for a slot, or no majority", "See redis-cli --cluster check HOST:PORT."
+    ),
+    "MOVED": Refusal("is one node of a cluster", _CLUSTER_URL),
+    "CROSSSLOT": Refusal("is one node of a cluster", _CLUSTER_URL),
 }
 #: Redis refuses a PING with these, and still answers what only reads.
 READS_ON: Final = ("MISCONF", "NOREPLICAS", "NOPERM")

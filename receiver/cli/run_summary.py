@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from receiver.cli.connections import shown
 from receiver.cli.output import console, print_table, table
+from receiver.redis_url import shown
 from receiver.simulator.behaviour import ACKNOWLEDGED
 
 if TYPE_CHECKING:

@@ -14,14 +14,13 @@ import click
 from rich.filesize import decimal
 from rich.text import Text
 
-from receiver.cli.connections import HOW_TO_FIND_THE_FOLDER, REDIS_TIMEOUT, connected, run
+from receiver.cli.connections import HOW_TO_FIND_THE_FOLDER, connected, publishing, run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import moment
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.output import console, echo_json, json_option, print_table, table
 from receiver.cli.progress import bar
 from receiver.delivery.drain import FileDrain
-from receiver.delivery.publisher import Publisher
 from receiver.errors import ReceiverError
 from receiver.spool.directory import files_set_aside, spool_files, suspect_files
 from receiver.spool.errors import makes_suspect
@@ -177,8 +176,7 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
     """Return the number of published events, and the problems with others."""
     problems: list[str] = []
     folder = _folder(settings)
-    async with connected(settings) as client:
-        publisher = Publisher(client, REDIS_TIMEOUT, settings.dedupe_window)
+    async with connected(settings), publishing(settings) as primaries:
         with bar(console(stderr=True)) as progress:
             paths = spool_files(folder)
             task = progress.add_task("draining", total=sum(status(path).events for path in paths))
@@ -186,16 +184,13 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
             async def on_progress(events: int) -> None:
                 progress.advance(task, events)
 
-            files = FileDrain([publisher], asyncio.to_thread, on_progress)
-            try:
-                for path in paths:
-                    progress.update(task, description=path.name)
-                    problems += await _drain_file(files, path, settings.spool_max_bytes)
-                for path in suspect_files(folder):  # includes files just found damaged
-                    progress.update(task, description=path.name)
-                    problems += await _recover(files, path, settings.spool_max_bytes)
-            finally:
-                await publisher.close()
+            files = FileDrain(primaries, asyncio.to_thread, on_progress)
+            for path in paths:
+                progress.update(task, description=path.name)
+                problems += await _drain_file(files, path, settings.spool_max_bytes)
+            for path in suspect_files(folder):  # includes files just found damaged
+                progress.update(task, description=path.name)
+                problems += await _recover(files, path, settings.spool_max_bytes)
         return int(progress.tasks[0].completed), problems
 
 

@@ -21,7 +21,7 @@ from receiver.units import Seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 _TYPES: Final = {
     "success": EventType.SUCCESS,
@@ -105,7 +105,7 @@ def tail(  # noqa: PLR0913 a parameter for each option
     since_seconds = _FOREVER if from_start else since
     show = _show_json if as_json else _lines(mask=mask, date=since_seconds is not None, project=len(projects) > 1)
 
-    async def topics(client: Redis) -> list[str]:
+    async def topics(client: Client) -> list[str]:
         await load_overrides(client, routing)
         published = [(routes, (*routes.types, EventType.REJECTED)) for routes in routing.projects.values()]
         return list(

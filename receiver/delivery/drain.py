@@ -12,6 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from receiver import metrics
+from receiver.delivery.node import BATCH, DRAINERS
+from receiver.delivery.publisher import PASSING
+from receiver.delivery.topology import AWAY
 from receiver.errors import WriteFailedError
 from receiver.spool.directory import spool_files
 from receiver.spool.errors import makes_suspect
@@ -19,22 +22,22 @@ from receiver.spool.file import lock_file
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from receiver.delivery.breaker import Breaker
-    from receiver.delivery.publisher import Publisher
+    from receiver.delivery.topology import Topology
     from receiver.log import Logger
     from receiver.spool.file import SpoolFile
     from receiver.spool.rows import Spooled
     from receiver.spool.spool import Spool
 
-#: Events that one connection publishes at a time: ten script calls, between which Redis serves live traffic.
-BATCH: Final = 1000
 #: Seconds between scans of the folder when there is nothing to drain.
 _SCAN_EVERY: Final = 1.0
-#: Seconds after which entries that their topic refused are retried.
+#: Seconds after which entries that their topic refused are retried, and those of a slot that is under way.
 _RETRY_PARKED: Final = 60.0
+_RETRY_PASSING: Final = 0.5
+#: Events that are read at a time.
+_READ: Final = BATCH * DRAINERS
 #: Seconds between two log lines of a long drain.
 _REPORT_EVERY: Final = 5.0
 
@@ -44,35 +47,32 @@ class FileDrain:
 
     def __init__(
         self,
-        publishers: Sequence[Publisher],
+        primaries: Topology,
         run: Callable[..., Awaitable[Any]],
         on_progress: Callable[[int], Awaitable[None]],
     ) -> None:
-        """``run`` does blocking work in a thread. ``on_progress`` gets the number of events of each published batch.
-
-        There are several publishers because Redis reads 16 kB of a connection at a time and fsyncs in between what
-        other connections have written. With live traffic, and a disk that takes 4 ms to sync, one connection gets
-        20,000 events a second through.
-        """
-        self._publishers = publishers
-        self._batch = BATCH * len(publishers)
+        """``run`` does blocking work in a thread. ``on_progress`` gets the number of events of each published batch."""
+        self._primaries = primaries
         self._run = run
         self._on_progress = on_progress
 
     async def drain(self, spool_file: SpoolFile, *, parked: bool) -> dict[str, WriteFailedError]:
-        """Publish a file's events. Park those that their topic refuses, and return these topics.
+        """Publish a file's events. Park those that their topic or its primary refuses, and return these topics.
 
         ``parked``: retry the events parked earlier, before the others: they are the oldest. Raises WriteFailedError
-        when Redis takes no write, and OSError or sqlite3.Error when the disk fails.
+        when no primary takes a write, and OSError or sqlite3.Error when the disk fails.
         """
         blocked: dict[str, WriteFailedError] = {}
         after = 0
         if parked:
             await self._run(spool_file.retry)
-        while parked and (batch := await self._run(spool_file.oldest, self._batch, "parked", after)):
+        while parked and (batch := await self._run(spool_file.oldest, _READ, "parked", after)):
             after = batch[-1].seq
             blocked |= await self._publish(spool_file, batch, "parked")
-        while batch := await self._run(spool_file.oldest, self._batch):
+        # Only those that are there now: while a primary is away, each event that is spooled would be parked by itself.
+        left = await self._run(spool_file.count_unparked)
+        while left > 0 and (batch := await self._run(spool_file.oldest, _READ)):
+            left -= len(batch)
             refusing = await self._publish(spool_file, batch, "entries")
             if stuck := [one for one in batch if one.entry.topic in refusing]:
                 await self._run(spool_file.park, stuck)
@@ -80,14 +80,8 @@ class FileDrain:
         return blocked
 
     async def _publish(self, spool_file: SpoolFile, batch: list[Spooled], table: str) -> dict[str, WriteFailedError]:
-        """Publish over all connections, then remove what is safe. Return the topics that refuse."""
-        parts = [[one.entry for one in batch[at : at + BATCH]] for at in range(0, len(batch), BATCH)]
-        writes = (publisher.write(part) for publisher, part in zip(self._publishers, parts, strict=False))
-        refusing: dict[str, WriteFailedError] = {}
-        for result in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-            refusing |= result
+        """Publish to all primaries at once, then remove what is safe. Return the topics that are not."""
+        refusing = await self._primaries.drain([one.entry for one in batch])
         safe = [one for one in batch if one.entry.topic not in refusing]
         if safe:
             await self._run(partial(spool_file.remove, safe, table, whole_batch=len(safe) == len(batch)))
@@ -98,15 +92,17 @@ class FileDrain:
 class Drain:
     """Empties the spool whenever Redis takes writes."""
 
-    def __init__(self, spool: Spool, publishers: Sequence[Publisher], breaker: Breaker, logger: Logger) -> None:
-        """Live traffic must not use these publishers: it would queue behind old events."""
+    def __init__(self, spool: Spool, primaries: Topology, logger: Logger) -> None:
         self._spool = spool
-        self._files = FileDrain(publishers, spool.run, self._on_progress)
-        self._breaker = breaker
+        self._files = FileDrain(primaries, spool.run, self._on_progress)
+        self._primaries = primaries
         self._logger = logger
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._parked_at = 0.0
+        #: When the parked entries are retried, on the event loop's clock.
+        self._retry_at = 0.0
+        #: Whether entries were parked because their slot was under way.
+        self._passing = False
         self._failing: set[Path] = set()
         self._failure = ""
 
@@ -114,8 +110,9 @@ class Drain:
         """Start draining."""
         self._task = asyncio.create_task(self._run(), name="drain")
 
-    def wake(self) -> None:
-        """Scan the spool now rather than within a second."""
+    def retry(self) -> None:
+        """Scan the spool now, parked entries included: a primary is back, or a slot has got another one."""
+        self._retry_at = 0.0
         self._wake.set()
 
     async def close(self) -> None:
@@ -126,12 +123,12 @@ class Drain:
         while True:
             self._wake.clear()
             try:
-                if self._breaker.closed:
+                if any(node.takes_writes for node in self._primaries.nodes):
                     await self._drain_all()
                 await self._spool.measure()
                 self._failure = ""
             except WriteFailedError as error:
-                self._breaker.trip(error)
+                self._logger.debug("spool.drain_paused", error=str(error))
             except OSError as error:  # out of descriptors, folder deleted: such a failure lasts, so log it once
                 if str(error) != self._failure:
                     self._failure = str(error)
@@ -139,17 +136,17 @@ class Drain:
             except Exception:  # any: without this task acknowledged events would stay on the disk for ever
                 self._logger.exception("spool.drain_failed")
             try:
-                await asyncio.wait_for(self._wake.wait(), _SCAN_EVERY)
+                await asyncio.wait_for(self._wake.wait(), _RETRY_PASSING if self._passing else _SCAN_EVERY)
             except TimeoutError:
                 continue
 
     async def _drain_all(self) -> None:
         clock = asyncio.get_running_loop().time
         self._progress = Progress(self._logger, clock)
-        now = clock()
-        parked = now - self._parked_at >= _RETRY_PARKED
+        parked = self._passing or clock() >= self._retry_at
         if parked:
-            self._parked_at = now
+            self._retry_at = clock() + _RETRY_PARKED
+        self._passing = False
         await self._attempt(self._spool.folder, self._drain_own(parked=parked))
         for path in await self._spool.run(spool_files, self._spool.folder):
             await self._attempt(path, self._drain_orphan(path, parked=parked))
@@ -198,7 +195,10 @@ class Drain:
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:
         blocked = await self._files.drain(spool_file, parked=parked)
         for error in blocked.values():
-            self._logger.error("spool.topic_blocked", error=str(error))
+            if error.reason in PASSING:
+                self._passing = True
+            elif error.reason != AWAY:
+                self._logger.error("spool.topic_blocked", error=str(error))
 
     async def _on_progress(self, events: int) -> None:
         self._progress.add(events)

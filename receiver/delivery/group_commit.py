@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 MAX_EVENTS: Final = 4000
 #: Bytes of callbacks in one write, unless a single callback is larger: what a slow network or disk can do in time.
 MAX_BYTES: Final = 8 << 20
+_NONE: Final[Mapping[str, WriteFailedError]] = {}
 
 
 class _Waiter(msgspec.Struct, frozen=True):
     entries: list[Entry]
     size: int
     since: float
-    done: asyncio.Future[None]
+    done: asyncio.Future[Mapping[str, WriteFailedError]]
 
 
 class GroupCommit:
@@ -67,13 +68,13 @@ class GroupCommit:
         await self._idle.wait()
         await cancel_and_wait(self._pump)
 
-    def commit(self, entries: list[Entry], size: int) -> asyncio.Future[None]:
+    def commit(self, entries: list[Entry], size: int) -> asyncio.Future[Mapping[str, WriteFailedError]]:
         """Queue the entries of a callback; ``size`` is its bytes.
 
-        The future completes when all entries are safe, or fails with WriteFailedError. A caller that stops waiting
-        cancels it.
+        The future completes with the failed topics; all other entries are safe. It fails with WriteFailedError when
+        the whole write does. A caller that stops waiting cancels it.
         """
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[Mapping[str, WriteFailedError]] = self._loop.create_future()
         self._waiting.append(_Waiter(entries, size, self._loop.time(), done))
         self._idle.clear()
         self._wake.set()
@@ -130,12 +131,6 @@ def _fail(waiters: list[_Waiter], error: WriteFailedError) -> None:
 
 def _finish(group: list[_Waiter], failed: Mapping[str, WriteFailedError]) -> None:
     for waiter in group:
-        if waiter.done.done():
-            continue
-        error = (
-            next((failed[entry.topic] for entry in waiter.entries if entry.topic in failed), None) if failed else None
-        )
-        if error is None:
-            waiter.done.set_result(None)
-        else:
-            waiter.done.set_exception(error)
+        if not waiter.done.done():
+            own = {entry.topic for entry in waiter.entries if entry.topic in failed} if failed else ()
+            waiter.done.set_result({topic: failed[topic] for topic in own} if own else _NONE)

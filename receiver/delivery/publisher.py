@@ -18,19 +18,24 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    ResponseError,
+    TryAgainError,
+)
 
 from receiver import metrics
 from receiver.delivery.script_calls import SCRIPT, CurrentWindow, grouped
 from receiver.errors import WriteFailedError
-from receiver.redis_connection import renew_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from redis.asyncio import Redis
     from redis.asyncio.connection import AbstractConnection
 
     from receiver.delivery.script_calls import ScriptCall
@@ -51,19 +56,14 @@ _OF_A_TOPIC: Final = (
     "exhausted the last possible ID",
     "The ID specified in XADD",
 )
-
-
-def connect(url: str) -> Redis:
-    """Return a client that never retries a command by itself. No connection is opened yet."""
-    return renew_refused(
-        Redis.from_url(
-            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=5,
-            decode_responses=False,
-        )
-    )
+#: Reason of a topic whose slot another primary has. The same entries may be given to that one at once.
+MOVED: Final = "Moved"
+#: Reasons that pass: the topic's slot is under way to another primary, or its cluster has none for it now.
+PASSING: Final = frozenset({MOVED, "Ask", "TryAgain", "ClusterDown"})
+#: What a script is answered for a key whose slot has left while it was queued.
+_NOT_HERE: Final = "attempted to access a non local key"
+#: What a node is answered that the majority of its cluster cannot see, or that has just started: for all slots.
+_CLUSTER_IS_DOWN: Final = "The cluster is down"
 
 
 class Publisher:
@@ -107,15 +107,17 @@ class Publisher:
         metrics.BATCH.observe(len(entries))
         return _outcome(calls, replies)
 
-    async def probe(self) -> None:
+    async def probe(self, key: bytes = b"receiver:probe") -> None:
         """Make a write without effect, to find out whether writes succeed. Raises WriteFailedError."""
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
-                await connection.send_packed_command(_pack(b"SET", b"receiver:probe", b"1", b"PX", b"1"))
+                await connection.send_packed_command(_pack(b"SET", key, b"1", b"PX", b"1"))
                 await connection.read_response()
         except NoPermissionError:
             return  # the user may write to topics only: Redis answers, and the next callback finds out the rest
+        except AskError:
+            return  # or the key's slot has moved: the same
         except TimeoutError:
             raise await self._write_failed("timeout", f"no reply within {self._timeout * 1000:.0f} ms") from None
         except Exception as error:  # as in write
@@ -205,12 +207,22 @@ def _outcome(calls: list[ScriptCall], replies: list[Any]) -> dict[str, WriteFail
             raise WriteFailedError("window", f"Redis changed its dedupe window {_REPEATS + 1} times: its clock jumps")
         reason = _reason(reply)
         metrics.PUBLISH_FAILURES.labels(reason).inc()
-        if not (isinstance(reply, NoPermissionError) or any(sign in str(reply) for sign in _OF_A_TOPIC)):
+        if not _is_of_a_topic(reply):
             raise WriteFailedError(reason, str(reply))
         failed[call.topic] = WriteFailedError(reason, f"{call.topic}: {reply}", call.topic)
     return failed
 
 
+def _is_of_a_topic(reply: ResponseError) -> bool:
+    if isinstance(reply, ClusterDownError):
+        return not isinstance(reply, MasterDownError) and _CLUSTER_IS_DOWN not in str(reply)
+    if isinstance(reply, (NoPermissionError, AskError, TryAgainError)):
+        return True
+    return any(sign in str(reply) for sign in (*_OF_A_TOPIC, _NOT_HERE))
+
+
 def _reason(error: BaseException) -> str:
     """Return a short name of a failure: the class of redis-py's error, such as OutOfMemory or ReadOnly."""
+    if isinstance(error, ResponseError) and _NOT_HERE in str(error):
+        return "TryAgain"  # it means the same: the next attempt finds the slot in one place
     return type(error).__name__.removesuffix("Error")

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from receiver import metrics
+from receiver.redis_client import Script, on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from redis.asyncio import Redis
-
     from receiver.log import Logger
+    from receiver.redis_client import Client
 
 _KEY: Final = "lookups:counts"
+#: All counts or none: names and increments.
+_ADD: Final = "for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end"
 #: ``applied`` to the index, ``skipped`` (about no message, or trimmed before they were read), ``undecodable``.
 #: ``claimed`` entries also count as one of the three: they were taken over from an indexer that died.
 COUNTED: Final = ("applied", "skipped", "undecodable", "claimed")
@@ -32,9 +34,10 @@ _REDIS_TIMEOUT: Final = 2.0
 class IndexCounts:
     """The counts of one process, added to those of all. Raises the errors of redis-py."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         """``decode_responses`` of the client must be off."""
         self._redis = redis
+        self._add = Script(redis, _ADD)
         self._added: dict[str, int] = {}
 
     async def add(self, totals: Mapping[str, int]) -> None:
@@ -42,15 +45,12 @@ class IndexCounts:
         new = {name: total - self._added.get(name, 0) for name, total in totals.items()}
         if not any(new.values()):
             return
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for name, count in new.items():
-                pipe.hincrby(_KEY, name, count)
-            await pipe.execute()
+        await self._add([_KEY], [part for count in new.items() for part in count])
         self._added = dict(totals)
 
     async def all(self) -> dict[str, int]:
         """Return the counts of all indexers."""
-        stored = await self._redis.hmget(_KEY, COUNTED)
+        stored = await on(self._redis, _KEY).hmget(_KEY, COUNTED)
         return {name: int(count or 0) for name, count in zip(COUNTED, stored, strict=True)}
 
     async def show(self, logger: Logger) -> None:

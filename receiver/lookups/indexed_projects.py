@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from receiver.redis_client import on
+
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 _KEY: Final = "lookups:projects"
 
@@ -13,19 +15,19 @@ _KEY: Final = "lookups:projects"
 class IndexedProjects:
     """A set in Redis, so that reports expire even after their project has left the configuration."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         self._redis = redis
         self._noted: set[str] = set()
 
     async def note(self, project_id: str) -> None:
         """Add a project before anything is written for it: one command the first time, then none."""
         if project_id not in self._noted:
-            await self._redis.sadd(_KEY, project_id)
+            await on(self._redis, _KEY).sadd(_KEY, project_id)
             self._noted.add(project_id)
 
     async def all(self) -> list[str]:
         """Return every project, including those that other processes noted."""
         if self._noted:  # add them again: Redis may have been flushed since
-            await self._redis.sadd(_KEY, *self._noted)
-        members: set[Any] = await self._redis.smembers(_KEY)
+            await on(self._redis, _KEY).sadd(_KEY, *self._noted)
+        members: set[Any] = await on(self._redis, _KEY).smembers(_KEY)
         return sorted(member.decode() for member in members)

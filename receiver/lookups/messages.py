@@ -14,11 +14,12 @@ import msgspec
 from receiver.lookups.indexed_projects import IndexedProjects
 from receiver.lookups.scripts import LATEST, project_key, script, text_key
 from receiver.phone_numbers import canonical
+from receiver.redis_client import on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 #: Milliseconds after its ``submit_time`` for which the text of a message is kept.
 TEXT_KEPT_MS: Final = 24 * 60 * 60 * 1000
@@ -79,7 +80,7 @@ _OUTCOMES: Final[dict[int, bool | Refused]] = {1: True, 0: False, -1: Refused.SI
 class Messages:
     """Registers sent messages and returns their texts. Raises the errors of redis-py (``RedisError``)."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         """``decode_responses`` of the client must be off."""
         self._redis = redis
         self._register = script(redis, "register")
@@ -105,7 +106,8 @@ class Messages:
 
         Where recipients share the id, it is the text of the last registration.
         """
-        text: Any = await self._redis.get(text_key(project_id, message_id))
+        key = text_key(project_id, message_id)
+        text: Any = await on(self._redis, key).get(key)
         if text is not None:
             return str(text, "utf-8")
         registered = await self._registered([project_key(project_id)], [message_id])

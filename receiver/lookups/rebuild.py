@@ -6,21 +6,23 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from receiver.lookups.decoding import UndecodableError, status_of
+from receiver.redis_client import on
 from receiver.streams.paging import pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from redis.asyncio import Redis
-
     from receiver.lookups.reports import Reports, Status
+    from receiver.redis_client import Client
     from receiver.streams.paging import StreamEntry
 
 #: Entries in one read.
 _PAGE: Final = 1000
 
 
-async def rebuild(redis: Redis, reports: Reports, topics: Iterable[str], progress: Callable[[int, int], object]) -> int:
+async def rebuild(
+    redis: Client, reports: Reports, topics: Iterable[str], progress: Callable[[int, int], object]
+) -> int:
     """Apply every entry of the streams again. Return the number of status events.
 
     Nothing is removed first and applying twice has no further effect, so queries and indexers may go on meanwhile. The
@@ -28,7 +30,7 @@ async def rebuild(redis: Redis, reports: Reports, topics: Iterable[str], progres
     meanwhile are left to the indexer. Raises the errors of redis-py; start again after one.
     """
     topics = list(topics)
-    total = sum([int(await redis.xlen(topic)) for topic in topics])
+    total = sum([int(await on(redis, topic).xlen(topic)) for topic in topics])
     done = applied = 0
     for topic in topics:
         async for page in pages(redis, topic, _PAGE):

@@ -19,7 +19,7 @@ from receiver.phone_numbers import canonical, digits_of, readings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 #: How long reports are kept by default, and the longest retention in SMN's documents.
 RETENTION: Final = timedelta(days=7)
@@ -110,7 +110,7 @@ class ReportQuery:
 class Reports:
     """Stores, finds and expires status reports. Raises the errors of redis-py (``RedisError``)."""
 
-    def __init__(self, redis: Redis, retention: timedelta = RETENTION) -> None:
+    def __init__(self, redis: Client, retention: timedelta = RETENTION) -> None:
         """``decode_responses`` of the client must be off.
 
         Queries do not return reports older than ``retention``; ``expire`` frees their memory.

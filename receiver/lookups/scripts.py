@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from receiver.redis_client import Script
+
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-    from redis.commands.core import AsyncScript
+    from receiver.redis_client import Client
 
 #: The latest time that the index can sort: six bytes of milliseconds, until the year 10889.
 LATEST: Final = (1 << 48) - 2
@@ -15,10 +16,10 @@ LATEST: Final = (1 << 48) - 2
 _FOLDER = Path(__file__).parent
 
 
-def script(redis: Redis, name: str, *, on_records: bool = True) -> AsyncScript:
+def script(redis: Client, name: str, *, on_records: bool = True) -> Script:
     """Return the script ``name``.lua, preceded by the shared record.lua. Sends nothing to Redis."""
     parts = ("record", name) if on_records else (name,)
-    return redis.register_script("\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in parts))
+    return Script(redis, "\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in parts))
 
 
 def project_key(project_id: str) -> str:

@@ -132,14 +132,18 @@ class SpoolFile:
 
     def count(self) -> int:
         """Return the number of entries. Exact except for gaps: rows are deleted from the front."""
-        total = 0
-        for table, after in (("entries", self._published_through), ("parked", 0)):
-            # Two subqueries: SQLite answers min and max in one by reading the whole table (8 ms for 100,000 events).
-            query = f"SELECT (SELECT min(seq) FROM {table} WHERE seq > ?), (SELECT max(seq) FROM {table})"  # noqa: S608 our own names
-            with self._noting_faults():
-                first, last = self._database.draining.execute(query, (after,)).fetchone()
-            total += 0 if first is None else last - first + 1
-        return total
+        return self.count_unparked() + self._count("parked", 0)
+
+    def count_unparked(self) -> int:
+        """Return the number of entries that are not parked."""
+        return self._count("entries", self._published_through)
+
+    def _count(self, table: str, after: int) -> int:
+        # Two subqueries: SQLite answers min and max in one by reading the whole table (8 ms for 100,000 events).
+        query = f"SELECT (SELECT min(seq) FROM {table} WHERE seq > ?), (SELECT max(seq) FROM {table})"  # noqa: S608 our own names
+        with self._noting_faults():
+            first, last = self._database.draining.execute(query, (after,)).fetchone()
+        return 0 if first is None else last - first + 1
 
     @property
     def is_used_up(self) -> bool:

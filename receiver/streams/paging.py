@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from receiver.redis_client import on
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 #: Id and fields. An entry that was trimmed while it was pending in a group has no fields.
 StreamEntry = tuple[bytes, dict[bytes, bytes]]
 
 
-async def pages(client: Redis, topic: str, size: int) -> AsyncIterator[list[StreamEntry]]:
+async def pages(client: Client, topic: str, size: int) -> AsyncIterator[list[StreamEntry]]:
     """Yield the entries that are in the stream now, ``size`` at a time. Later entries are left out.
 
     Raises the errors of redis-py.
     """
-    newest: Any = await client.xrevrange(topic, count=1)
+    newest: Any = await on(client, topic).xrevrange(topic, count=1)
     start = b"-"
     while newest:
-        page: Any = await client.xrange(topic, start, newest[0][0], count=size)
+        page: Any = await on(client, topic).xrange(topic, start, newest[0][0], count=size)
         if not page:
             return
         yield page

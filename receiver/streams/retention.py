@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from receiver.redis_client import Script, by_primary
 from receiver.redis_connection import concerns_whole_redis
 from receiver.streams.consumer_groups import ConsumerGroups
 from receiver.streams.gauges import TopicGauges
@@ -24,9 +25,8 @@ from receiver.tasks import cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from redis.asyncio import Redis
-
     from receiver.log import Logger
+    from receiver.redis_client import Client
     from receiver.streams.gauges import TopicFigures
 
 SCRIPT: Final = files("receiver.streams").joinpath("trim.lua").read_text()
@@ -46,7 +46,7 @@ class Retention:
 
     def __init__(  # noqa: PLR0913 the streams, and the limits that apply to them
         self,
-        client: Redis,
+        client: Client,
         topics: Callable[[], Mapping[str, tuple[str, ...]]],
         retention: float,
         max_entries: int,
@@ -69,8 +69,9 @@ class Retention:
         self._pause = pause
         self._me = uuid4().hex
         self.gauges = TopicGauges()
+        self._client = client
         self._groups = ConsumerGroups(client, logger)
-        self._trim = client.register_script(SCRIPT)
+        self._trim = Script(client, SCRIPT)
         self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -95,22 +96,42 @@ class Retention:
 
     async def _round(self) -> None:
         topics = self._topics()
-        routed = self.gauges.routed = frozenset(self._routed())
+        self.gauges.routed = frozenset(self._routed())
         found: dict[str, TopicFigures] = {}
-        for topic, groups in topics.items():
-            try:
-                async with asyncio.timeout(_REDIS_TIMEOUT):
-                    seen = await self._groups.reconcile(topic, groups)
-                if seen.entries or topic in routed:
-                    found[topic] = seen
-                await self._trim_topic(topic)
-            except Exception as error:  # of this topic alone: log it, and go on with the next topic
-                if _is_away(error):
-                    raise
-                self._log_once(topic, error)
-            else:
-                self._problems.pop(topic, None)
-        self.gauges.topics = found
+        rounds = [
+            self._round_of({topic: topics[topic] for topic in own}, found) for own in by_primary(self._client, topics)
+        ]
+        # All at once: a primary that hangs holds up its own topics only.
+        failures = [failure for failure in await asyncio.gather(*rounds, return_exceptions=True) if failure is not None]
+        if len(failures) < len(rounds) or not rounds:
+            self.gauges.topics = found
+        for failure in failures:
+            raise failure
+
+    async def _round_of(self, topics: Mapping[str, tuple[str, ...]], found: dict[str, TopicFigures]) -> None:
+        """Go through the topics of one primary. While it is away their last figures stay."""
+        left = dict(topics)
+        try:
+            for topic, groups in topics.items():
+                await self._look_after(topic, groups, found)
+                del left[topic]
+        except Exception:
+            found |= {topic: figures for topic, figures in self.gauges.topics.items() if topic in left}
+            raise
+
+    async def _look_after(self, topic: str, groups: tuple[str, ...], found: dict[str, TopicFigures]) -> None:
+        try:
+            async with asyncio.timeout(_REDIS_TIMEOUT):
+                seen = await self._groups.reconcile(topic, groups)
+            if seen.entries or topic in self.gauges.routed:
+                found[topic] = seen
+            await self._trim_topic(topic)
+        except Exception as error:  # of this topic alone: log it, and go on with the next topic
+            if _is_away(error):
+                raise
+            self._log_once(topic, error)
+        else:
+            self._problems.pop(topic, None)
 
     def _log_once(self, topic: str, error: Exception) -> None:
         """Log the error of a topic unless the last one logged for it is the same."""
@@ -126,7 +147,7 @@ class Retention:
         while True:
             async with asyncio.timeout(_REDIS_TIMEOUT):
                 arguments: list[Any] = [self._retention_ms, self._max_entries, _STEP, self._me, _LEASE_MS]
-                aged, unread = await self._trim(keys=[topic, lease_key(topic)], args=arguments)
+                aged, unread = await self._trim([topic, lease_key(topic)], arguments)
             self.gauges.count_trimmed(topic, aged, unread)
             if unread:
                 self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._max_entries)

@@ -109,7 +109,8 @@ class Ops:
             pid=os.getpid(),
             stopping=self.stopping,
             route=delivery.route,
-            takes_writes=delivery.breaker.closed,
+            takes_writes=delivery.takes_writes,
+            away=delivery.away,
             spool_writable=spool.writable,
             spool_events=spool.events,
             spool_free_bytes=spool.free_bytes,
@@ -120,6 +121,6 @@ class Ops:
 def _parts(state: WorkerState) -> dict[str, Any]:
     return {
         "route": state.route,
-        "redis": {"takes_writes": state.takes_writes},
+        "redis": {"takes_writes": state.takes_writes, "away": state.away},
         "spool": {"writable": state.spool_writable, "reason": state.spool_reason, "events": state.spool_events},
     }

@@ -9,9 +9,10 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from servers import free_port
 
 from receiver.chaos.proxy import FaultProxy
-from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.publisher import Publisher
 from receiver.errors import WriteFailedError
 from receiver.events import Entry
+from receiver.redis_client import connect
 
 KEY = "urn:smn:local:p:one"
 

@@ -14,8 +14,9 @@ from servers import eventually, free_port
 
 from receiver.chaos.proxy import FaultProxy
 from receiver.delivery.breaker import IDLE, Breaker
-from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.publisher import Publisher
 from receiver.events import Entry
+from receiver.redis_client import connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

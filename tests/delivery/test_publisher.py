@@ -9,11 +9,12 @@ import signal
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.publisher import Publisher
 from receiver.delivery.script_calls import CALL_EVENTS, grouped
 from receiver.errors import WriteFailedError
 from receiver.events import Entry
 from receiver.metrics import OURS
+from receiver.redis_client import connect
 
 ONE, OTHER = "urn:smn:local:p:one", "urn:smn:local:p:other"
 LAST = 2**64 - 1

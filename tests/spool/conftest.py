@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from receiver.delivery.breaker import Breaker
 from receiver.delivery.drain import Drain
-from receiver.delivery.publisher import Publisher, connect
+from receiver.delivery.topology import topology
+from receiver.settings import Settings
 from receiver.tasks import cancel_and_wait
 
 
@@ -20,19 +20,17 @@ def running(redis_url):
 
     @asynccontextmanager
     async def run(spool):
-        client = connect(redis_url)
-        publisher = Publisher(client, 2, 86400)
         logger = structlog.stdlib.get_logger()
-        breaker = Breaker(publisher.probe, lambda _: None, logger)
-        drain = Drain(spool, [publisher], breaker, logger)
+        primaries = topology(redis_url, Settings(publish_timeout=1.2), lambda: None, logger)
+        drain = Drain(spool, primaries, logger)
+        await primaries.open()
         drain.start()
         healing = asyncio.create_task(spool.keep_healthy(lambda: None))
         yield
         await cancel_and_wait(healing)
         await drain.close()
-        await breaker.close()
-        await publisher.close()
-        await client.aclose()
+        await primaries.finish()
+        await primaries.close()
 
     return run
 

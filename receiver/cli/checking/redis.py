@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import secrets
 import time
 from contextlib import suppress
-from ipaddress import ip_address
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError, ResponseError
 
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.cli.connections import (
+    REDIS_TIMEOUT,
     RedisAwayError,
     RedisFailedError,
     connected,
     describe,
     has_valkey,
+    publishing,
     redis_url,
-    shown,
 )
-from receiver.delivery.publisher import Publisher
 from receiver.delivery.script_calls import seen_keys
 from receiver.errors import EmbeddedError, WriteFailedError
 from receiver.events import Entry
+from receiver.redis_client import on
+from receiver.redis_cluster import Cluster
+from receiver.redis_url import parse_redis_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from redis.asyncio import Redis
 
+    from receiver.redis_client import Client
     from receiver.settings import Settings
 
 #: SMISMEMBER, with which the script asks for all ids at once, came with it.
@@ -39,6 +43,7 @@ _LEAST_VERSION: Final = (6, 2)
 #: Milliseconds for a round trip, past which callbacks wait noticeably for their answer.
 _SLOW: Final = 20
 _WINDOW: Final = 60
+_COVER: Final = "redis-cli --cluster fix HOST:PORT gives them one; until then events of their topics go to the spool."
 _PERSIST: Final = "redis-cli CONFIG SET {} {}, and `{} {}` in its configuration file."
 
 
@@ -74,25 +79,34 @@ def _not_started(settings: Settings) -> Finding:
 
 
 def _url(settings: Settings) -> Iterator[Finding]:
-    parts = urlsplit(redis_url(settings))
-    if parts.password and parts.scheme in ("redis", "valkey") and not _is_here(parts.hostname or ""):
-        yield warning(
-            "redis", f"The password goes to {parts.hostname} unencrypted.", "Use rediss:// if the server speaks TLS."
-        )
+    host = parse_redis_url(redis_url(settings)).sends_password_in_clear
+    if host is not None:
+        yield warning("redis", f"The password goes to {host} unencrypted.", "Use rediss if the server speaks TLS.")
 
 
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host in ("localhost", "")
+async def _answering(client: Client, settings: Settings) -> AsyncIterator[Finding]:
+    if isinstance(client, Cluster):
+        for address in sorted(set(filter(None, client.slots))):
+            async for finding in _primary(client.at(address), f"{address[0]}:{address[1]}", in_cluster=True):
+                yield finding
+        if not all(client.slots):
+            yield error("redis", "The cluster has slots without a primary.", _COVER)
+    else:
+        async for finding in _primary(client, shown(redis_url(settings))):
+            yield finding
+    yield await _script(client, settings)
 
 
-async def _answering(client: Redis, settings: Settings) -> AsyncIterator[Finding]:
+async def _primary(client: Redis, name: str, *, in_cluster: bool = False) -> AsyncIterator[Finding]:
     began = time.perf_counter()
-    await client.ping()
+    try:
+        async with asyncio.timeout(REDIS_TIMEOUT):
+            await client.ping()
+    except (RedisError, OSError, TimeoutError) as problem:
+        yield error("redis", f"{name} cannot be reached: {describe(problem)}.", "Its topics' events go to the spool.")
+        return
     took = (time.perf_counter() - began) * 1000
-    where = f"{shown(redis_url(settings))} answers in {took:.1f} ms."
+    where = f"{name} answers in {took:.1f} ms."
     yield (
         warning("redis", where, "Every ack waits for it: put the two closer together.")
         if took > _SLOW
@@ -105,11 +119,10 @@ async def _answering(client: Redis, settings: Settings) -> AsyncIterator[Finding
         yield note(
             "redis", f"Its version and role cannot be told: {describe(problem)}.", "Allow its user INFO to see them."
         )
-    for finding in [*_version(info), *_role(info)]:
+    for finding in [*_version(info), *_role(info, in_cluster=in_cluster)]:
         yield finding
     for finding in await _kept(client, info):
         yield finding
-    yield await _script(client)
 
 
 def _version(info: dict[str, Any]) -> Iterator[Finding]:
@@ -124,12 +137,10 @@ def _version(info: dict[str, Any]) -> Iterator[Finding]:
         yield ok("redis", f"{name}.")
 
 
-def _role(info: dict[str, Any]) -> Iterator[Finding]:
-    if info.get("cluster_enabled"):
+def _role(info: dict[str, Any], *, in_cluster: bool) -> Iterator[Finding]:
+    if info.get("cluster_enabled") and not in_cluster:
         yield error(
-            "redis",
-            "It runs in cluster mode, and events of several topics go through one connection.",
-            "Use a Redis with cluster mode off; a replica of it gives availability.",
+            "redis", "It runs in cluster mode: one node takes its own slots only.", "Write redis+cluster://host:port."
         )
     if info.get("role") == "slave":
         master = f"{info.get('master_host')}:{info.get('master_port')}"
@@ -199,22 +210,21 @@ def _memory(policy: str | None, most: int | None) -> Iterator[Finding]:
         yield ok("memory", f"maxmemory is {most / (1 << 20):,.0f} MiB.")
 
 
-async def _script(client: Redis) -> Finding:
+async def _script(client: Client, settings: Settings) -> Finding:
     """Publish an event twice to a topic of nobody's, and count."""
     topic = f"receiver:check:{secrets.token_hex(8)}"
-    publisher = Publisher(client, 5.0, _WINDOW)
     entries = [Entry(topic, secrets.token_bytes(16), b"{}")]
     try:
-        refused = await publisher.write(entries) or await publisher.write(entries)
+        async with publishing(replace(settings, dedupe_window=_WINDOW)) as primaries:
+            refused = await primaries.drain(entries) or await primaries.drain(entries)
         if refused:
             return _does_not_publish(refused[topic])
-        length = await client.xlen(topic)
+        length = await on(client, topic).xlen(topic)
     except WriteFailedError as problem:
         return _does_not_publish(problem)
     finally:
-        await publisher.close()
         with suppress(RedisError):  # what may not be deleted is gone within two windows
-            await _clean(client, topic)
+            await _clean(on(client, topic), topic)
     if length != 1:
         return error("script", f"An event published twice is {length} times in its stream.", "Report this, please.")
     return ok("script", "The publish script runs, and adds an event once.")

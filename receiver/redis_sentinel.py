@@ -1,0 +1,63 @@
+"""Finds the primary of a service: asks all Sentinels at once, and believes the one that knows the latest fail-over.
+
+redis-py asks one Sentinel after the other. Two that are frozen would take longer than a batch may, and one that was cut
+off would name the primary of before (https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from receiver.redis_url import Address, Place
+
+#: Seconds for a Sentinel to answer. A batch may take half a second, and has to reach the primary in it.
+_TIMEOUT: Final = 0.2
+
+
+class Sentinels(Sentinel):
+    """The Sentinels of a place. Connections of ``master_for`` ask them before each connect."""
+
+    def __init__(self, place: Place) -> None:
+        options = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": _TIMEOUT,
+            "socket_connect_timeout": _TIMEOUT,
+            **place.sentinel_options,
+        }
+        super().__init__(place.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+
+    async def discover_master(self, service_name: str) -> Address:
+        """Return the address of the primary. Raises MasterNotFoundError while no Sentinel knows a healthy one."""
+        answers = await asyncio.gather(*(_ask(sentinel, service_name) for sentinel in self.sentinels))
+        states = [answer for answer in answers if isinstance(answer, dict)]
+        if not states:
+            problems = "; ".join(f"{host}: {problem}" for host, problem in zip(self._names(), answers, strict=True))
+            raise MasterNotFoundError(f"no Sentinel knows a primary for {service_name!r} ({problems})")
+        latest = max(states, key=lambda state: int(state["config-epoch"]))
+        if not self.check_master_state(latest, service_name):
+            raise MasterNotFoundError(f"the Sentinels consider {latest['ip']}:{latest['port']} down")
+        return latest["ip"], int(latest["port"])
+
+    def _names(self) -> list[str]:
+        found = (sentinel.connection_pool.connection_kwargs for sentinel in self.sentinels)
+        return [f"{options['host']}:{options['port']}" for options in found]
+
+
+async def _ask(sentinel: Redis, service: str) -> dict[str, Any] | str:
+    """Return what a Sentinel knows of a service, or why it tells nothing."""
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            masters: Any = await sentinel.sentinel_masters()
+    except (RedisError, OSError, TimeoutError) as error:
+        return str(error) or type(error).__name__
+    state: dict[str, Any] | None = masters.get(service)
+    return f"it watches {', '.join(masters) or 'nothing'}" if state is None else state
