@@ -28,10 +28,9 @@ from receiver.web.smn.response_schemas import FoundEvent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from redis.asyncio import Redis
-
     from receiver.lookups.reports import Report
     from receiver.projects import Project
+    from receiver.redis_client import Client
     from receiver.search.finding import Finding
     from receiver.settings import Settings
     from receiver.streams.entry_readers import Reader
@@ -123,7 +122,7 @@ async def _find(  # noqa: PLR0913 the options
     return verdicts
 
 
-async def _places(settings: Settings, projects: list[Project], client: Redis) -> Places:
+async def _places(settings: Settings, projects: list[Project], client: Client) -> Places:
     routing = configured_routing(projects)
     await load_overrides(client, routing)
     reports = Reports(client, timedelta(seconds=settings.report_retention))

@@ -25,14 +25,14 @@ from receiver.cli.topics import (
     topic_option,
 )
 from receiver.errors import ReceiverError
+from receiver.redis_client import on
 from receiver.streams.backlog import backlogs
 from receiver.streams.dead_letters import DeadLetters, Stuck, dead_letters_of, stuck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.settings import Settings
     from receiver.streams.backlog import Backlog
 
@@ -102,12 +102,12 @@ def claim(  # noqa: PLR0913 a parameter for each option
     deploy/consumers do when they start. The count of deliveries stays as it is.
     """
 
-    async def work(client: Redis, topic: str, entries: list[Stuck]) -> int:
+    async def work(client: Client, topic: str, entries: list[Stuck]) -> int:
         ids = [entry.entry_id for entry in entries if entry.consumer != target]
         if dry_run or not ids:
             return len(ids)
         least = int(min_idle * 1000)
-        claimed: Any = await client.xclaim(topic, group, target, least, ids, justid=True)  # type: ignore[arg-type]
+        claimed: Any = await on(client, topic).xclaim(topic, group, target, least, ids, justid=True)  # type: ignore[arg-type]
         return len(claimed)
 
     moved = run(_each(environment.settings(), project, names, group, work, idle=min_idle, consumer=source))
@@ -158,10 +158,10 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     settings = environment.settings()
     idle_ms = int(min_idle * 1000)
 
-    async def count(_client: Redis, _topic: str, entries: list[Stuck]) -> int:
+    async def count(_client: Client, _topic: str, entries: list[Stuck]) -> int:
         return len(entries)
 
-    async def move(client: Redis, topic: str, entries: list[Stuck]) -> int:
+    async def move(client: Client, topic: str, entries: list[Stuck]) -> int:
         words = reason or f"delivered {deliveries} times or more, and no consumer finished it"
         dead = DeadLetters(client, topic, group, idle_ms=idle_ms, reason=words)
         moved = [await dead.put_aside(entry) for entry in entries]
@@ -185,7 +185,7 @@ async def _list(settings: Settings, project: str | None, names: tuple[str, ...],
         for topic in chosen_streams(routing, names) if names else streams_of(routing):
             found += await backlogs(client, topic)
             if topic.endswith(dead_letters_of("")):
-                dead[topic] = await client.xlen(topic)
+                dead[topic] = await on(client, topic).xlen(topic)
     if as_json:
         for row in report_rows(found, settings.retention):
             echo_json(row)
@@ -198,7 +198,7 @@ async def _each(  # noqa: PLR0913 the selection of entries
     project: str | None,
     names: tuple[str, ...],
     group: str,
-    work: Callable[[Redis, str, list[Stuck]], Awaitable[int]],
+    work: Callable[[Client, str, list[Stuck]], Awaitable[int]],
     *,
     idle: float,
     deliveries: int = 0,

@@ -13,11 +13,11 @@ from receiver.cli.tail import Ago
 from receiver.cli.topics import chosen_streams, having_group, project_option, streams_connected, topic_option
 from receiver.errors import ReceiverError
 from receiver.events import utc
+from receiver.redis_client import on
 from receiver.streams.backlog import now_ms, parts
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.settings import Settings
 
 #: Seconds; older than any event.
@@ -88,22 +88,22 @@ async def _create(
     places = {}
     async with streams_connected(settings, project) as (client, routing):
         for topic in chosen_streams(routing, names):
-            if topic in routing.routed_topics() or await client.exists(topic):
+            if topic in routing.routed_topics() or await on(client, topic).exists(topic):
                 places[topic] = await _place_group(client, topic, group, age)
     return places
 
 
-async def _place_group(client: Redis, topic: str, group: str, age: float | None) -> str:
-    start = "$" if age is None else f"{max(0, await now_ms(client) - int(age * 1000))}-0"
+async def _place_group(client: Client, topic: str, group: str, age: float | None) -> str:
+    start = "$" if age is None else f"{max(0, await now_ms(client, topic) - int(age * 1000))}-0"
     try:
-        await client.xgroup_create(topic, group, id=start, mkstream=True)
+        await on(client, topic).xgroup_create(topic, group, id=start, mkstream=True)
     except ResponseError as error:
         if "BUSYGROUP" not in str(error):
             raise
-        await client.xgroup_setid(topic, group, start)
+        await on(client, topic).xgroup_setid(topic, group, start)
     if age is None:
         return "begins with the next event"
-    first: Any = await client.xrange(topic, f"({start}", "+", count=1)
+    first: Any = await on(client, topic).xrange(topic, f"({start}", "+", count=1)
     if not first:
         return "begins with the next event: there is none since then"
     entry_id = first[0][0].decode()

@@ -14,8 +14,7 @@ from receiver.streams.dead_letters import dead_letters_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.routing import Routing
     from receiver.settings import Settings
 
@@ -58,7 +57,7 @@ def chosen_streams(routing: Routing, names: tuple[str, ...]) -> list[str]:
 
 
 @asynccontextmanager
-async def streams_connected(settings: Settings, project: str | None) -> AsyncIterator[tuple[Redis, Routing]]:
+async def streams_connected(settings: Settings, project: str | None) -> AsyncIterator[tuple[Client, Routing]]:
     """Yield a client, and the routes in force of the chosen projects."""
     projects = settings.projects.values() if project is None else [chosen_project(settings.projects, project)]
     routing = configured_routing(projects)
@@ -67,6 +66,6 @@ async def streams_connected(settings: Settings, project: str | None) -> AsyncIte
         yield client, routing
 
 
-async def having_group(client: Redis, topics: list[str], group: str) -> list[str]:
+async def having_group(client: Client, topics: list[str], group: str) -> list[str]:
     """Return the topics that have a consumer group of this name."""
     return [topic for topic in topics if any(one["name"] == group.encode() for one in await groups_of(client, topic))]

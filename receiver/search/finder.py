@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.events import utc
 from receiver.phone_numbers import canonical
+from receiver.redis_client import on
 from receiver.search.finding import Finding, Verdict, trimmed, without_entry
 from receiver.search.marks import taken
 from receiver.search.places import Span
@@ -174,7 +175,7 @@ class Search:
         return new
 
     async def _now_ms(self) -> int:
-        seconds, microseconds = await self._places.client.time()
+        seconds, microseconds = await on(self._places.client, next(iter(self._topics))).time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _spool(self) -> list[Spooled]:

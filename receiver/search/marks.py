@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.delivery.script_calls import seen_keys
+from receiver.redis_client import on
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 
 class Taken(NamedTuple):
@@ -17,15 +18,16 @@ class Taken(NamedTuple):
     to_ms: int
 
 
-async def taken(client: Redis, topic: str, event_id: str, window: float) -> Taken | None:
+async def taken(client: Client, topic: str, event_id: str, window: float) -> Taken | None:
     """Return when a topic has taken an event, or None if the script does not know its id (any longer).
 
     ``event_id``: 32 hex digits. ``window``: the dedupe window in seconds. Raises the errors of redis-py.
     """
-    seconds, _ = await client.time()
+    redis = on(client, topic)
+    seconds, _ = await redis.time()
     length = int(window)
     current = seconds // length
     for number, key in zip((current - 1, current, current + 1), seen_keys(topic, current), strict=True):
-        if await client.sismember(key, bytes.fromhex(event_id)):  # type: ignore[arg-type]  # any bytes
+        if await redis.sismember(key, bytes.fromhex(event_id)):  # type: ignore[arg-type]  # any bytes
             return Taken(number * length * 1000, (number + 1) * length * 1000)
     return None

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from redis.asyncio import Redis
-
     from receiver.lookups.reports import ReportAbout, Reports
+    from receiver.redis_client import Client
     from receiver.routing import Routing
 
 #: Colons in a topic URN, and in the name of a partition of it.
@@ -51,7 +50,7 @@ class Places:
     ``sign_ids`` has the default signature of each project to search. ``dedupe_window`` is in seconds.
     """
 
-    client: Redis
+    client: Client
     routing: Routing
     reports: Reports
     spool: Path

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from receiver.redis_client import Script
 from receiver.search.wanted import Envelope, decoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.search.wanted import Wanted
 
 SCRIPT: Final = files("receiver.search").joinpath("search.lua").read_text()
@@ -63,10 +63,10 @@ class Budget:
 class StreamSearch:
     """Searches the streams of topics. Raises the errors of redis-py."""
 
-    def __init__(self, client: Redis, wanted: Wanted, budget: Budget) -> None:
+    def __init__(self, client: Client, wanted: Wanted, budget: Budget) -> None:
         self._wanted = wanted
         self._budget = budget
-        self._search = client.register_script(SCRIPT)
+        self._search = Script(client, SCRIPT)
         #: Milliseconds since the epoch, by Redis' clock: every topic of the last search was read back to here.
         self.back_to_ms = 0
 
@@ -113,7 +113,7 @@ class StreamSearch:
     async def _call(
         self, topic: str, newest: str, oldest: str, texts: tuple[bytes, ...], tail: bytes
     ) -> tuple[int, str, list[Match]]:
-        answer: Any = await self._search(keys=[topic], args=[newest, oldest, STEP, tail, *texts])
+        answer: Any = await self._search([topic], [newest, oldest, STEP, tail, *texts])
         looked_at, last, *flat = answer
         pairs = zip(flat[::2], flat[1::2], strict=True)
         events = [(id_.decode(), data, decoded(data)) for id_, data in pairs]

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from receiver.redis_client import on
+
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 
 class Consumer(NamedTuple):
@@ -43,10 +45,10 @@ class Backlog(NamedTuple):
     consumers: tuple[Consumer, ...]
 
 
-async def groups_of(client: Redis, topic: str) -> list[dict[str, Any]]:
+async def groups_of(client: Client, topic: str) -> list[dict[str, Any]]:
     """Return the groups of a topic as Redis describes them; none without a stream. Raises the errors of redis-py."""
     try:
-        groups: list[dict[str, Any]] = await client.xinfo_groups(topic)
+        groups: list[dict[str, Any]] = await on(client, topic).xinfo_groups(topic)
     except ResponseError as error:
         if "no such key" not in str(error):
             raise
@@ -54,7 +56,7 @@ async def groups_of(client: Redis, topic: str) -> list[dict[str, Any]]:
     return groups
 
 
-async def backlogs(client: Redis, topic: str) -> list[Backlog]:
+async def backlogs(client: Client, topic: str) -> list[Backlog]:
     """Return the backlog of each group of a topic. Raises the errors of redis-py."""
     return [await _backlog(client, topic, group) for group in await groups_of(client, topic)]
 
@@ -70,14 +72,14 @@ def text(name: bytes) -> str:
     return name.decode(errors="backslashreplace")
 
 
-async def now_ms(client: Redis) -> int:
-    """Return the time of Redis' clock, which made the ids of the entries, in milliseconds since the epoch."""
-    seconds, microseconds = await client.time()
+async def now_ms(client: Client, topic: str) -> int:
+    """Return the time of the Redis whose clock made the ids of a topic's entries, in milliseconds since the epoch."""
+    seconds, microseconds = await on(client, topic).time()
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-async def _backlog(client: Redis, topic: str, group: dict[str, Any]) -> Backlog:
-    consumers: list[dict[str, Any]] = await client.xinfo_consumers(topic, group["name"])
+async def _backlog(client: Client, topic: str, group: dict[str, Any]) -> Backlog:
+    consumers: list[dict[str, Any]] = await on(client, topic).xinfo_consumers(topic, group["name"])
     return Backlog(
         topic,
         text(group["name"]),
@@ -89,10 +91,10 @@ async def _backlog(client: Redis, topic: str, group: dict[str, Any]) -> Backlog:
     )
 
 
-async def _oldest(client: Redis, topic: str, group: dict[str, Any]) -> Oldest | None:
-    now = await now_ms(client)
-    pending: Any = await client.xpending_range(topic, group["name"], "-", "+", 1) if group["pending"] else []
-    unread: Any = await client.xrange(topic, f"({group['last-delivered-id'].decode()}", "+", count=1)
+async def _oldest(client: Client, topic: str, group: dict[str, Any]) -> Oldest | None:
+    now = await now_ms(client, topic)
+    pending: Any = await on(client, topic).xpending_range(topic, group["name"], "-", "+", 1) if group["pending"] else []
+    unread: Any = await on(client, topic).xrange(topic, f"({group['last-delivered-id'].decode()}", "+", count=1)
     found = []
     if unread:
         entry_id = unread[0][0].decode()

@@ -13,12 +13,13 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from receiver.redis_client import Script, on
 from receiver.streams.backlog import text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 SCRIPT: Final = files("receiver.streams").joinpath("dead_letters.lua").read_text()
 #: The consumer that entries belong to while they are put aside.
@@ -50,9 +51,9 @@ class DeadLetter(NamedTuple):
         )
 
 
-async def dead_letter(client: Redis, dead: str, entry_id: str) -> DeadLetter | None:
+async def dead_letter(client: Client, dead: str, entry_id: str) -> DeadLetter | None:
     """Return what is known of an entry of ``dead``, or None if it is not there any more."""
-    found: Any = await client.xrange(dead, entry_id, entry_id)
+    found: Any = await on(client, dead).xrange(dead, entry_id, entry_id)
     if not found:
         return None
     fields = {text(name): text(value) for name, value in found[0][1].items()}
@@ -69,7 +70,7 @@ class Stuck(NamedTuple):
 
 
 async def stuck(  # noqa: PLR0913 the selection
-    client: Redis, topic: str, group: str, *, idle_ms: int, deliveries: int = 0, consumer: str | None = None
+    client: Client, topic: str, group: str, *, idle_ms: int, deliveries: int = 0, consumer: str | None = None
 ) -> AsyncIterator[list[Stuck]]:
     """Yield the pending entries that were not delivered for ``idle_ms``, and ``deliveries`` times at least.
 
@@ -78,7 +79,7 @@ async def stuck(  # noqa: PLR0913 the selection
     """
     start = "-"
     while True:
-        page: Any = await client.xpending_range(topic, group, start, "+", _PAGE)
+        page: Any = await on(client, topic).xpending_range(topic, group, start, "+", _PAGE)
         if not page:
             return
         found = [
@@ -100,26 +101,26 @@ async def stuck(  # noqa: PLR0913 the selection
 class DeadLetters:
     """Puts entries of a topic and group aside. Raises the errors of redis-py; call it again after one."""
 
-    def __init__(self, client: Redis, topic: str, group: str, *, idle_ms: int, reason: str) -> None:
+    def __init__(self, client: Client, topic: str, group: str, *, idle_ms: int, reason: str) -> None:
         """Entries that were delivered within ``idle_ms`` are left to their consumer."""
         self._client = client
         self._topic = topic
         self._group = group
         self._idle_ms = idle_ms
         self._reason = reason
-        self._add = client.register_script(SCRIPT)
+        self._add = Script(client, SCRIPT)
 
     async def put_aside(self, entry: Stuck) -> bool:
         """Move one entry. Return False if its consumer has acknowledged it, or works on it again."""
         least = 0 if entry.consumer == CONSUMER else self._idle_ms
-        claimed: Any = await self._client.xclaim(
+        claimed: Any = await on(self._client, self._topic).xclaim(
             self._topic, self._group, CONSUMER, least, [entry.entry_id], retrycount=entry.deliveries
         )
         if not claimed:
             return False
         [(_, fields)] = claimed
         if not fields:  # trimmed meanwhile: Redis 6 leaves it pending, later ones do not
-            await self._client.xack(self._topic, self._group, entry.entry_id)
+            await on(self._client, self._topic).xack(self._topic, self._group, entry.entry_id)
             return False
         dead = dead_letters_of(self._topic)
         origin = {
@@ -132,12 +133,12 @@ class DeadLetters:
         }
         flat = [part for pair in (fields | origin).items() for part in pair]
         mark = f"{{{dead}}}:from:{self._group}:{entry.entry_id}"
-        await self._add(keys=[dead, mark], args=[_MARKED, *flat])
-        await self._client.xack(self._topic, self._group, entry.entry_id)
+        await self._add([dead, mark], [_MARKED, *flat])
+        await on(self._client, self._topic).xack(self._topic, self._group, entry.entry_id)
         return True
 
     async def close(self) -> None:
         """Remove the consumer under which entries were put aside, unless some are left under it."""
-        consumers: list[dict[str, Any]] = await self._client.xinfo_consumers(self._topic, self._group)
+        consumers: list[dict[str, Any]] = await on(self._client, self._topic).xinfo_consumers(self._topic, self._group)
         if any(one["name"] == CONSUMER.encode() and not one["pending"] for one in consumers):
-            await self._client.xgroup_delconsumer(self._topic, self._group, CONSUMER)
+            await on(self._client, self._topic).xgroup_delconsumer(self._topic, self._group, CONSUMER)

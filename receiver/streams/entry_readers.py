@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from receiver.redis_client import on
 from receiver.streams.backlog import groups_of, parts, text
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from receiver.redis_client import Client
 
 NOT_READ: Final = "not read"
 PENDING: Final = "pending"
@@ -28,15 +29,15 @@ class Reader(NamedTuple):
     deliveries: int | None = None
 
 
-async def readers(client: Redis, topic: str, entry_id: str) -> list[Reader]:
+async def readers(client: Client, topic: str, entry_id: str) -> list[Reader]:
     """Return the state of an entry in each group of its stream. Raises the errors of redis-py."""
     return [await _reader(client, topic, entry_id, group) for group in await groups_of(client, topic)]
 
 
-async def _reader(client: Redis, topic: str, entry_id: str, group: dict[str, Any]) -> Reader:
+async def _reader(client: Client, topic: str, entry_id: str, group: dict[str, Any]) -> Reader:
     name = text(group["name"])
     # First: a group that was set back to read again has pending entries behind its position.
-    pending: Any = await client.xpending_range(topic, group["name"], entry_id, entry_id, 1)
+    pending: Any = await on(client, topic).xpending_range(topic, group["name"], entry_id, entry_id, 1)
     if pending:
         consumer = text(pending[0]["consumer"])
         return Reader(name, PENDING, consumer, pending[0]["time_since_delivered"], pending[0]["times_delivered"])

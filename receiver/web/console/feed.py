@@ -19,8 +19,7 @@ from receiver.web.console.window import BIN, WINDOW, Window, delay_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.routing import ProjectRoutes
     from receiver.web.console.service_state import ServiceState
     from receiver.web.console.tails import NewEntries, SeenEvent
@@ -42,7 +41,7 @@ _MAX_WORD: Final = 128
 class Feed:
     """The figures and the latest events of a project, complete from the first round on."""
 
-    def __init__(self, project_id: str, redis: Redis, routes: ProjectRoutes, state: ServiceState) -> None:
+    def __init__(self, project_id: str, redis: Client, routes: ProjectRoutes, state: ServiceState) -> None:
         """``decode_responses`` of the client must be off."""
         self._project_id = project_id
         self._redis = redis

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from receiver.phone_numbers import without_numbers
+from receiver.redis_client import on
 from receiver.web.console.tails import decoded, newest
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.streams.paging import StreamEntry
 
 #: Items that are read and grouped, seconds between two reads, and groups that are shown.
@@ -25,7 +25,7 @@ _PLACE: Final = re.compile(r"\[\d+\]")
 class Quarantined:
     """Follows a quarantine. Raises the errors of redis-py."""
 
-    def __init__(self, client: Redis, stream: str) -> None:
+    def __init__(self, client: Client, stream: str) -> None:
         """``decode_responses`` of the client must be off."""
         self._client = client
         self._stream = stream
@@ -39,7 +39,7 @@ class Quarantined:
         if now < self._next:
             return
         self._next = now + _EVERY
-        count: int = await self._client.xlen(self._stream)
+        count: int = await on(self._client, self._stream).xlen(self._stream)
         last: Any = await newest(self._client, self._stream, 1)
         if (count, last[0][0] if last else None) == self._seen:
             return

@@ -11,10 +11,10 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from receiver.events import EventType  # noqa: TC001 msgspec reads the annotations
+from receiver.redis_client import on
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from receiver.redis_client import Client
     from receiver.streams.paging import StreamEntry
 
 #: Bytes after which a read stops. A rejected item may be as large as a callback, 4 MiB unless set.
@@ -69,7 +69,7 @@ _decoder: Final = msgspec.json.Decoder(SeenEvent)
 class Tail:
     """The end of one stream. Raises the errors of redis-py."""
 
-    def __init__(self, client: Redis, stream: str) -> None:
+    def __init__(self, client: Client, stream: str) -> None:
         """``decode_responses`` of the client must be off."""
         self._client = client
         self._stream = stream
@@ -96,13 +96,13 @@ class Tail:
     async def _entries_added(self) -> int | None:
         """Return how many entries the stream has ever had; None before Redis 7, which does not count them."""
         try:
-            added: int | None = (await self._client.xinfo_stream(self._stream)).get("entries-added")
+            added: int | None = (await on(self._client, self._stream).xinfo_stream(self._stream)).get("entries-added")
         except ResponseError:  # it was deleted
             return None
         return added
 
 
-async def newest(client: Redis, stream: str, limit: int, after: bytes | None = None) -> list[StreamEntry]:
+async def newest(client: Client, stream: str, limit: int, after: bytes | None = None) -> list[StreamEntry]:
     """Return the newest entries, newest first, up to ``limit`` or some 8 MiB. ``after`` is the id of the last one seen.
 
     Raises the errors of redis-py.
@@ -112,7 +112,7 @@ async def newest(client: Redis, stream: str, limit: int, after: bytes | None = N
     start = b"-" if after is None else b"(" + after
     while len(found) < limit and size < _MAX_BYTES:
         count = min(page_size, limit - len(found))
-        page: Any = await client.xrevrange(stream, end, start, count=count)
+        page: Any = await on(client, stream).xrevrange(stream, end, start, count=count)
         found += page
         if len(page) < count:
             break

@@ -16,9 +16,8 @@ from receiver.web.acks import harden
 from receiver.web.console.feed import Feed
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from receiver.log import Logger
+    from receiver.redis_client import Client
     from receiver.routing import Routing
     from receiver.web.console.service_state import ServiceState
     from receiver.web.smn.auth import Credentials
@@ -98,7 +97,7 @@ class Viewers:
     """The viewers of all projects."""
 
     def __init__(
-        self, credentials: Credentials, redis: Redis, routing: Routing, state: ServiceState, logger: Logger
+        self, credentials: Credentials, redis: Client, routing: Routing, state: ServiceState, logger: Logger
     ) -> None:
         """``decode_responses`` of the client must be off."""
         self._credentials = credentials
