@@ -46,6 +46,9 @@ _PREFIX: Final = re.compile(r"^Error -?\d+ connecting to .+?(?<=[\w\]])\. (?:Con
 class RedisFailedError(ReceiverError):
     """Redis cannot be used. ``mend`` is the fix, which the message ends with."""
 
+    #: Whether it has answered, and refused.
+    answers = False
+
     def __init__(self, what: str, mend: str) -> None:
         super().__init__(f"{what}. {mend}")
         self.what = what
@@ -105,7 +108,7 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
     except ValueError as error:
         raise RedisRefusedError(f"REDIS_URL is not a Redis URL: {error}", "Write redis://host:6379/0.") from None
     try:
-        await _greet(client)
+        await greet(client)
         yield client
     except (RedisError, WriteFailedError, OSError) as error:
         raise failure(settings, error) from None
@@ -113,7 +116,7 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
         await client.aclose()
 
 
-async def _greet(client: Client) -> None:
+async def greet(client: Client) -> None:
     """Wait until Redis answers. One that refuses writes, and PING with them, can still be read."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT):
@@ -131,8 +134,10 @@ def failure(settings: Settings, error: RedisError | WriteFailedError | OSError) 
     if refusal is not None:
         away = code == "LOADING" or isinstance(error, WriteFailedError)
         mend = _credentials_advice(settings) or refusal.mend if code in _CREDENTIALS else refusal.mend
-        kind: type[RedisFailedError] = RedisAwayError if away else RedisRefusedError
-        return kind(f"{server} {refusal.what} ({describe(error)})", mend)
+        what = f"{server} {refusal.what} ({describe(error)})"
+        found: RedisFailedError = RedisAwayError(what, mend) if away else RedisRefusedError(what, mend)
+        found.answers = True
+        return found
     if isinstance(error, WriteFailedError):
         return RedisAwayError(f"{server} does not accept writes now: {describe(error)}", "See its log.")
     if isinstance(error, InvalidResponse):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import secrets
 import time
@@ -12,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
+from receiver.cli.checking.durability import durability
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.cli.connections import (
-    REDIS_TIMEOUT,
     RedisAwayError,
     RedisFailedError,
     connected,
     describe,
+    greet,
     has_valkey,
     publishing,
     redis_url,
 )
+from receiver.cli.redis_refusals import RIGHTS, refusal_of
 from receiver.delivery.script_calls import seen_keys
 from receiver.errors import EmbeddedError, WriteFailedError
 from receiver.events import Entry
@@ -44,7 +45,6 @@ _LEAST_VERSION: Final = (6, 2)
 _SLOW: Final = 20
 _WINDOW: Final = 60
 _COVER: Final = "redis-cli --cluster fix HOST:PORT gives them one; until then events of their topics go to the spool."
-_PERSIST: Final = "redis-cli CONFIG SET {} {}, and `{} {}` in its configuration file."
 
 
 async def redis(settings: Settings) -> list[Finding]:
@@ -59,7 +59,7 @@ async def redis(settings: Settings) -> list[Finding]:
             raise
         findings.append(_not_started(settings))
     except RedisFailedError as problem:
-        own = settings.redis_url is None and isinstance(problem, RedisAwayError)
+        own = settings.redis_url is None and isinstance(problem, RedisAwayError) and not problem.answers
         findings.append(_not_started(settings) if own else error("redis", f"{problem.what}.", problem.mend))
     return findings
 
@@ -100,9 +100,8 @@ async def _answering(client: Client, settings: Settings) -> AsyncIterator[Findin
 async def _primary(client: Redis, name: str, *, in_cluster: bool = False) -> AsyncIterator[Finding]:
     began = time.perf_counter()
     try:
-        async with asyncio.timeout(REDIS_TIMEOUT):
-            await client.ping()
-    except (RedisError, OSError, TimeoutError) as problem:
+        await greet(client)
+    except (RedisError, OSError) as problem:
         yield error("redis", f"{name} cannot be reached: {describe(problem)}.", "Its topics' events go to the spool.")
         return
     took = (time.perf_counter() - began) * 1000
@@ -119,9 +118,7 @@ async def _primary(client: Redis, name: str, *, in_cluster: bool = False) -> Asy
         yield note(
             "redis", f"Its version and role cannot be told: {describe(problem)}.", "Allow its user INFO to see them."
         )
-    for finding in [*_version(info), *_role(info, in_cluster=in_cluster)]:
-        yield finding
-    for finding in await _kept(client, info):
+    for finding in [*_version(info), *_role(info, in_cluster=in_cluster), *await durability(client, info)]:
         yield finding
 
 
@@ -147,69 +144,6 @@ def _role(info: dict[str, Any], *, in_cluster: bool) -> Iterator[Finding]:
         yield error("redis", f"It is a replica of {master}, and takes no writes.", "Point REDIS_URL at the primary.")
 
 
-async def _kept(client: Redis, info: dict[str, Any]) -> list[Finding]:
-    """Find out whether Redis keeps what it has acknowledged: on its disk, and in its memory."""
-    findings: list[Finding] = []
-    config: dict[str, Any] = {}
-    try:
-        for pattern in ("append*", "maxmemory*"):
-            found: Any = await client.config_get(pattern)
-            config |= found
-    except ResponseError as problem:
-        findings.append(
-            note(
-                "durability",
-                f"appendfsync cannot be told: {describe(problem)}.",
-                "A managed Redis hides CONFIG: look in its console that it fsyncs every write.",
-            )
-        )
-    appends = config.get("appendonly", {0: "no", 1: "yes"}.get(info.get("aof_enabled", -1)))
-    policy = config.get("maxmemory-policy", info.get("maxmemory_policy"))
-    most = config.get("maxmemory", info.get("maxmemory"))
-    findings += _persistence(appends, config.get("appendfsync"))
-    if info.get("aof_last_write_status", "ok") != "ok":
-        findings.append(error("durability", "Its last write to the append-only file failed.", "Look at its disk."))
-    findings += _memory(policy, None if most is None else int(most))
-    return findings
-
-
-def _persistence(appends: str | None, fsync: str | None) -> Iterator[Finding]:
-    if appends == "no":
-        yield warning(
-            "durability",
-            "appendonly is no: a restart of Redis loses every event since its last snapshot, acknowledged or not.",
-            _PERSIST.format("appendonly", "yes", "appendonly", "yes"),
-        )
-    elif fsync in ("everysec", "no"):
-        lost = "about a second" if fsync == "everysec" else "up to half a minute"
-        yield warning(
-            "durability",
-            f"appendfsync is {fsync}: when its machine fails, {lost} of acknowledged events is lost.",
-            _PERSIST.format("appendfsync", "always", "appendfsync", "always") + " It costs next to nothing here.",
-        )
-    elif appends == "yes" and fsync == "always":
-        yield ok("durability", "Every write is on its disk before it replies (appendfsync always).")
-
-
-def _memory(policy: str | None, most: int | None) -> Iterator[Finding]:
-    if policy is not None and policy != "noeviction":
-        yield error(
-            "memory",
-            f"maxmemory-policy is {policy}: when memory runs short, Redis may delete whole streams.",
-            _PERSIST.format("maxmemory-policy", "noeviction", "maxmemory-policy", "noeviction"),
-        )
-    elif policy is not None:
-        yield ok("memory", "It evicts nothing (maxmemory-policy noeviction).")
-    if most == 0:
-        yield note(
-            "memory",
-            "maxmemory is not set: a Redis that grows too large is killed by the system.",
-            "Set it to three quarters of its machine's memory: past it, events go to the spool.",
-        )
-    elif most is not None:
-        yield ok("memory", f"maxmemory is {most / (1 << 20):,.0f} MiB.")
-
-
 async def _script(client: Client, settings: Settings) -> Finding:
     """Publish an event twice to a topic of nobody's, and count."""
     topic = f"receiver:check:{secrets.token_hex(8)}"
@@ -231,11 +165,10 @@ async def _script(client: Client, settings: Settings) -> Finding:
 
 
 def _does_not_publish(problem: Exception) -> Finding:
-    return error(
-        "script",
-        f"Events cannot be published: {describe(problem)}.",
-        "Its user needs EVALSHA, SCRIPT LOAD, EXISTS, SMISMEMBER, SADD, SREM, XADD, EXPIREAT and TIME, on all keys.",
-    )
+    refusal = refusal_of(problem)
+    if refusal is None:
+        return error("script", f"Events cannot be published: {describe(problem)}.", f"See its log. Rights: {RIGHTS}.")
+    return error("script", f"Events cannot be published: Redis {refusal.what} ({describe(problem)}).", refusal.mend)
 
 
 async def _clean(client: Redis, topic: str) -> None:
