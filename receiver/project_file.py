@@ -94,9 +94,9 @@ def _schema() -> Schema:
         {
             "region": region,
             "default": fields.Boolean(truthy={True}, falsy={False}, error_messages=_BOOLEAN),
-            "callback_keys": secrets(),
+            "callback_keys": secrets(own=True),
             "allowed_networks": fields.List(_NetworkField(error_messages=TEXT), error_messages=LIST),
-            "tokens": secrets(),
+            "tokens": secrets(own=True),
             "sign_id": name,
             "consumer_groups": fields.List(name, error_messages=LIST),
             "routes": fields.Dict(keys=event_type, values=name, error_messages=TABLE),
@@ -107,10 +107,10 @@ def _schema() -> Schema:
                 ),
                 error_messages=TABLE,
             ),
-            "access_keys": named_secrets(name),
+            "access_keys": named_secrets(name, own=True),
             "public_url": fields.Url(schemes={"http", "https"}, require_tld=False, error_messages=_URL),
             "providers": fields.Nested(_providers_schema()),
-            "users": named_secrets(name),
+            "users": named_secrets(name, own=True),
         }
     )
     projects = fields.Dict(

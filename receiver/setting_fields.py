@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_SECRET: Final = 512
+#: Characters of a secret that the operator makes. Fewer can be guessed, in spite of the limit on wrong ones.
+LEAST_OWN: Final = 8
+#: Different characters in it. A random text of that length has more.
+_LEAST_DIFFERENT: Final = 4
+_FEW_DIGITS: Final = 3
+#: Words of examples, and of what people type in a hurry: a text of these words and a few digits is no secret.
+_WORDS: Final = (
+    "a abc admin an and api auth bar change changeit changeme default demo dummy enter example fill foo here "
+    "in insert it key keys letmein me my new of old our passw passwd password please put qwerty receiver replace "
+    "sample secret secrets sms string test testing text the this to todo token tokens us use user value webhook with "
+    "write x xx xxx xxxx your"
+)
+_GUESSABLE: Final = frozenset(_WORDS.split())
+HOW_TO_MAKE: Final = "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
+_HOW_TO_GET: Final = "Write the one that the provider shows."
 _environment: ContextVar[Mapping[str, str] | None] = ContextVar("environment")
 TEXT: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be text; write it in quotes: "…".'}
 LIST: Final[dict[str, str | list[Any] | dict[Any, Any]]] = {"invalid": 'must be a list; write ["…"].'}
@@ -35,11 +51,13 @@ def secrets_from(environment: Mapping[str, str] | None) -> Iterator[None]:
 class Secret(fields.String):
     """A secret: the text itself, ``env:NAME`` for an environment variable, or ``file:/path`` for a file's content.
 
-    Loading one outside of ``secrets_from`` raises LookupError.
+    Loading one outside of ``secrets_from`` raises LookupError. A placeholder such as ``change me`` is invalid; so is a
+    short secret that the operator makes (``own``), while a provider decides the length of its secrets.
     """
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 marshmallow's
+    def __init__(self, *, own: bool = False, **kwargs: Any) -> None:  # noqa: ANN401 marshmallow's
         super().__init__(error_messages=TEXT, **kwargs)
+        self._own = own
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:  # noqa: ANN401 marshmallow's
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -61,6 +79,20 @@ class Secret(fields.String):
         """Raise ValidationError for an invalid secret, with its ``source`` and without the secret itself."""
         if not 1 <= len(secret) <= MAX_SECRET:
             raise ValidationError(f"{source}must have between 1 and {MAX_SECRET} characters.")
+        if is_placeholder(secret):
+            raise ValidationError(
+                f"{source}is a placeholder, which anybody can guess. {HOW_TO_MAKE if self._own else _HOW_TO_GET}"
+            )
+        if self._own and (len(secret) < LEAST_OWN or len(set(secret)) < _LEAST_DIFFERENT):
+            raise ValidationError(
+                f"{source}can be guessed: fewer than {LEAST_OWN} characters, or few different ones. {HOW_TO_MAKE}"
+            )
+
+
+def is_placeholder(secret: str) -> bool:
+    """Return whether a text consists of words of examples, such as ``change me``, and at most three digits."""
+    words = re.findall(r"[a-z]+", secret.lower())
+    return bool(words) and _GUESSABLE.issuperset(words) and len(re.findall(r"\d", secret)) <= _FEW_DIGITS
 
 
 class _SecretList(fields.List[str]):
@@ -75,14 +107,14 @@ class _SecretTable(fields.Dict):
         return {} if _environment.get() is None else loaded
 
 
-def secrets(one: Secret | None = None) -> fields.Field[Any]:
+def secrets(one: Secret | None = None, *, own: bool = False) -> fields.Field[Any]:
     """Return a field for a list of secrets. Any of them is accepted, which allows rotation."""
-    return _SecretList(one or Secret(), error_messages=LIST)
+    return _SecretList(one or Secret(own=own), error_messages=LIST)
 
 
-def named_secrets(names: fields.Field[Any] | None = None) -> fields.Field[Any]:
+def named_secrets(names: fields.Field[Any] | None = None, *, own: bool = False) -> fields.Field[Any]:
     """Return a field for a table of secrets. Requests select one by name."""
-    return _SecretTable(keys=names or fields.String(), values=Secret(), error_messages=TABLE)
+    return _SecretTable(keys=names or fields.String(), values=Secret(own=own), error_messages=TABLE)
 
 
 def _from_variable(name: str, environment: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ sign_id = "6be340e91e5241e4b5d85837e6709104"
 {ACCESS_KEY} = "{SECRET_KEY}"
 
 [projects.{PROJECT}.users]
-lookup = "the-password"
+lookup = "pass-of-lookup"
 
 [projects.{OTHER}]
 region = "eu-west-0"

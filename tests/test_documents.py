@@ -224,10 +224,10 @@ def test_every_key_of_a_project_stands_in_its_table():
 
 def test_the_example_of_the_configuration_is_valid(tmp_path):
     example = "\n".join(fenced(DEPLOY, "toml"))
-    secret = tmp_path / "telnyx-public-key"
-    secret.write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n", encoding="utf-8")
+    for name in re.findall(r"/run/secrets/([\w-]+)", example):
+        (tmp_path / name).write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n", encoding="utf-8")
     config = tmp_path / "receiver.toml"
-    config.write_text(example.replace("/run/secrets/telnyx-public-key", str(secret)), encoding="utf-8")
+    config.write_text(example.replace("/run/secrets", str(tmp_path)), encoding="utf-8")
     environ = dict.fromkeys(re.findall(r'"env:(\w+)"', example), "0123456789abcdef")
     settings = read_settings({**environ, "RECEIVER_CONFIG": str(config), "RECEIVER_HOST": "0.0.0.0"})
     assert set(settings.projects.default.providers) == {"twilio", "telnyx"}

@@ -159,7 +159,7 @@ def test_contradictions_are_told_beside_mistakes(config):
     tokens = [5]
     [projects.b]
     default = true
-    callback_keys = ["k"]
+    callback_keys = ["first-key-of-b"]
     [projects.b.routes]
     sms_reply_event = "nowhere"
     sms_other_event = "nowhere"
@@ -234,25 +234,25 @@ def test_a_project_is_read_with_its_secrets_from_the_environment(config):
     region = "cn-north-4"
     [projects.p1]
     default = true
-    callback_keys = ["env:NEW_KEY", "old"]
+    callback_keys = ["env:NEW_KEY", "the-earlier-one"]
     allowed_networks = ["203.0.113.0/24", "2001:db8::1"]
-    tokens = ["t"]
+    tokens = ["token-of-p1"]
     sign_id = "s"
     consumer_groups = ["billing"]
     routes = {sms_reply_event = "urn:smn:x:p1:a"}
     partitions = {sms_fail_event = [{streams = 2}, {since = 2026-12-01T08:00:00+08:00, streams = 4}]}
     access_keys = {AK = "env:NEW_KEY"}
-    users = {lookup = "pw"}
+    users = {lookup = "pass-of-lookup"}
     [projects.p2]
     region = "eu-1"
     """
-    projects = read_settings(config(toml, NEW_KEY="secret")).projects
+    projects = read_settings(config(toml, NEW_KEY="key-of-p1")).projects
     project = projects["p1"]
     assert projects.default is project
     assert (project.region, projects["p2"].region) == ("cn-north-4", "eu-1")
-    assert project.callback_keys == ("secret", "old")
+    assert project.callback_keys == ("key-of-p1", "the-earlier-one")
     assert [str(network) for network in project.allowed_networks] == ["203.0.113.0/24", "2001:db8::1/128"]
-    assert (project.sign_id, project.consumer_groups, project.access_keys) == ("s", ("billing",), {"AK": "secret"})
+    assert (project.sign_id, project.consumer_groups, project.access_keys) == ("s", ("billing",), {"AK": "key-of-p1"})
     assert project.partitions["sms_fail_event"].changes == (("", 2), ("2026-12-01T00:00:00Z", 4))
     assert not project.open
     assert projects["p2"].open
@@ -260,7 +260,10 @@ def test_a_project_is_read_with_its_secrets_from_the_environment(config):
 
 def test_secrets_are_in_no_repr(config):
     """A settings object that is logged by mistake tells nothing."""
-    toml = PROJECT + "callback_keys=['hush1']\ntokens=['hush2']\naccess_keys={a='hush3'}\nusers={u='hush4'}"
+    toml = (
+        PROJECT
+        + "callback_keys=['hush1hush']\ntokens=['hush2hush']\naccess_keys={a='hush3hush'}\nusers={u='hush4hush'}"
+    )
     assert "hush" not in repr(read_settings(config(toml, REDIS_URL="redis://:hush5@h")).projects)
 
 
@@ -286,7 +289,7 @@ def test_an_open_project_on_a_public_address_does_not_start(config, host):
     [problem] = problems({"RECEIVER_HOST": host})
     assert "callback_keys" in problem
     assert "RECEIVER_ALLOW_OPEN=1" in problem
-    two = config("[projects.a]\ncallback_keys=['k']\n[projects.b]", RECEIVER_HOST=host)
+    two = config("[projects.a]\ncallback_keys=['first-key-of-a']\n[projects.b]", RECEIVER_HOST=host)
     [problem] = problems(two)
     assert problem.startswith("project b ")
 
@@ -307,7 +310,7 @@ def test_an_open_project_starts_where_strangers_cannot_reach_it(environ):
 
 def test_a_keyed_project_may_listen_on_all_addresses(config):
     """That is how it is run."""
-    assert read_settings(config(PROJECT + "callback_keys=['k']", RECEIVER_HOST="0.0.0.0"))
+    assert read_settings(config(PROJECT + "callback_keys=['first-key-of-a']", RECEIVER_HOST="0.0.0.0"))
 
 
 def test_a_slip_of_the_pen_is_told_with_what_may_have_been_meant():
@@ -352,6 +355,49 @@ def test_defaults_are_shown_as_one_would_write_them():
 def test_the_example_in_deploy_is_a_good_configuration(config):
     """With the secrets that it names."""
     text = (Path(__file__).parents[1] / "deploy" / "receiver.toml").read_text(encoding="utf-8")
-    secrets = dict.fromkeys(re.findall(r"env:([A-Z_]+)", text), "secret")
+    secrets = dict.fromkeys(re.findall(r"env:([A-Z_]+)", text), "a-random-one")
     assert secrets
     assert read_settings(config(text, RECEIVER_HOST="0.0.0.0", **secrets)).projects.default
+
+
+@pytest.mark.parametrize(
+    "secret", ["change me", "CHANGEME", "changeme123", "secret", "your-token-here", "<my key>", "test", "Password1!"]
+)
+@pytest.mark.parametrize(
+    ("toml", "mend"),
+    [
+        ("callback_keys = ['{}']", "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"),
+        ("[projects.p1.providers]\ntwilio.auth_tokens = ['{}']", "Write the one that the provider shows."),
+    ],
+)
+def test_a_placeholder_is_no_secret(config, toml, mend, secret):
+    """Not even at a provider: it is the value of an example, and the callbacks of anybody would be accepted."""
+    found = problems(config("[projects.p1]\npublic_url = 'https://sms.example.com'\n" + toml.format(secret)))
+    assert len(found) == 1
+    assert found[0].endswith(f"[0]: is a placeholder, which anybody can guess. {mend}")
+
+
+@pytest.mark.parametrize(
+    ("toml", "place"),
+    [
+        ("callback_keys = ['k7#pq']", "callback_keys[0]"),
+        ("tokens = ['aaaaaaaaaaaaaaaaaaaa']", "tokens[0]"),
+        ("tokens = ['env:SHORT']", "tokens[0]: the environment variable SHORT"),
+        ("[projects.p1.users]\nlookup = '12121212'", "users.lookup"),
+        ("[projects.p1.access_keys]\nAK = 'file:SHORT'", "access_keys.AK: the file"),
+    ],
+)
+def test_a_secret_of_ours_that_can_be_guessed_is_refused_with_its_place(config, tmp_path, toml, place):
+    """Those of providers have the length that the provider gives them."""
+    (tmp_path / "short").write_text("zq81\n")
+    [found] = problems(config(f"[projects.p1]\n{toml}".replace("file:SHORT", f"file:{tmp_path}/short"), SHORT="zq81"))
+    assert f"projects.p1.{place}" in found
+    assert "can be guessed: fewer than 8 characters, or few different ones. Make one: python3 -c" in found
+    assert "zq81" not in found
+
+
+@pytest.mark.parametrize("secret", ["5f2b9c1d", "correct-horse-battery", "0123-key-of-2026", "s3cret-of-ours"])
+def test_a_secret_that_is_none_of_them_is_accepted(config, secret):
+    """A few letters of a word of an example make no placeholder."""
+    projects = read_settings(config(f"[projects.p1]\ncallback_keys = ['{secret}']")).projects
+    assert projects["p1"].callback_keys == (secret,)

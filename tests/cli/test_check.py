@@ -91,7 +91,7 @@ def test_a_redis_that_the_service_cannot_use_is_an_error(
 
 def test_every_mistake_of_the_configuration_is_found_at_once(run_here: Run, tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
-    config.write_text('[projects.a]\ncallback_keys = ["short"]\n[projects.b]\nno_such = 1\n')
+    config.write_text('[projects.a]\ncallback_keys = ["first-key"]\n[projects.b]\nno_such = 1\n')
     data = tmp_path / "file"
     data.touch()
     settings = {"PORT": "0", "RECEIVER_CONFIG": str(config), "RECEIVER_LOG_LEVL": "info", "RECEIVER_DATA_DIR": "/proc"}
@@ -105,7 +105,7 @@ def test_every_mistake_of_the_configuration_is_found_at_once(run_here: Run, tmp_
 
 def test_short_secrets_and_passwords_in_the_clear_are_warned_of_and_not_shown(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
-    config.write_text('[projects.a]\ncallback_keys = ["s3cret"]\n')
+    config.write_text('[projects.a]\ncallback_keys = ["s3cret-of-a"]\n')
     result = run("check", RECEIVER_CONFIG=str(config), REDIS_URL="redis://:hunter2@no-such-host.invalid:6379/0")
     text = " ".join(result.stdout.split())
     assert "fewer than 16 characters" in text

@@ -119,11 +119,10 @@ def test_a_replica_is_told_with_its_primary(server: RedisServer, run_here: Run) 
 
 def test_a_redis_that_loads_its_data_is_waited_for(tmp_path: Path, run_here: Run) -> None:
     server = RedisServer(valkey_binary(), tmp_path)
-    with Redis.from_url(server.url) as client:
-        with client.pipeline(transaction=False) as pipe:
-            for number in range(50_000):
-                pipe.set(number, "")
-            pipe.execute()
+    with Redis.from_url(server.url) as client, client.pipeline(transaction=False) as pipe:
+        for number in range(50_000):
+            pipe.set(number, "")
+        pipe.execute()
     server.kill()
     slow = ("--key-load-delay", "150")  # microseconds a key; clients are answered after each 1,024 keys
     data = ("--dir", str(tmp_path), "--appendonly", "yes", "--port", str(port := free_port()))

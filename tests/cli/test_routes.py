@@ -24,7 +24,7 @@ def test_each_route_is_shown_with_where_it_comes_from(
 ) -> None:
     config = tmp_path / "receiver.toml"
     config.write_text(
-        f'[projects.p1]\ntokens = ["a-token"]\n[projects.p1.routes]\nsms_fail_event = "{URN}failures"\n',
+        f'[projects.p1]\ntokens = ["token-of-p1"]\n[projects.p1.routes]\nsms_fail_event = "{URN}failures"\n',
         encoding="utf-8",
     )
     service = serve(RECEIVER_CONFIG=str(config))
@@ -32,7 +32,7 @@ def test_each_route_is_shown_with_where_it_comes_from(
     request = Request(  # noqa: S310 our own URL
         f"{service.url}/v2/p1/notifications/sms/callback",
         json.dumps(change).encode(),
-        {"X-Auth-Token": "a-token", "Content-Type": "application/json"},
+        {"X-Auth-Token": "token-of-p1", "Content-Type": "application/json"},
         method="PUT",
     )
     with urlopen(request) as answer:  # noqa: S310 our own URL

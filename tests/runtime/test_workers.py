@@ -231,20 +231,24 @@ def keys(config: Path, *keys: str) -> None:
 
 def test_a_reload_puts_the_file_in_force(serve: Callable[..., Receiver], tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
-    keys(config, "old")
+    keys(config, "first-key-of-p")
     service = serve(RECEIVER_WORKERS="2", RECEIVER_CONFIG=str(config))
     before = set(service.children)
-    keys(config, "new")
+    keys(config, "second-key-of-p")
     service.signal(signal.SIGHUP)
     eventually(lambda: len(after := set(service.children)) == 2 and not before & after, "new workers", timeout=20)
-    assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=new")[0] for number in range(10)} == {200}
-    assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=old")[0] for number in range(10)} == {401}
+    assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=second-key-of-p")[0] for number in range(10)} == {
+        200
+    }
+    assert {service.post(one(sid=f"k-{number}"), "/sms/callback?key=first-key-of-p")[0] for number in range(10)} == {
+        401
+    }
     assert service.stop() == 0
 
 
 def test_a_file_that_is_wrong_changes_nothing(serve: Callable[..., Receiver], tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
-    keys(config, "old")
+    keys(config, "first-key-of-p")
     service = serve(RECEIVER_WORKERS="2", RECEIVER_CONFIG=str(config))
     before = service.children
     config.write_text("[projects.p]\ncallback_keys = 5\ntokens = 5\n", encoding="utf-8")
@@ -257,7 +261,7 @@ def test_a_file_that_is_wrong_changes_nothing(serve: Callable[..., Receiver], tm
     os.kill(before[0], signal.SIGKILL)  # a worker that replaces another has the settings in force, too
     eventually(lambda: len(service.children) == 2 and before[0] not in service.children, "replaced")
     for number in range(10):
-        path = "/sms/callback?key=old"
+        path = "/sms/callback?key=first-key-of-p"
         eventually(lambda: service.post(one(sid=f"w-{number}"), path)[0] == 200, "served")  # noqa: B023 awaited
     assert service.stop() == 0
 

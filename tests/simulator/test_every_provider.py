@@ -36,11 +36,11 @@ twilio = {{auth_tokens = ["twilio-token"]}}
 plivo = {{auth_tokens = ["plivo-token"], require_v3 = true}}
 messagebird = {{signing_keys = ["messagebird-key-of-thirty-two-byte"]}}
 vonage = {{signature_secrets = ["vonage-secret-of-thirty-two-bytes"], signature_method = "{method}"}}
-infobip = {{credentials = ["user:password"]}}
-sinch = {{webhook_secrets = ["sinch-secret"], credentials = ["user:password"]}}
+infobip = {{credentials = ["user:pass-of-infobip"]}}
+sinch = {{webhook_secrets = ["sinch-secret"], credentials = ["user:pass-of-infobip"]}}
 telnyx = {{public_keys = ["{telnyx}"]}}
 yunpian = {{api_keys = ["yunpian-key"]}}
-huawei-msgsms = {{access_keys = {{AK = "secret-key"}}}}
+huawei-msgsms = {{access_keys = {{AK = "sk-of-huawei"}}}}
 amazon-sns = {{allowed_topics = ["arn:aws:sns:us-east-1:123456789012:sms"]}}
 huawei-smn = {{allowed_topics = ["urn:smn:cn-north-4:f96188c7ccaf4ffba0c9aa149ab2bd57:sms"]}}
 

@@ -272,6 +272,6 @@ async def test_an_open_project(service: Service) -> None:
 
 async def test_a_project_that_only_has_callback_keys(service: Service) -> None:
     """A project that protects its callbacks is not open to lookups."""
-    client = await service('[projects.p]\ncallback_keys = ["k"]\n')
+    client = await service('[projects.p]\ncallback_keys = ["key-of-p"]\n')
     await refused(client, "/v2/p/notifications/sms/callback", {}, "x-auth-token not found")
-    await refused(client, "/v2/p/notifications/sms/callback", {"X-Auth-Token": "k"}, "decrypt token fail")
+    await refused(client, "/v2/p/notifications/sms/callback", {"X-Auth-Token": "key-of-p"}, "decrypt token fail")

@@ -76,7 +76,7 @@ async def statuses(port: int, *requests: bytes) -> list[int]:
         ("203.0.113.2", lookup("203.0.113.2", X_Auth_Token="wrong"),
          lookup("203.0.113.2", X_Auth_Token="static-token"), 200),
         ("203.0.113.3", signed("203.0.113.3", "wrong"), signed("203.0.113.3", "the-secret-of-AKEXAMPLE"), 200),
-        ("203.0.113.4", token_request("203.0.113.4", "wrong"), token_request("203.0.113.4", "the-password"), 201),
+        ("203.0.113.4", token_request("203.0.113.4", "wrong"), token_request("203.0.113.4", "pass-of-lookup"), 201),
     ],
     ids=["callback key", "token", "signature", "password"],
 )  # fmt: skip

@@ -99,7 +99,7 @@ def mixed(serve_all, tmp_path_factory) -> Receiver:
     """Start a receiver with an open project, and closed ones."""
     config = tmp_path_factory.mktemp("mixed") / "receiver.toml"
     config.write_text(
-        '[projects.open]\n[projects.keyed]\ncallback_keys = ["k"]\ntokens = ["t"]\n'
+        '[projects.open]\n[projects.keyed]\ncallback_keys = ["key-of-one"]\ntokens = ["token-of-one"]\n'
         '[projects.fenced]\nallowed_networks = ["127.0.0.1"]\n',
         encoding="utf-8",
     )
@@ -113,12 +113,12 @@ async def test_projects_with_keys_are_called_by_any_name(mixed: Receiver) -> Non
             ({"Host": "sms.example.com"}, (403, 200, 200)),
             ({"Host": "sms.example.com", "Origin": "https://evil.example"}, (403, 200, 403)),
         ):
-            paths = ("/sms/callback/open", "/sms/callback/keyed?key=k", "/sms/callback/fenced")
+            paths = ("/sms/callback/open", "/sms/callback/keyed?key=key-of-one", "/sms/callback/fenced")
             found = [(await ask(mixed.port, request(b"[]", path, **headers))).status for path in paths]
             assert tuple(found) == statuses
     assert (await get(mixed, "/v2/open/notifications/sms/callback", Host="sms.example.com")).status == 403
     path = "/v2/keyed/notifications/sms/callback"
-    assert (await get(mixed, path, Host="sms.example.com", X_Auth_Token="t")).status == 200
+    assert (await get(mixed, path, Host="sms.example.com", X_Auth_Token="token-of-one")).status == 200
 
 
 async def test_an_operator_may_say_that_other_names_lead_here(serve) -> None:

@@ -9,13 +9,13 @@ from messages import OK, body, events, report
 TOML = """
 [projects.keyed]
 default = true
-callback_keys = ["new-key", "the-old-one-until-friday", "münze", "a&b=c d", "b/c+d=="]
+callback_keys = ["new-one-key", "the-old-one-until-friday", "münze-münze", "a&b=c d=e", "b/c+d/e=="]
 
 [projects.fenced]
 allowed_networks = ["203.0.113.0/24", "2001:db8::/32", "198.51.100.7"]
 
 [projects.both]
-callback_keys = ["k"]
+callback_keys = ["key-of-both"]
 allowed_networks = ["203.0.113.9"]
 
 [projects.local]
@@ -50,31 +50,48 @@ async def post(port, path, **headers):
 
 async def test_only_a_key_of_the_project_lets_a_callback_in(gated, redis):
     """The new key and the old one; spelled as URLs spell; and no part, case or neighbour of them."""
-    good = ["new-key", "the-old-one-until-friday", "m%C3%BCnze", "a%26b%3Dc+d", "a%26b%3Dc%20d", "x&key=new-key"]
-    bad = ["", "new-ke", "new-key2", "NEW-KEY", "k", "new-key%00", "%FF", "m%FCnze", "a&b=c d".replace(" ", "%20")]
-    good += ["b/c+d==", "b%2Fc%2Bd%3D%3D"]  # a plus as openssl writes it, and as URLs do
-    bad += ["b/c%20d==", "b/c++d=="]
+    good = [
+        "new-one-key",
+        "the-old-one-until-friday",
+        "m%C3%BCnze-m%C3%BCnze",
+        "a%26b%3Dc+d%3De",
+        "a%26b%3Dc%20d%3De",
+        "x&key=new-one-key",
+    ]
+    bad = [
+        "",
+        "new-one-ke",
+        "new-one-key2",
+        "NEW-ONE-KEY",
+        "k",
+        "new-one-key%00",
+        "%FF",
+        "m%FCnze-m%FCnze",
+        "a&b=c d=e".replace(" ", "%20"),
+    ]
+    good += ["b/c+d/e==", "b%2Fc%2Bd%2Fe%3D%3D"]  # a plus as openssl writes it, and as URLs do
+    bad += ["b/c%20d/e==", "b/c++d/e=="]
     clients = (f"203.0.113.{number}" for number in range(1, 255))  # too many wrong keys from one would be 429
     for path in ("/sms/callback", "/sms/callback/keyed", "/callbacks/tencent/keyed"):
         assert [await post(gated.port, f"{path}?key={key}") for key in good] == [200] * len(good)
         refused = [await post(gated.port, f"{path}?key={key}", X_Forwarded_For=next(clients)) for key in bad]
         assert refused == [401] * len(bad)
         assert await post(gated.port, path) == 401
-        assert await post(gated.port, path + "?Key=new-key") == 401
+        assert await post(gated.port, path + "?Key=new-one-key") == 401
     assert len(await events(redis, TOPIC.format("keyed"))) == 1
 
 
 async def test_wrong_and_missing_keys_get_the_same_answer(gated):
     """Nothing tells how near a guess was, nor does the answer repeat it."""
-    paths = ("/sms/callback", "/sms/callback?key=new-ke", "/sms/callback?key=x", "/sms/callback?other=new-key")
+    paths = ("/sms/callback", "/sms/callback?key=new-one-ke", "/sms/callback?key=x", "/sms/callback?other=new-one-key")
     answers = [await ask(gated.port, request(b"[]", path)) for path in paths]
     assert len({(answer.status, answer.body) for answer in answers}) == 1
-    assert b"new-ke" not in answers[1].body
+    assert b"new-one-ke" not in answers[1].body
 
 
 async def test_a_refused_callback_is_not_read_nor_stored(gated, redis):
     """And a url that was refused stays refused after one was let in."""
-    assert await post(gated.port, "/sms/callback?key=new-key") == 200
+    assert await post(gated.port, "/sms/callback?key=new-one-key") == 200
     assert await post(gated.port, "/sms/callback?key=wrong") == 401
     assert len(await events(redis, TOPIC.format("keyed"))) == 1
 
@@ -114,8 +131,8 @@ async def test_several_forwarded_headers_are_read_as_one(gated):
 async def test_key_and_network_are_both_asked(gated):
     """The right key from the wrong place does not get in, nor the other way round."""
     for _ in range(2):
-        assert await post(gated.port, "/sms/callback/both?key=k", X_Forwarded_For="203.0.113.9") == 200
-        assert await post(gated.port, "/sms/callback/both?key=k", X_Forwarded_For="203.0.113.8") == 403
+        assert await post(gated.port, "/sms/callback/both?key=key-of-both", X_Forwarded_For="203.0.113.9") == 200
+        assert await post(gated.port, "/sms/callback/both?key=key-of-both", X_Forwarded_For="203.0.113.8") == 403
         assert await post(gated.port, "/sms/callback/both?key=x", X_Forwarded_For="203.0.113.9") == 401
 
 

@@ -20,7 +20,7 @@ from receiver.web.smn.tokens import LIFETIME, Tokens
 if TYPE_CHECKING:
     from conftest import Client, Service
 
-PASSWORD = "the-password"
+PASSWORD = "pass-of-lookup"
 
 
 def asking(password: str = PASSWORD, user: str = "lookup", **project: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ PAYLOADS = Path(__file__).parents[1] / "payloads" / "yunpian" / "samples.json"
 SAMPLES = {sample["name"]: sample["body"].encode() for sample in json.loads(PAYLOADS.read_text(encoding="utf-8"))}
 TOML = """
 [projects.shop]
-callback_keys = ["k1"]
+callback_keys = ["k1-of-shop"]
 
 [projects.shop.providers.yunpian]
 api_keys = ["0000"]
@@ -31,12 +31,12 @@ def partly_signed(serve_all, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "query", "stored"),
     [
-        ("two reports, as documented", "?key=k1", [1, 1, 0]),
+        ("two reports, as documented", "?key=k1-of-shop", [1, 1, 0]),
         ("two reports, as documented", "", [0, 0, 0]),
-        ("a reply with the documented signature", "?key=k1", [0, 0, 1]),
+        ("a reply with the documented signature", "?key=k1-of-shop", [0, 0, 1]),
         ("a reply with the documented signature", "", [0, 0, 0]),
-        ("a reply with a wrong signature", "?key=k1", [0, 0, 0]),
-        ("a forged reply among reports", "?key=k1", [0, 0, 0]),
+        ("a reply with a wrong signature", "?key=k1-of-shop", [0, 0, 0]),
+        ("a forged reply among reports", "?key=k1-of-shop", [0, 0, 0]),
     ],
 )
 async def test_key_and_signature_are_asked_for(partly_signed, redis, name, query, stored):
