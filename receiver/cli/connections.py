@@ -160,7 +160,9 @@ async def publishing(settings: Settings) -> AsyncIterator[Topology]:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's message without redis-py's prefix."""
+    """Return an error's message without redis-py's prefix; of a primary that is away, why it is."""
+    while isinstance(error.__cause__, WriteFailedError):
+        error = error.__cause__
     if isinstance(error, TimeoutError) and not str(error):
         return f"no answer within {REDIS_TIMEOUT:g} s"
     text = str(error)

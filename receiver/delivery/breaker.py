@@ -34,6 +34,8 @@ class Breaker:
     ) -> None:
         """``probe`` writes to Redis. ``changed`` is called after a change of state: with the error that opened it."""
         self.closed = True
+        #: Why it is open, or was last.
+        self.error: WriteFailedError | None = None
         self._probe = probe
         self._changed = changed
         self._logger = logger
@@ -49,7 +51,7 @@ class Breaker:
         """Open, for this reason, and start probing. Calls while it is open change nothing."""
         if not self.closed:
             return
-        self.closed = False
+        self.closed, self.error = False, error
         self._logger.warning("redis.away", reason=error.reason, error=str(error))
         self._changed(error)
         self._probing = asyncio.create_task(self._probe_until_back(), name="probe")

@@ -212,12 +212,19 @@ async def _drain_part(node: Node | None, part: list[Entry]) -> Mapping[str, Writ
     if node is None:
         return WriteFailedError(AWAY, "no primary of the cluster is known to have the slot")
     if not node.takes_writes:
-        return WriteFailedError(AWAY, f"{node.name} is away")
+        return _away(f"{node.name} is away", node.breaker.error)
     try:
         return await node.drain(part)
     except WriteFailedError as error:
         node.breaker.trip(error)
-        return WriteFailedError(AWAY, str(error))
+        return _away(str(error), error)
+
+
+def _away(message: str, why: WriteFailedError | None) -> WriteFailedError:
+    """Return the error of entries whose primary takes no writes, with the reason as its cause."""
+    failed = WriteFailedError(AWAY, message)
+    failed.__cause__ = why
+    return failed
 
 
 async def _retire(node: Node) -> None:
