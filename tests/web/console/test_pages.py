@@ -17,16 +17,16 @@ pytestmark = pytest.mark.slow
 TOML = """
 [projects.shop]
 default = true
-tokens = ["a-token"]
-callback_keys = ["k"]
+tokens = ["token-of-shop"]
+callback_keys = ["key-of-shop"]
 consumer_groups = ["billing"]
 
 [projects.shop.users]
-anna = "a-password"
+anna = "pass-of-anna"
 
 [projects.bank]
-tokens = ["another-token", "a-token"]
-callback_keys = ["k"]
+tokens = ["another-token", "token-of-shop"]
+callback_keys = ["key-of-shop"]
 """
 LIVE = "document.getElementById('status').dataset.state === 'live'"
 EVENTS = "document.getElementById('events')"
@@ -52,7 +52,7 @@ async def test_sign_in_and_watch(service: Service, browser: Browser) -> None:
     page = await browser.page()
     await page.open(str(client.make_url("/console")))
     await page.until(f"{FOCUS} === 'login-token'")
-    await page.type("a-token")
+    await page.type("token-of-shop")
     await page.press("Enter")
     await page.until(LIVE)
     await post(client, [report("5000:1")], reply("a person's text"))
@@ -63,7 +63,7 @@ async def test_sign_in_and_watch(service: Service, browser: Browser) -> None:
     assert "a person's text" not in text
     await page.until("document.getElementById('key-success').textContent === '100 %'")
     await page.until("document.getElementById('groups').textContent.includes('billing')")
-    assert "a-token" not in await page.value("document.cookie + location.href")
+    assert "token-of-shop" not in await page.value("document.cookie + location.href")
     assert_clean(page, client)
 
 
@@ -78,7 +78,7 @@ async def test_by_keyboard_alone(service: Service, browser: Browser) -> None:
     await page.press("Tab")
     await page.type("anna")
     await page.press("Tab")
-    await page.type("a-password")
+    await page.type("pass-of-anna")
     await page.press("Enter")
     await page.until(LIVE)
     assert await page.value(FOCUS) == "main"
