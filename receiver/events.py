@@ -6,6 +6,7 @@ of a Redis stream entry. Its ``data`` uses the names of Huawei Cloud SMN's SMS e
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -157,6 +158,35 @@ def utc(seconds: int) -> str:
 def _stamp(milliseconds: int) -> bytes:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{utc(seconds)[:-1]}.{rest:03d}Z".encode()
+
+
+#: What the envelope of a replay has.
+REPLAY_OF: Final = b'"replayof":"'
+#: The beginning of an envelope: the event's id and, of a replay, the id of the original and the name of the replay.
+_HEAD: Final = re.compile(
+    rb'\{"specversion":"1\.0","id":"([0-9a-f]{32})",(?:"replayof":"[0-9a-f]{32}","replayname":"([^"]*)",)?'
+)
+
+
+def replay(data: bytes, topic: str, name: str, *, replays: bool = False) -> Entry | None:
+    """Return the entry that publishes an event again, or None for what is not an event of ours, or a replay itself.
+
+    It has a new id, so that consumers take it for a new event, and two extension attributes of CloudEvents:
+    ``replayof`` is the id of the original, ``replayname`` the ``name``. The new id is a hash of both, so a replay that
+    is repeated under its name adds nothing twice within the dedupe window. With ``replays``, replays of other names
+    count as events.
+    """
+    head = _HEAD.match(data)
+    if head is None or (head[2] is not None and (not replays or head[2] == name.encode())):
+        return None
+    digest = blake2b(b"replay\0%b\0%b" % (name.encode(), head[1]), digest_size=16)
+    wire = b'{"specversion":"1.0","id":"%b","replayof":"%b","replayname":"%b",%b' % (
+        digest.hexdigest().encode(),
+        head[1],
+        name.encode(),
+        data[head.end() :],
+    )
+    return Entry(topic, digest.digest(), wire)
 
 
 class EnvelopeBuilder:

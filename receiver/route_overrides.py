@@ -107,6 +107,14 @@ class RouteOverrides:
             *_, stored, topics = await pipe.execute()
         return stored, topics
 
+    async def keep(self, project_id: str, urn: str) -> None:
+        """Add a topic to those that may hold unread events: every replica trims it, and the index reads it.
+
+        Raises TooManyTopicsError, RedisError or OSError.
+        """
+        self._check_count(project_id, {EventType.SUCCESS: urn})
+        await on(self._redis, _topics_key(project_id)).sadd(_topics_key(project_id), urn)
+
     def _check_count(self, project_id: str, routes: Mapping[EventType, str | None]) -> None:
         """Refuse new topics beyond MAX_TOPICS. Concurrent changes on other replicas may exceed it by a few."""
         current = set(self._routing[project_id].topics())

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
-from receiver.events import EnvelopeBuilder, Event, EventType, ReplyData, ReportData, encode, utc
+from receiver.events import EnvelopeBuilder, Event, EventType, ReplyData, ReportData, encode, replay, utc
 
 DATA = ReportData(
     event_type=EventType.SUCCESS,
@@ -103,3 +103,27 @@ def _fields():
 def test_moments_are_utc_to_the_second(seconds, text):
     """Whatever zone the machine is in."""
     assert utc(seconds) == text
+
+
+def test_a_replay_is_the_event_under_a_new_id_that_links_to_the_old():
+    entry = EnvelopeBuilder("tencent", "p1").build(EVENT, "urn:smn:local:p1:sms_success", 1_795_000_000_123)
+    again = replay(entry.data, "urn:smn:local:p1:elsewhere", "monday")
+    assert again is not None
+    assert again.topic == "urn:smn:local:p1:elsewhere"
+    event, original = json.loads(again.data), json.loads(entry.data)
+    assert (event.pop("id"), event.pop("replayof")) == (again.id.hex(), original.pop("id"))
+    assert event.pop("replayname") == "monday"
+    assert event == original
+    assert replay(entry.data, "t", "monday").id == again.id, "a repeated replay is the same"
+    assert replay(entry.data, "t", "tuesday").id != again.id
+
+
+def test_a_replay_does_not_replay_itself_nor_what_is_no_event():
+    entry = EnvelopeBuilder("tencent", "p1").build(EVENT, "t", 1)
+    again = replay(entry.data, "t", "monday")
+    assert replay(again.data, "t", "tuesday") is None
+    assert replay(again.data, "t", "monday", replays=True) is None
+    third = json.loads(replay(again.data, "t", "tuesday", replays=True).data)
+    assert (third["replayof"], third["replayname"]) == (again.id.hex(), "tuesday")
+    for other in (b"", b"{}", b'{"specversion":"1.0","id":"x"}', b"\xff"):
+        assert replay(other, "t", "monday") is None

@@ -29,6 +29,7 @@ class LazyGroup(click.Group):
         "simulate",
         "check",
         "groups",
+        "replay",
         "quarantine",
         "spool",
         "routes",

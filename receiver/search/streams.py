@@ -122,3 +122,19 @@ class StreamSearch:
 
 def _milliseconds(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
+
+
+async def count(client: Client, topic: str, first: str, last: str, text: bytes) -> tuple[int, int]:
+    """Return how many entries there are between two ids, and in how many of them the text is.
+
+    Raises the errors of redis-py.
+    """
+    search = Script(client, SCRIPT)
+    entries = matches = 0
+    newest, looked_at = last, STEP
+    while looked_at == STEP:
+        started = time.monotonic()
+        looked_at, end, *found = await search([topic], [newest, first, STEP, b"", text])
+        entries, matches, newest = entries + looked_at, matches + len(found) // 2, f"({end.decode()}"
+        await asyncio.sleep(time.monotonic() - started)
+    return entries, matches

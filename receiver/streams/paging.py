@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 StreamEntry = tuple[bytes, dict[bytes, bytes]]
 
 
-async def pages(client: Client, topic: str, size: int) -> AsyncIterator[list[StreamEntry]]:
-    """Yield the entries that are in the stream now, ``size`` at a time. Later entries are left out.
+async def pages(
+    client: Client, topic: str, size: int, first: str = "-", last: str = "+"
+) -> AsyncIterator[list[StreamEntry]]:
+    """Yield the entries between two ids that are in the stream now, ``size`` at a time. Later entries are left out.
 
     Raises the errors of redis-py.
     """
-    newest: Any = await on(client, topic).xrevrange(topic, count=1)
-    start = b"-"
+    newest: Any = await on(client, topic).xrevrange(topic, last, count=1)
+    start = first.encode()
     while newest:
         page: Any = await on(client, topic).xrange(topic, start, newest[0][0], count=size)
         if not page:

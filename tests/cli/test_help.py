@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cli.conftest import Run
 
-_COMMANDS = ("serve", "tail", "find", "simulate", "check", "groups", "quarantine", "spool")
+_COMMANDS = ("serve", "tail", "find", "simulate", "check", "groups", "replay", "quarantine", "spool")
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in _COMMANDS)])

@@ -110,6 +110,12 @@ def _message(event_type: EventType) -> dict[str, Any]:
                     "pattern": "^[0-9a-f]{32}$",
                     "description": "Equal items have equal ids.",
                 },
+                "replayof": {
+                    "type": "string",
+                    "pattern": "^[0-9a-f]{32}$",
+                    "description": "Of an event that was published again: the `id` of the original.",
+                },
+                "replayname": {"type": "string", "description": "The name of the replay that published it again."},
                 "source": {"type": "string", "description": "/{provider}/{project_id}"},
                 "type": {"const": event_type.value},
                 "time": {"type": "string", "format": "date-time", "description": "Time of the event, UTC."},

@@ -1,0 +1,182 @@
+"""``receiver replay``: past events again."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from receiver import log, metrics
+from receiver.cli.connections import publishing, run
+from receiver.cli.environment import Environment, with_environment
+from receiver.cli.output import console
+from receiver.cli.progress import bar
+from receiver.cli.replay_range import NOW, Place, PlaceType
+from receiver.cli.topics import chosen_streams, project_option, streams_connected
+from receiver.errors import ReceiverError
+from receiver.events import REPLAY_OF, utc
+from receiver.route_overrides import RouteOverrides
+from receiver.routing import TOPIC_URN, topic_problem
+from receiver.search.streams import count
+from receiver.streams.backlog import now_ms
+from receiver.streams.dead_letters import dead_letters_of
+from receiver.streams.replay import Pace, Range, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from receiver.redis_client import Client
+    from receiver.routing import Routing
+    from receiver.settings import Settings
+
+#: Events a second, unless told otherwise: consumers get them beside today's.
+_RATE: Final = 1000.0
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _NAME.fullmatch(value):
+        raise click.BadParameter("write up to 64 letters, digits, dots, dashes and underscores.")
+    return value
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  receiver replay --topic sms_success --from 24h --dry-run         how many events there are\n"
+    "  receiver replay --topic sms_success --from 2026-11-25T08:00 --to 2026-11-25T09:30\n"
+    "  receiver replay --topic sms_fail --from 1795258820220-0 --to 1795258820220-0   one event\n"
+    "  receiver replay --topic sms_reply --from 7d --to-topic sms_reply_test --rate 50\n"
+    "  receiver replay --topic sms_success_dead --from start --to-topic sms_success   dead letters",
+)
+@click.option(
+    "--topic", "names", required=True, multiple=True, metavar="NAME", help="A topic's URN or name; repeatable."
+)
+@click.option(
+    "--from",
+    "first",
+    type=PlaceType(),
+    required=True,
+    metavar="TIME",
+    help="24h (ago), 2026-11-25T08:00 (local time, or with a zone), an entry's id, or start.",
+)
+@click.option("--to", "last", type=PlaceType(), default=NOW, metavar="TIME", help="The same. [default: now]")
+@click.option("--to-topic", metavar="NAME", help="Another topic, a new one too. [default: the same]")
+@click.option(
+    "--name",
+    callback=_name,
+    metavar="NAME",
+    help="The name of the replay. Under the same name no event is added twice. [default: the day, in UTC]",
+)
+@click.option("--rate", type=click.FloatRange(0.1), default=_RATE, show_default=True, help="Events a second.")
+@project_option
+@click.option("--dry-run", is_flag=True, help="Only count the events.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_environment
+def replay(  # noqa: PLR0913 a parameter for each option
+    environment: Environment,
+    *,
+    names: tuple[str, ...],
+    first: Place,
+    last: Place,
+    to_topic: str | None,
+    name: str | None,
+    rate: float,
+    project: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Publish past events again, as new events.
+
+    Every consumer group of the topic gets them. An event that is published again has a new id; `replayof` is the id of
+    the original, `replayname` the name of the replay. Replays are not replayed. For a single new consumer, `receiver
+    groups create --since` does without.
+
+    After an interruption repeat the command under the same name, within RECEIVER_DEDUPE_WINDOW: the events that are
+    there already are not added again.
+    """
+    order = _Order(names, first, last, to_topic, name)
+    run(_replay(environment.settings(), project, order, Pace(rate), dry_run=dry_run, yes=yes))
+
+
+class _Order(NamedTuple):
+    """Which events to publish again, and where."""
+
+    names: tuple[str, ...]
+    first: Place
+    last: Place
+    to_topic: str | None
+    name: str | None
+
+
+async def _replay(  # noqa: PLR0913 the options
+    settings: Settings, project: str | None, order: _Order, pace: Pace, *, dry_run: bool, yes: bool
+) -> None:
+    async with streams_connected(settings, project) as (client, routing):
+        topics = chosen_streams(routing, order.names)
+        now = await now_ms(client, topics[0])
+        name = order.name or utc(now // 1000)[: len("2026-11-26")]
+        target = None if order.to_topic is None else _target(routing, order.names, order.to_topic)
+        ends = order.first.first(now), order.last.last(now)
+        counts = {part: await _count(client, part) for part in [Range(each, *ends, target or each) for each in topics]}
+        for part, events in counts.items():
+            click.echo(f"{part.topic}  {events:,} events → {part.target}", err=True)
+        total = sum(counts.values())
+        if dry_run:
+            click.echo(f"{total:,} events.")
+            return
+        if not total:
+            raise ReceiverError("there is no event in this range: correct --from and --to")
+        if not yes:
+            click.confirm(f"Publish {total:,} events again, as replay {name}?", abort=True, err=True)
+        if target is not None and target not in routing.event_topics():
+            await _keep(client, routing, target)
+        await _publish(settings, client, counts, name, pace)
+
+
+async def _publish(settings: Settings, client: Client, counts: Mapping[Range, int], name: str, pace: Pace) -> None:
+    before, finished = _added(), False
+    try:
+        async with publishing(settings) as primaries:
+            with bar(console(stderr=True)) as progress:
+                task = progress.add_task("replaying", total=sum(counts.values()))
+                for part in counts:
+                    async for done in publish(client, part, name, pace, primaries.drain):
+                        progress.advance(task, done)
+        finished = True
+    finally:
+        click.echo(f"{_added() - before:,} events added.")
+        if not finished:
+            again = f"Repeat the command with --name {name} to go on: no event is added twice."
+            click.echo(f"receiver: the replay is not complete. {again}", err=True)
+
+
+async def _count(client: Client, part: Range) -> int:
+    """Return how many events there are to publish again."""
+    entries, replays = await count(client, part.topic, part.first, part.last, REPLAY_OF)
+    return entries if part.of_dead_letters else entries - replays
+
+
+def _target(routing: Routing, names: tuple[str, ...], to_topic: str) -> str:
+    """Return the topic of ``--to-topic``: a URN, or a name in the project of the events."""
+    projects = {topic.split(":")[3] for topic in chosen_streams(routing, names)}
+    if len(projects) > 1:
+        raise click.UsageError(f"--to-topic goes with the events of one project, not of {', '.join(sorted(projects))}.")
+    project_id = projects.pop()
+    prefix = routing[project_id].quarantine.rpartition(":")[0]
+    urn = to_topic if TOPIC_URN.fullmatch(to_topic) else f"{prefix}:{to_topic}"
+    problem = topic_problem(urn, project_id)
+    if problem is None and urn.endswith(dead_letters_of("")):
+        problem = "is for dead letters; choose another name"
+    if problem is not None:
+        raise click.BadParameter(f"{urn}: {problem}.", param_hint="--to-topic")
+    return urn
+
+
+async def _keep(client: Client, routing: Routing, target: str) -> None:
+    """Let the service trim a topic to which no event is routed."""
+    await RouteOverrides(client, routing, log.configure("warning")).keep(target.split(":")[3], target)
+
+
+def _added() -> int:
+    return int(metrics.OURS.get_sample_value("receiver_stream_entries_added_total") or 0)

@@ -1,0 +1,94 @@
+"""Publishes past events again: a range of a stream, as new events that link to the old ones."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from receiver.errors import WriteFailedError
+from receiver.events import replay
+from receiver.streams.dead_letters import dead_letters_of
+from receiver.streams.paging import pages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from receiver.events import Entry
+    from receiver.redis_client import Client
+
+    Write = Callable[[list[Entry]], Awaitable[Mapping[str, WriteFailedError]]]
+
+#: Events in one write, at most, and the part of a second that a write of fewer events stands for.
+_BATCH: Final = 200
+_TICK: Final = 0.1
+#: Seconds before each further attempt to write.
+_WAITS: Final = (0.2, 1.0, 3.0)
+
+
+class Range(NamedTuple):
+    """A part of a stream, between the ids of entries, both inclusive; and the stream that its events go to.
+
+    The range ends with an entry that is there when the replay begins, so it does not grow by what is replayed.
+    """
+
+    topic: str
+    first: str
+    last: str
+    target: str
+
+    @property
+    def of_dead_letters(self) -> bool:
+        """Whether its events are dead letters. These are published again even if they are replays."""
+        return self.topic.endswith(dead_letters_of(""))
+
+
+class Pace:
+    """Spreads events over time: ``rate`` of them a second, None for as fast as possible."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._started = time.monotonic()
+        self._events = 0
+
+    @property
+    def batch(self) -> int:
+        """The number of events to publish at a time."""
+        return _BATCH if self._rate is None else max(1, min(_BATCH, int(self._rate * _TICK)))
+
+    async def wait(self, events: int) -> None:
+        """Wait until so many more events are due."""
+        if self._rate is not None:
+            self._events += events
+            await asyncio.sleep(max(0.0, self._started + self._events / self._rate - time.monotonic()))
+
+
+async def publish(client: Client, part: Range, name: str, pace: Pace, write: Write) -> AsyncIterator[int]:
+    """Publish the events of a range again, and yield how many of them there are, page by page.
+
+    Replays are left out, and what is not an event. ``write`` adds events to streams. Raises WriteFailedError if the
+    target does not take them, and the errors of redis-py. After an error, do the whole range again.
+    """
+    async for page in pages(client, part.topic, pace.batch, part.first, part.last):
+        data = (fields.get(b"data", b"") for _, fields in page)
+        made = (replay(each, part.target, name, replays=part.of_dead_letters) for each in data)
+        entries = [entry for entry in made if entry is not None]
+        if entries:
+            await _insist(write, entries)
+        await pace.wait(len(entries))
+        yield len(entries)
+
+
+async def _insist(write: Write, entries: list[Entry]) -> None:
+    """Write events, and again after an outage that may pass: Redis recognises the events that it has."""
+    for wait in (*_WAITS, None):
+        try:
+            failed = await write(entries)
+        except WriteFailedError:
+            if wait is None:
+                raise
+            await asyncio.sleep(wait)
+            continue
+        for error in failed.values():
+            raise error
+        return
