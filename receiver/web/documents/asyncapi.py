@@ -15,6 +15,7 @@ import msgspec
 
 from receiver.events import EventType, RejectedData, ReplyData, ReportData
 from receiver.routing import DEFAULT_NAMES, PROJECT_ID, QUARANTINE
+from receiver.web.documents.samples import sample
 
 #: The document's place in the repository.
 FILE: Final = Path(__file__).parents[3] / "deploy" / "asyncapi.json"
@@ -100,6 +101,7 @@ def _message(event_type: EventType) -> dict[str, Any]:
         "name": event_type.value,
         "title": _ABOUT[event_type],
         "contentType": "application/cloudevents+json",
+        "examples": [{"name": event_type.value, "payload": sample(event_type)}],
         "payload": {
             "type": "object",
             "required": ["specversion", "id", "source", "type", "time", "receivedtime", "data"],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from receiver.providers import PROVIDERS
 from receiver.providers.tencent import Reply, StatusReport
 from receiver.web.console.viewers import LIFETIME, MAX_VIEWERS
+from receiver.web.documents.samples import REPORT
 from receiver.web.smn import error_codes
 from receiver.web.smn.iam import TOKEN_BODY, ProjectQuery, TokenRequest
 from receiver.web.smn.request_schemas import (
@@ -83,17 +84,7 @@ class Operation(NamedTuple):
     files: tuple[str, ...] = ()
 
 
-#: From the provider's document, https://www.tencentcloud.com/document/product/382/59178.
-_SAMPLE: Final = {
-    "user_receive_time": "2015-10-17 08:03:04",
-    "nationcode": "86",
-    "mobile": "13xxxxxxxxx",
-    "report_status": "SUCCESS",
-    "errmsg": "DELIVRD",
-    "description": "用户短信送达成功",
-    "sid": "xxxxxxx",
-}
-_CALLBACK: Final = RequestBody((StatusReport, Reply), array=True, both=True, example=[_SAMPLE])
+_CALLBACK: Final = RequestBody((StatusReport, Reply), array=True, both=True, example=[REPORT])
 _CALLBACK_TEXT: Final = (
     "An array of status reports and replies, a single report, or a single reply. The Content-Type is ignored. An "
     "invalid item goes to the project's quarantine, with the reasons, and does not affect the others. Unknown fields "
@@ -101,11 +92,14 @@ _CALLBACK_TEXT: Final = (
 )
 
 
+_SENT: Final = {"message": "【Example】 Code: 1234", "mobile": REPORT["mobile"], "nation_code": REPORT["nationcode"]}
+
+
 def _callback(path: str, name: str, summary: str) -> Operation:
     return Operation("post", path, name, "callbacks", summary, _CALLBACK_TEXT, body=_CALLBACK, response=CallbackAnswer)
 
 
-_PROVIDER_BODY: Final = RequestBody((), others=("application/x-www-form-urlencoded", "text/plain"), example=[_SAMPLE])
+_PROVIDER_BODY: Final = RequestBody((), others=("application/x-www-form-urlencoded", "text/plain"), example=[REPORT])
 _PROVIDER_TEXT: Final = (
     "The {where}, as the provider's documents describe it: {providers}. The provider verifies its signature, where the "
     "project has configured the secret; else the URL has the project's key. A bad item harms no other: it is kept in "
@@ -207,7 +201,7 @@ OPERATIONS: Final = (
         "Idempotent. Recipients that share the `message_id` are registered one by one. The status report may come "
         "before the registration: both orders end in the same state. "
         f"A body has at most {PUT_BODY} bytes.",
-        body=RequestBody((Sent,)),
+        body=RequestBody((Sent,), example=_SENT),
         response=Registered,
         errors=(error_codes.MESSAGE_ID, error_codes.TOO_MANY_SIGNS),
     ),
@@ -220,7 +214,9 @@ OPERATIONS: Final = (
         f"Up to {MAX_MESSAGES}. Idempotent. An invalid message does not affect the others; 400 if none is valid. A "
         "project has up to 10,000 signatures at a time: a message with one more is refused. "
         f"A body has at most {BATCH_BODY} bytes, and each message in it {PUT_BODY}.",
-        body=RequestBody((SentInBatch,), array=True, max_items=MAX_MESSAGES),
+        body=RequestBody(
+            (SentInBatch,), array=True, max_items=MAX_MESSAGES, example=[{"message_id": REPORT["sid"], **_SENT}]
+        ),
         response=RegisteredAll,
         errors=(error_codes.MALFORMED,),
     ),

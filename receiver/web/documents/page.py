@@ -1,4 +1,4 @@
-"""Both documents as one HTML page: no script, no external resource, light and dark."""
+"""Both documents as one HTML page: no script, light and dark, for a laptop and a phone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
+from receiver.web.documents.curl import curl, sample_body
 from receiver.web.documents.examples import example
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-_TEMPLATE: Final = Template(files("receiver.web").joinpath("docs.html").read_text("utf-8"))
+_TEMPLATE: Final = Template(files("receiver.web").joinpath("static", "docs.html").read_text("utf-8"))
 
 
 def page(openapi: Json, asyncapi: Json) -> str:
@@ -29,13 +30,15 @@ def page(openapi: Json, asyncapi: Json) -> str:
         description=_text(openapi["info"]["description"]),
         contents="".join(_contents(name, operations) for name, _, operations in tags) + _MORE,
         security=_security(openapi["components"]["securitySchemes"]),
-        sections="".join(_section(name, about, operations, schemas) for name, about, operations in tags),
+        sections="".join(_section(name, about, operations, openapi["components"]) for name, about, operations in tags),
         streams=_streams(asyncapi),
         schemas=_schemas({**schemas, **asyncapi["components"]["schemas"]}),
     )
 
 
 _MORE: Final = '<h2>More</h2><a href="#streams">Event streams</a><a href="#schemas">Schemas</a>'
+#: How a consumer sees the newest event of a topic.
+_READ: Final = 'redis-cli -u "$(receiver url)" XREVRANGE {topic} + - COUNT 1'
 
 
 def _tagged(openapi: Json, tag: str) -> Iterator[tuple[str, str, Json]]:
@@ -50,23 +53,43 @@ def _contents(tag: str, operations: Iterable[tuple[str, str, Json]]) -> str:
     return f"<h2>{escape(tag.capitalize())}</h2>{links}"
 
 
-def _section(tag: str, about: str, operations: Iterable[tuple[str, str, Json]], schemas: Json) -> str:
-    articles = "".join(_article(method, path, operation, schemas) for method, path, operation in operations)
-    return f"<section><h2>{escape(tag)}</h2><p>{_text(about)}</p>{articles}</section>"
+def _section(tag: str, about: str, operations: Iterable[tuple[str, str, Json]], components: Json) -> str:
+    articles = "".join(_article(method, path, operation, components) for method, path, operation in operations)
+    heading = f'<h2 id="tag-{tag}">{escape(tag)}</h2><p>{_text(about)}</p>'
+    return f'<section aria-labelledby="tag-{tag}">{heading}{articles}</section>'
 
 
-def _article(method: str, path: str, operation: Json, schemas: Json) -> str:
+def _article(method: str, path: str, operation: Json, components: Json) -> str:
+    """Return an operation, folded up. A link to its heading, or a search in the page, unfolds it."""
+    schemas: Json = components["schemas"]
+    summary = f'<b class="{method}">{method.upper()}</b> {_path(path)} <span>{escape(operation["summary"])}</span>'
     parts = [
-        f'<article id="{operation["operationId"]}">',
-        f'<h3><b class="{method}">{method.upper()}</b> {escape(path)}</h3>',
-        f"<p><strong>{escape(operation['summary'])}.</strong> {_text(operation['description'])}</p>",
+        f'<details class="operation"><summary>{summary}</summary><article>',
+        f'<h3 id="{operation["operationId"]}">{escape(operation["summary"])}</h3>',
+        f"<p>{_text(operation['description'])}</p>",
+        f'<p class="auth"><b>Authentication</b> {_authentication(operation, components["securitySchemes"])}</p>',
+        f"<h4>Try it</h4>{_pre(curl(method, path, operation, schemas), 'command')}",
         _table("Parameters", (_parameter(one) for one in operation["parameters"])),
         *_body(operation, schemas),
         _table("Responses", (_response(status, one) for status, one in sorted(operation["responses"].items()))),
         *_good_example(operation, schemas),
-        "</article>",
+        "</article></details>",
     ]
     return "".join(parts)
+
+
+def _path(path: str) -> str:
+    """Return a path that may wrap before its slashes."""
+    return "<code>" + escape(path).replace("/", "<wbr>/") + "</code>"
+
+
+def _authentication(operation: Json, schemes: Json) -> str:
+    used = [schemes[name] for one in operation.get("security", ()) for name in one]
+    if not used:
+        return "none"
+    ways = " or ".join(f"<code>{escape(one['name'])}</code> ({one['in']})" for one in used)
+    signed = ", or the provider's signature" if operation["tags"] == ["callbacks"] else ""
+    return f"{ways}{signed}; none for an open project"
 
 
 def _parameter(parameter: Json) -> tuple[str, ...]:
@@ -81,10 +104,9 @@ def _response(status: str, response: Json) -> tuple[str, ...]:
 
 
 def _body(operation: Json, schemas: Json) -> Iterator[str]:
-    if "requestBody" in operation:
-        content = operation["requestBody"]["content"]["application/json"]
-        sample = content.get("example") or example(content["schema"], schemas)
-        yield f"<h4>Body</h4><p>{_type(content['schema'])}</p>{_code(sample)}"
+    for sample in sample_body(operation, schemas):
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        yield f"<h4>Body</h4><p>{_type(schema)}</p>{_code(sample)}"
 
 
 def _good_example(operation: Json, schemas: Json) -> Iterator[str]:
@@ -100,17 +122,31 @@ def _security(schemes: Json) -> str:
 
 
 def _streams(asyncapi: Json) -> str:
-    rows = (
-        (escape(channel["address"]), escape(name), _text(channel["description"]))
+    messages: Json = asyncapi["components"]["messages"]
+    events = "".join(
+        _event(name, channel, messages[name]["examples"][0]["payload"])
         for name, channel in asyncapi["channels"].items()
     )
     about = _text(asyncapi["info"]["description"])
-    return f'<section id="streams"><h2>Event streams</h2><p>{about}</p>{_table("Topics", rows)}</section>'
+    return f'<section aria-labelledby="streams"><h2 id="streams">Event streams</h2><p>{about}</p>{events}</section>'
+
+
+def _event(name: str, channel: Json, sample: Json) -> str:
+    """Return a type of event with its topic and a sample, folded up."""
+    topic = escape(channel["address"])
+    read = _READ.format(topic=channel["address"].format(region="local", project_id="default"))
+    return (
+        f'<details class="operation"><summary><b class="event">EVENT</b> <code>{escape(name)}</code> '
+        f"<span>{topic.rpartition(':')[2]}</span></summary><article>"
+        f'<h3 id="event-{escape(name)}">{escape(name)}</h3><p>{_text(channel["description"])}</p>'
+        f"<p>Topic <code>{topic}</code></p><h4>Sample</h4>{_code(sample)}"
+        f"<h4>Read the newest one</h4>{_pre(read, 'command')}</article></details>"
+    )
 
 
 def _schemas(schemas: Json) -> str:
     articles = "".join(_schema(name, schema) for name, schema in sorted(schemas.items()))
-    return f'<section id="schemas"><h2>Schemas</h2>{articles}</section>'
+    return f'<section aria-labelledby="schemas"><h2 id="schemas">Schemas</h2>{articles}</section>'
 
 
 def _schema(name: str, schema: Json) -> str:
@@ -123,7 +159,10 @@ def _schema(name: str, schema: Json) -> str:
         )
         for field, about in schema.get("properties", {}).items()
     )
-    return f'<article id="schema-{name}"><h3>{name}</h3>{_table("", rows)}</article>'
+    return (
+        f'<details class="operation"><summary><code>{name}</code></summary><article>'
+        f'<h3 id="schema-{name}">{name}</h3>{_table("", rows)}</article></details>'
+    )
 
 
 def _type(schema: Json) -> str:
@@ -156,11 +195,16 @@ def _scalar(schema: Mapping[str, Any]) -> str:
 def _table(title: str, rows: Iterable[tuple[str, ...]]) -> str:
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     heading = f"<h4>{title}</h4>" if title else ""
-    return f'{heading}<div class="wide"><table>{body}</table></div>' if body else ""
+    return f"{heading}<table>{body}</table>" if body else ""
 
 
 def _code(value: Any) -> str:  # noqa: ANN401 any JSON
-    return f"<pre>{escape(json.dumps(value, ensure_ascii=False, indent=2))}</pre>"
+    return _pre(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _pre(text: str, name: str = "") -> str:
+    """Return a block of text that scrolls by itself, by keyboard as well."""
+    return f'<pre class="{name}" tabindex="0">{escape(text)}</pre>'
 
 
 def _text(markdown: str) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from receiver.providers.base import JSON
 from receiver.web.documents import asyncapi, openapi, page
-
-#: The page has no script and loads nothing. Browsers enforce it.
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+from receiver.web.static_files import PAGE_HEADERS, StaticFile
 
 
 class Documents:
@@ -26,9 +23,9 @@ class Documents:
         """Answer the AsyncAPI document."""
         return web.Response(body=self._asyncapi, content_type=JSON)
 
-    async def docs(self, _request: web.Request) -> web.Response:
+    async def docs(self, request: web.Request) -> web.Response:
         """Answer the HTML page of both."""
-        return web.Response(text=self._page, content_type="text/html", headers={"Content-Security-Policy": _POLICY})
+        return self._page.answer(request)
 
     @cached_property
     def _openapi(self) -> bytes:
@@ -39,5 +36,5 @@ class Documents:
         return asyncapi.text().encode()
 
     @cached_property
-    def _page(self) -> str:
-        return page.page(openapi.document(), asyncapi.document())
+    def _page(self) -> StaticFile:
+        return StaticFile(page.page(openapi.document(), asyncapi.document()).encode(), "text/html", PAGE_HEADERS)

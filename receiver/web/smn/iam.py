@@ -38,8 +38,8 @@ _NAME: Final = validate.Length(0, 512)
 class User(Tolerant):
     """A user of a project. The domain that SDKs send is ignored."""
 
-    name = fields.String(required=True, validate=_NAME)
-    password = fields.String(required=True, validate=_NAME)
+    name = fields.String(required=True, validate=_NAME, metadata={"example": "anna"})
+    password = fields.String(required=True, validate=_NAME, metadata={"example": "her-password"})
 
 
 class Password(Tolerant):
@@ -58,7 +58,7 @@ class Identity(Tolerant):
 class ProjectName(Tolerant):
     """A project by id, or by name: its region."""
 
-    id = fields.String(validate=_NAME)
+    id = fields.String(validate=_NAME, metadata={"example": "f96188c7ccaf4ffba0c9aa149ab2bd57"})
     name = fields.String(validate=_NAME, metadata={"example": "cn-north-4"})
 
 

@@ -26,6 +26,7 @@ PUT_BODY: Final = 64 << 10
 BATCH_BODY: Final = MAX_MESSAGES * (4 << 10)
 URN_EXAMPLE: Final = "urn:smn:cn-north-4:f96188c7ccaf4ffba0c9aa149ab2bd57:test_reply"
 _ID_EXAMPLE: Final = "ce7f2f7343224f8c9597b05a9a0bcc2e"
+_SIGN_EXAMPLE: Final = "6be340e91e5241e4b5d85837e6709104"
 _TIME_EXAMPLE: Final = "2016-08-02T08:10:01Z"
 _STATUSES: Final = "0: sent, no status yet; 1: delivered; 2: failed."
 _ID: Final = r"^[^/\x00-\x1f\x7f-\x9f]+\Z"
@@ -185,7 +186,13 @@ class ReportQueryArgs(Tolerant):
         "Earliest time of a report, in ms since the epoch.", error_codes.START_TIME, attribute="start_ms"
     )
     end_time = _time("Latest time of a report, in ms since the epoch.", error_codes.END_TIME, attribute="end_ms")
-    sign_id = _text(1, 128, "Id of the signature.", required=True, metadata={"error_code": error_codes.SIGN_ID})
+    sign_id = _text(
+        1,
+        128,
+        "Id of the signature.",
+        required=True,
+        metadata={"error_code": error_codes.SIGN_ID, "example": _SIGN_EXAMPLE},
+    )
     message_id = _message_id()
     mobile = _text(
         1,
@@ -222,8 +229,10 @@ class Sent(Tolerant):
     nation_code = _text(
         1, 8, "Country calling code, unless `mobile` includes it.", allow_none=True, metadata={"example": "86"}
     )
-    sign_id = _text(1, 128, "Id of the signature; default: the project's.", allow_none=True)
-    extend_code = _text(0, 32, "Extension code of the channel.", allow_none=True)
+    sign_id = _text(
+        1, 128, "Id of the signature; default: the project's.", allow_none=True, metadata={"example": _SIGN_EXAMPLE}
+    )
+    extend_code = _text(0, 32, "Extension code of the channel.", allow_none=True, metadata={"example": "01"})
     submit_time = Moment(
         allow_none=True,
         metadata={
