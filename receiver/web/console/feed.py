@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Entries that are read in a round, of all streams together. Beyond them the newest stand for all, by number.
 _MAX_READ: Final = 2000
+#: The same in the first round, for figures of the past.
+_MAX_READ_FIRST: Final = 10_000
 #: The fewest that are read of one stream.
 _MIN_READ: Final = 20
 #: Events in the first message of a viewer, and in each further one.
@@ -77,6 +79,7 @@ class Feed:
             "project": self._project_id,
             "now": now,
             "window": WINDOW,
+            "covered": min(WINDOW, now - self._window.since),
             "reachable": self._reachable,
             "bins": self._window.columns(first, now),
             "events": list(self._latest)[:listed],
@@ -92,7 +95,7 @@ class Feed:
     async def _read_streams(self, now: float) -> None:
         streams = dict.fromkeys((*self._routes.routed_streams(), self._routes.quarantine))
         self._tails = {stream: self._tails.get(stream) or Tail(self._redis, stream) for stream in streams}
-        limit = max(_MIN_READ, _MAX_READ // len(streams))
+        limit = max(_MIN_READ, (_MAX_READ_FIRST if self._first else _MAX_READ) // len(streams))
         since_ms = int((now - WINDOW) * 1000)
         found = [await tail.new(limit, since_ms) for tail in self._tails.values()]
         self._count(found, now)
@@ -101,13 +104,20 @@ class Feed:
         self._first = False
 
     def _count(self, found: Iterable[NewEntries], now: float) -> None:
-        """Count events now, or the first time at the times of their entries."""
+        """Count events now, or the first time at the times of their entries.
+
+        The first time, the busiest stream reaches back least. Earlier events of the others do not count, or a rare type
+        would look frequent.
+        """
+        if self._first:
+            reaches = [entries.events[0][0] / 1000 for entries in found if entries.truncated and entries.events]
+            self._window.since = max(now - WINDOW, *reaches) if reaches else now - WINDOW
         for entries in found:
             number = entries.added / len(entries.events) if entries.events else 0.0
             for milliseconds, event in entries.events:
-                self._window.add(min(now, milliseconds / 1000) if self._first else now, event, number)
-            if self._first and entries.truncated and entries.events:
-                self._window.since = max(self._window.since, entries.events[0][0] / 1000)
+                at = min(now, milliseconds / 1000) if self._first else now
+                if at >= self._window.since:
+                    self._window.add(at, event, number)
 
     def _list(self, events: list[tuple[int, SeenEvent]]) -> None:
         newest = sorted(events, key=lambda one: one[0])[-_MAX_LISTED:]

@@ -54,6 +54,12 @@ export function bytes(value) {
   return `${precise.format(left)} ${units[index]}`;
 }
 
+/** A phone number as the service masks it: 138****8000, 85****88, or **** alone. */
+export function mask(number) {
+  if (number.length >= 11) return `${number.slice(0, 3)}****${number.slice(-4)}`;
+  return number.length >= 8 ? `${number.slice(0, 2)}****${number.slice(-2)}` : "****";
+}
+
 /** The zone of this browser, as UTC+1. */
 export function zone() {
   const minutes = -new Date().getTimezoneOffset();

@@ -18,13 +18,15 @@ export function keys(message, series) {
   const delivered = total?.sms_success_event ?? 0;
   const final = delivered + (total?.sms_fail_event ?? 0);
   say("key-rate", rate(series.rate()));
-  say("key-rate-about", `${short(total ? all(total) : 0)} in 15 minutes`);
+  const covered = duration(message.covered);
+  say("providers-about", `last ${covered}`);
+  say("key-rate-about", `${short(total ? all(total) : 0)} in ${covered}`);
   say("key-success", share(delivered, final));
   say("key-success-about", final ? `of ${short(final)} final reports` : "no final report yet");
   say("key-delay", duration(total?.p50));
   say("key-delay-about", total?.p95 == null ? "no report with a time" : `95 % within ${duration(total.p95)}`);
   say("key-quarantine", short(message.quarantine.count), message.quarantine.count ? "warn" : "");
-  say("key-quarantine-about", `${short(total?.sms_rejected_event ?? 0)} in 15 minutes`);
+  say("key-quarantine-about", `${short(total?.sms_rejected_event ?? 0)} in ${covered}`);
   route(message.service.workers);
 }
 

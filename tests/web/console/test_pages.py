@@ -63,6 +63,12 @@ async def test_sign_in_and_watch(service: Service, browser: Browser) -> None:
     assert "a person's text" not in text
     await page.until("document.getElementById('key-success').textContent === '100 %'")
     await page.until("document.getElementById('groups').textContent.includes('billing')")
+    await page.press("/")
+    await page.type("5000:1")
+    await page.press("Enter")
+    found = await page.until("document.querySelector('dialog[open] article')?.innerText")
+    assert "published" in found.lower()
+    assert "138****8000" in found
     assert "token-of-shop" not in await page.value("document.cookie + location.href")
     assert_clean(page, client)
 

@@ -120,6 +120,20 @@ async def test_more_than_can_be_read_are_counted(client: Client, redis: Redis) -
     assert named(message)["sms_success_event"] >= 6000
 
 
+async def test_the_past_counts_as_far_as_the_busiest_stream_reaches(client: Client) -> None:
+    """Else a rare type would look frequent: its entries reach back further."""
+    await client.post(
+        "/sms/callback", data=body([report(f"old:{number}", report_status="FAIL") for number in range(50)])
+    )
+    for burst in range(4):
+        await client.post("/sms/callback", data=body([report(f"{burst}:{number}") for number in range(1000)]))
+    async with watching(client) as watch:
+        message = await watch.next()
+    assert 0 < message["covered"] < message["window"]
+    assert named(message)["sms_fail_event"] == 0
+    assert named(message)["sms_success_event"] > 1000
+
+
 async def test_groups_and_their_backlog(service: Service) -> None:
     """As retention measures them."""
     client = await service('[projects.default]\ndefault = true\nconsumer_groups = ["billing"]\n')
