@@ -106,11 +106,16 @@ def test_the_service_keeps_to_its_document(case: Any, smn_url: str) -> None:
     call(case, smn_url, *CHECKS)
 
 
+def refused(context: Any, response: Any, case: Any) -> bool | None:
+    """Check that invalid data is refused. schemathesis does not count 413, of a body of many long texts, as a refusal."""
+    return None if response.status_code == 413 else negative_data_rejection(context, response, case)
+
+
 @document.include(operation_id=["UpdateSmsEvent", "CreateToken", "RegisterSmsMessage"]).parametrize()
 @bounded
 def test_what_the_document_forbids_is_refused(case: Any, smn_url: str) -> None:
     """A body that does not fit the document is not accepted."""
-    call(case, smn_url, negative_data_rejection)
+    call(case, smn_url, refused)
 
 
 def test_the_document_forbids_what_the_service_does() -> None:
