@@ -56,8 +56,8 @@ _DOCUMENTED = f"""
 region = "cn-north-4"
 [projects.{DOCUMENTED}]
 default = true
-callback_keys = ["a-key"]
-tokens = ["a-token"]
+callback_keys = ["key-of-the-provider"]
+tokens = ["token-of-the-shop"]
 users = {{anna = "her-password"}}
 """
 
@@ -107,7 +107,7 @@ def test_the_service_keeps_to_its_document(case: Any, smn_url: str) -> None:
 
 
 def refused(context: Any, response: Any, case: Any) -> bool | None:
-    """Check that invalid data is refused. schemathesis does not count 413, of a body of many long texts, as a refusal."""
+    """Check that invalid data is refused, also by 413: several long texts are too large together."""
     return None if response.status_code == 413 else negative_data_rejection(context, response, case)
 
 
@@ -186,7 +186,7 @@ def test_the_command_lines_of_the_page_work_as_they_stand(serve: Callable[..., R
     config = tmp_path / "receiver.toml"
     config.write_text(_DOCUMENTED, encoding="utf-8")
     service = serve(RECEIVER_CONFIG=str(config))
-    environ = {"PATH": os.environ["PATH"], "KEY": "a-key", "TOKEN": "a-token"}
+    environ = {"PATH": os.environ["PATH"], "KEY": "key-of-the-provider", "TOKEN": "token-of-the-shop"}
     document = openapi.document()
     operations = [(method, path, one) for path, each in document["paths"].items() for method, one in each.items()]
     for method, path, operation in sorted(operations, key=lambda one: one[0] == "get"):
