@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,25 +68,25 @@ def tried(paths: list[Path], port: int) -> Iterator[str]:
                     yield f"{command!r}: {answer!r}"
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Return a folder that other users can enter, and that leaves room for a socket's path."""
+@contextmanager
+def entered_by_all() -> Iterator[Path]:
+    """Make a folder that other users can enter, and that leaves room for a socket's path."""
     with tempfile.TemporaryDirectory(prefix="receiver") as name:
         path = Path(name)
         path.chmod(0o755)
         yield path
 
 
-@pytest.fixture
-def lone(place: Path) -> Iterator[Callable[..., Receiver]]:
-    """Start services with an embedded Valkey in that folder, whatever the umask."""
+@contextmanager
+def starting_in(place: Path) -> Iterator[Callable[..., Receiver]]:
+    """Give a function that starts services with an embedded Valkey in a folder, whatever the umask."""
     started = []
     port = str(free_port())
 
     def start(*, wait: bool = True, **environ: str) -> Receiver:
         before = os.umask(0)
         try:
-            own = {"RECEIVER_EMBEDDED_PORT": port, "RECEIVER_INDEX": "1", **environ}
+            own = {"RECEIVER_EMBEDDED_PORT": port, **environ}
             started.append(Receiver(place, own, wait=wait))
         finally:
             os.umask(before)
@@ -95,6 +95,32 @@ def lone(place: Path) -> Iterator[Callable[..., Receiver]]:
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return the folder of a service that one test changes or stops."""
+    with entered_by_all() as path:
+        yield path
+
+
+@pytest.fixture
+def lone(place: Path) -> Iterator[Callable[..., Receiver]]:
+    """Start services in that folder."""
+    with starting_in(place) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Receiver]:
+    """Return one service, in a folder of its own, for the tests that only look at it or use its Valkey."""
+    with entered_by_all() as path, starting_in(path) as start:
+        yield start()
+
+
+def folder_of(service: Receiver) -> Path:
+    """Return the folder in which a service was started."""
+    return service.log.parent
 
 
 def loose(folder: Path) -> list[Path]:
@@ -123,7 +149,7 @@ def url(place: Path, port: int) -> str:
 def test_what_the_service_creates_is_private_whatever_the_umask(
     lone: Callable[..., Receiver], place: Path, workers: str
 ) -> None:
-    service = lone(RECEIVER_WORKERS=workers)
+    service = lone(RECEIVER_WORKERS=workers, RECEIVER_INDEX="1")
     assert service.post(body([report()])) == (200, OK)
     eventually(lambda: said(service, "indexer.started"), "the index runs")
     files = {path.name for path in (place / "data").rglob("*")}
@@ -182,18 +208,18 @@ def test_a_folder_that_another_user_has_made_there_is_refused(lone: Callable[...
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_another_user_reads_nothing_and_cannot_use_the_valkey(lone: Callable[..., Receiver], place: Path) -> None:
-    service = lone()
-    assert service.post(body([report()])) == (200, OK)
-    port, paths = embedded_port(service), [place / "data", *(place / "data").rglob("*")]
+def test_another_user_reads_nothing_and_cannot_use_the_valkey(shared: Receiver) -> None:
+    place = folder_of(shared)
+    assert shared.post(body([report("5000:kept")])) == (200, OK)
+    port, paths = embedded_port(shared), [place / "data", *(place / "data").rglob("*")]
     assert done_by_nobody(lambda: tried(paths, port)) == []
     with Redis.from_url(url(place, port), decode_responses=True) as client:
-        assert client.xlen(SUCCESS) == 1
+        assert any("5000:kept" in fields["data"] for _, fields in client.xrange(SUCCESS))
         assert client.config_get("appendfsync") == {"appendfsync": "always"}
 
 
 def test_the_password_is_neither_in_a_log_nor_in_arguments(lone: Callable[..., Receiver], place: Path) -> None:
-    service = lone(RECEIVER_LOG_LEVEL="debug", RECEIVER_WORKERS="2")
+    service = lone(RECEIVER_LOG_LEVEL="debug", RECEIVER_WORKERS="2", RECEIVER_INDEX="1")
     eventually(lambda: said(service, "indexer.started"), "the index runs")
     password = (place / "data" / "valkey" / "password").read_text().strip()
     assert len(password) >= 40
@@ -218,27 +244,27 @@ def test_a_password_stays_and_a_removed_one_is_made_anew(lone: Callable[..., Rec
         assert client.xlen(SUCCESS) == 1
 
 
-def test_the_consumer_of_the_guide_runs_as_it_stands(lone: Callable[..., Receiver], place: Path) -> None:
+def test_the_consumer_of_the_guide_runs_as_it_stands(shared: Receiver) -> None:
     """In the folder of the service, with the command that the guide gives."""
-    service = lone()
-    assert service.post(body([report("5000:1")])) == (200, OK)
+    place, port = folder_of(shared), embedded_port(shared)
+    with Redis.from_url(url(place, port)) as client:
+        client.delete(SUCCESS)
+    assert shared.post(body([report("5000:guide")])) == (200, OK)
     text = GUIDE.read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
     assert "REDIS_URL=$(.venv/bin/receiver url) .venv/bin/python consumer.py" in text
     consumer = place / "consumer.py"
     consumer.write_text(code, encoding="utf-8")
-    environ = {"REDIS_URL": url(place, embedded_port(service))}
+    environ = {"REDIS_URL": url(place, port)}
     done = subprocess.run(
         [sys.executable, str(consumer)], cwd=place, env=environ, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines() == ["5000:1 DELIVRD"], done.stderr
+    assert done.stdout.splitlines() == ["5000:guide DELIVRD"], done.stderr
 
 
-def test_commands_find_the_valkey_by_the_data_folder(lone: Callable[..., Receiver], place: Path) -> None:
+def test_commands_find_the_valkey_by_the_data_folder(shared: Receiver) -> None:
     """Elsewhere they say so, and where to run."""
-    service = lone()
-    assert service.post(body([report("5000:1")])) == (200, OK)
-    port = embedded_port(service)
+    place, port = folder_of(shared), embedded_port(shared)
     command = [sys.executable, "-m", "receiver", "check", "--json"]
     environ = {"RECEIVER_EMBEDDED_PORT": str(port), "RECEIVER_DATA_DIR": "data", "PORT": str(free_port())}
     found = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, check=False)
@@ -254,10 +280,10 @@ def test_commands_find_the_valkey_by_the_data_folder(lone: Callable[..., Receive
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 @pytest.mark.parametrize("command", ["tail", "url", "spool status", "spool export", "quarantine list", "check"])
-def test_commands_of_another_user_are_a_sentence(lone: Callable[..., Receiver], place: Path, command: str) -> None:
+def test_commands_of_another_user_are_a_sentence(shared: Receiver, command: str) -> None:
     """What is not for them must not look empty."""
-    port = embedded_port(lone())
-    environ = {"RECEIVER_DATA_DIR": str(place / "data"), "RECEIVER_EMBEDDED_PORT": str(port), "REDIS_URL": ""}
+    data, port = folder_of(shared) / "data", embedded_port(shared)
+    environ = {"RECEIVER_DATA_DIR": str(data), "RECEIVER_EMBEDDED_PORT": str(port), "REDIS_URL": ""}
     runner = CliRunner(env=environ | {"COLUMNS": "500"})
     for name in receiver.names:
         receiver.get_command(click.Context(receiver), name)  # another user may not be able to read our code
