@@ -1,7 +1,12 @@
 """Finds the primary of a service: asks all Sentinels at once, and believes the one that knows the latest fail-over.
 
 redis-py asks one Sentinel after the other. Two that are frozen would take longer than a batch may, and one that was cut
-off would name the primary of before (https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/).
+off would name the primary of before.
+
+A planned fail-over promotes the replica a second before the Sentinels name it, and what the old primary takes in that
+second is lost. So Sentinels are listened to: they announce a fail-over two steps, some 0.1 s, before the promotion.
+
+https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
 """
 
 from __future__ import annotations
@@ -15,12 +20,21 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
 
     from receiver.redis_url import Address, Place
 
 #: Seconds for a Sentinel to answer. A batch may take half a second, and has to reach the primary in it.
 _TIMEOUT: Final = 0.2
+#: Channels of the first steps of a fail-over. The message has the name of the service among its words.
+_ANNOUNCEMENTS: Final = ("+try-failover", "+failover-state-select-slave", "+failover-state-send-slaveof-noone")
+#: What the Sentinel that leads a fail-over says of the primary.
+_FAILING_OVER: Final = "failover_in_progress"
+#: Seconds without a message after which a Sentinel is asked whether it is there, and until it is tried again.
+_SILENCE: Final = 5.0
+_LISTEN_AGAIN: Final = 1.0
 
 
 class Sentinels(Sentinel):
@@ -39,6 +53,8 @@ class Sentinels(Sentinel):
         """Return the address of the primary. Raises MasterNotFoundError while no Sentinel knows a healthy one."""
         answers = await asyncio.gather(*(_ask(sentinel, service_name) for sentinel in self.sentinels))
         states = [answer for answer in answers if isinstance(answer, dict)]
+        if any(_FAILING_OVER in state["flags"] for state in states):
+            raise MasterNotFoundError(f"a fail-over of {service_name!r} is under way")
         if not states:
             problems = "; ".join(f"{host}: {problem}" for host, problem in zip(self._names(), answers, strict=True))
             raise MasterNotFoundError(f"no Sentinel knows a primary for {service_name!r} ({problems})")
@@ -46,6 +62,10 @@ class Sentinels(Sentinel):
         if not self.check_master_state(latest, service_name):
             raise MasterNotFoundError(f"the Sentinels consider {latest['ip']}:{latest['port']} down")
         return latest["ip"], int(latest["port"])
+
+    async def announce(self, service_name: str, failing_over: Callable[[], None]) -> None:
+        """Call ``failing_over`` whenever a Sentinel begins a fail-over of a service, until cancelled."""
+        await asyncio.gather(*(_listen(sentinel, service_name, failing_over) for sentinel in self.sentinels))
 
     def _names(self) -> list[str]:
         found = (sentinel.connection_pool.connection_kwargs for sentinel in self.sentinels)
@@ -61,3 +81,18 @@ async def _ask(sentinel: Redis, service: str) -> dict[str, Any] | str:
         return str(error) or type(error).__name__
     state: dict[str, Any] | None = masters.get(service)
     return f"it watches {', '.join(masters) or 'nothing'}" if state is None else state
+
+
+async def _listen(sentinel: Redis, service: str, failing_over: Callable[[], None]) -> None:
+    while True:
+        try:
+            async with sentinel.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(*_ANNOUNCEMENTS)
+                while True:
+                    message = await channel.get_message(timeout=_SILENCE)
+                    if message is None:
+                        await channel.ping()  # raises if the Sentinel has gone without a word
+                    elif message["type"] == "message" and service.encode() in message["data"].split():
+                        failing_over()
+        except (RedisError, OSError):
+            await asyncio.sleep(_LISTEN_AGAIN)

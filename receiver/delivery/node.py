@@ -141,6 +141,6 @@ class Node:
             self._draining.cancel()
         # On a slow network all connections are good. Those to a primary of before lead nowhere.
         if self._moves if error is None else error.reason != "timeout":
-            for publisher in (self._publisher, *self._drainers):
+            for publisher in (self._publisher, *self._drainers, self._prober):
                 publisher.renew()
         self._changed(error)

@@ -13,7 +13,9 @@ from receiver.delivery.publisher import MOVED
 from receiver.errors import WriteFailedError
 from receiver.redis_cluster import Cluster, slot_of
 from receiver.redis_connection import connect_primary
+from receiver.redis_sentinel import Sentinels
 from receiver.redis_url import Kind, parse_redis_url
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -110,8 +112,11 @@ class OneNode(Topology):
 
     def __init__(self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger) -> None:
         super().__init__(settings, changed, logger)
-        moves = place.kind is Kind.SENTINEL
+        self._service = place.service
+        self._sentinels = Sentinels(place) if place.kind is Kind.SENTINEL else None
+        moves = self._sentinels is not None
         self._only = self._node(place.service or "redis", connect_primary(place), logger, moves=moves)
+        self._listening: asyncio.Task[None] | None = None
 
     @property
     def nodes(self) -> Collection[Node]:
@@ -125,7 +130,21 @@ class OneNode(Topology):
     async def open(self) -> None:
         """Probe the primary, and start."""
         self._only.start()
+        if self._sentinels is not None:
+            listening = self._sentinels.announce(self._service, self._on_fail_over)
+            self._listening = asyncio.create_task(listening, name="listen to Sentinels")
         await super().open()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await cancel_and_wait(self._listening)
+        if self._sentinels is not None:
+            await self._sentinels.aclose()
+        await super().close()
+
+    def _on_fail_over(self) -> None:
+        """Write nothing more to a primary that is about to be replaced."""
+        self._only.breaker.trip(WriteFailedError("failover", "the Sentinels replace the primary"))
 
 
 class ManyNodes(Topology):
