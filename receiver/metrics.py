@@ -117,6 +117,11 @@ WORKER_ROUTE: Final = partial(
     "1 for the current route of a worker's events.",
     labels=["worker", "route"],
 )
+PRIMARY_TAKES_WRITES: Final = partial(
+    GaugeMetricFamily, "receiver_primary_takes_writes",
+    "1 while all workers can write to a primary of Redis, else 0.",
+    labels=["primary"],
+)  # fmt: skip
 SPOOL_WRITABLE: Final = partial(
     GaugeMetricFamily, "receiver_spool_writable", "1 while a worker can write its spool, else 0.",
     labels=["worker"],
@@ -276,4 +281,7 @@ class _States(Collector):
                 routes.add_metric([str(state.worker), name], name == state.route)
             writable.add_metric([str(state.worker)], state.spool_writable)
         free.add_metric([], min(state.spool_free_bytes for state in self._states))
-        yield from (route, routes, writable, free)
+        primaries = PRIMARY_TAKES_WRITES()
+        for name in sorted({name for state in self._states for name in state.primaries}):
+            primaries.add_metric([name], all(state.primaries.get(name, True) for state in self._states))
+        yield from (route, routes, primaries, writable, free)

@@ -40,8 +40,8 @@ class WorkerState(msgspec.Struct, frozen=True):
     spool_writable: bool
     spool_events: int
     spool_free_bytes: int
-    #: The primaries that take no writes.
-    away: tuple[str, ...] = ()
+    #: Whether each primary takes writes, by name.
+    primaries: dict[str, bool] = {}
     #: Why the spool accepts no events; None while it does.
     spool_reason: str | None = None
 

@@ -110,9 +110,9 @@ class Delivery:
         return self._primaries.takes_writes
 
     @property
-    def away(self) -> tuple[str, ...]:
-        """The primaries that take no writes now."""
-        return tuple(node.name for node in self._primaries.nodes if not node.takes_writes)
+    def primaries(self) -> dict[str, bool]:
+        """Whether each primary takes writes, by name."""
+        return {node.name: node.takes_writes for node in self._primaries.nodes}
 
     @property
     def route(self) -> str:

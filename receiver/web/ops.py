@@ -110,7 +110,7 @@ class Ops:
             stopping=self.stopping,
             route=delivery.route,
             takes_writes=delivery.takes_writes,
-            away=delivery.away,
+            primaries=delivery.primaries,
             spool_writable=spool.writable,
             spool_events=spool.events,
             spool_free_bytes=spool.free_bytes,
@@ -121,6 +121,6 @@ class Ops:
 def _parts(state: WorkerState) -> dict[str, Any]:
     return {
         "route": state.route,
-        "redis": {"takes_writes": state.takes_writes, "away": state.away},
+        "redis": {"takes_writes": state.takes_writes, "primaries": state.primaries},
         "spool": {"writable": state.spool_writable, "reason": state.spool_reason, "events": state.spool_events},
     }
