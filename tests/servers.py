@@ -197,6 +197,10 @@ class Receiver(Child):
         """PUT a body: status (0 when nobody answers)."""
         return self._ask(Request(self.url + path, body, method="PUT"))[0]  # noqa: S310 our own URL
 
+    def request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Make any request: status (0 when nobody answers) and body."""
+        return self._ask(Request(self.url + path, body, headers, method=method))  # noqa: S310 our own URL
+
     def _ask(self, request: Request) -> tuple[int, bytes]:
         try:
             with urlopen(request, timeout=10) as response:  # noqa: S310 our own URL
