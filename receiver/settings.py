@@ -104,6 +104,9 @@ class Settings:
     publish_timeout: float = _setting(
         "500ms", _seconds(0.01, 1.2), "time for Redis to take a batch; then the spool does"
     )
+    replicas: int = _setting(
+        "0", _count(0, 32), "replicas of Redis that must have an event before it is safe; name all, for a fail-over"
+    )
     max_inflight_bytes: int = _setting(
         "64MiB", Size(validate=validate.Range(1 << 20)), "bytes of callbacks and lookups in work"
     )

@@ -20,7 +20,7 @@ class Refusal(NamedTuple):
 
 _CLUSTER_URL: Final = "Write redis+cluster://host:port in REDIS_URL."
 #: Rights of a user that suffice for the service and all commands.
-RIGHTS: Final = "ACL SETUSER NAME '~*' '&*' '+@all' '-@admin' '-@dangerous' '+info'"
+RIGHTS: Final = "ACL SETUSER NAME '~*' '&*' '+@all' '-@admin' '-@dangerous' '+info' '+config|get'"
 REFUSALS: Final = {
     "OOM": Refusal(
         "has reached maxmemory and takes no new events, which go to the spool meanwhile",
@@ -62,6 +62,11 @@ REFUSALS: Final = {
     ),
     "CLUSTERDOWN": Refusal(
         "is a cluster, and has no primary for a slot, or no majority", "See redis-cli --cluster check HOST:PORT."
+    ),
+    "RECEIVER_REPLICAS": Refusal(
+        "has too few replicas that confirm a write in time",
+        "Start the missing ones, with appendonly and appendfsync as at the primary, and allow its user WAIT and "
+        "WAITAOF. Or lower RECEIVER_REPLICAS.",
     ),
     "MOVED": Refusal("is one node of a cluster", _CLUSTER_URL),
     "CROSSSLOT": Refusal("is one node of a cluster", _CLUSTER_URL),

@@ -53,10 +53,11 @@ class Node:
         """
         self.name = name
         self._client = client
-        window, timeout = settings.dedupe_window, settings.publish_timeout
-        self._publisher = Publisher(client, timeout, window)
-        self._drainers = [Publisher(client, max(_DRAIN_TIMEOUT, timeout), window) for _ in range(DRAINERS)]
-        self._prober = Publisher(client, timeout, window)
+        window, timeout, replicas = settings.dedupe_window, settings.publish_timeout, settings.replicas
+        drain_timeout = max(_DRAIN_TIMEOUT, timeout)
+        self._publisher = Publisher(client, timeout, window, replicas)
+        self._drainers = [Publisher(client, drain_timeout, window, replicas) for _ in range(DRAINERS)]
+        self._prober = Publisher(client, timeout, window, replicas)
         self._changed = changed
         self._moves = moves
         self._commit = GroupCommit(self._publisher.write)

@@ -65,6 +65,8 @@ if known or call('SADD', current, unpack(ids, first, last)) < count then
     end
   end
   if #ids == 0 then
+    -- Another connection has added them. Write something, so that WAIT on this one waits for that as well.
+    call('EXPIREAT', current, (bucket + 2) * window)
     return 0
   end
   first, last, offset = 1, #ids, 0

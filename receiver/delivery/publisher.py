@@ -29,6 +29,7 @@ from redis.exceptions import (
 )
 
 from receiver import metrics
+from receiver.delivery.replicas import ReplicaWait
 from receiver.delivery.script_calls import SCRIPT, CurrentWindow, grouped
 from receiver.errors import WriteFailedError
 
@@ -69,11 +70,15 @@ _CLUSTER_IS_DOWN: Final = "The cluster is down"
 class Publisher:
     """Writes batches of entries, one at a time over its own connection."""
 
-    def __init__(self, client: Redis, timeout: float, window: float) -> None:
-        """``timeout`` is for one batch, ``window`` is the dedupe window; both in seconds."""
+    def __init__(self, client: Redis, timeout: float, window: float, replicas: int = 0) -> None:
+        """``timeout`` is for one batch, ``window`` is the dedupe window; both in seconds.
+
+        ``replicas``: how many have to have a batch before it counts as written.
+        """
         self._client = client
         self._timeout = timeout
         self._window = CurrentWindow(window)
+        self._replicas = ReplicaWait(replicas)
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
         #: The time of the last successful write, on the event loop's clock.
@@ -96,32 +101,38 @@ class Publisher:
         calls = grouped(entries)
         try:
             async with asyncio.timeout(limit):
-                replies = await self._send(calls)
+                replies, too_few = await self._send(calls, limit)
         except TimeoutError:
             raise await self._write_failed("timeout", f"no reply within {limit * 1000:.0f} ms") from None
         except Exception as error:  # even uvloop's RuntimeError, after a reset of the connection between two writes
             # Drop the connection after any error: the next write would take replies still to come for its own.
             raise await self._write_failed(_reason(error), str(error)) from error
+        failed = _outcome(calls, replies)
+        if too_few is not None:
+            metrics.PUBLISH_FAILURES.labels(too_few.reason).inc()
+            raise too_few
         self.taken_at = loop.time()
         metrics.PUBLISH.observe(self.taken_at - start)
         metrics.BATCH.observe(len(entries))
-        return _outcome(calls, replies)
+        return failed
 
     async def probe(self, key: bytes = b"receiver:probe") -> None:
         """Make a write without effect, to find out whether writes succeed. Raises WriteFailedError."""
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
-                await connection.send_packed_command(_pack(b"SET", key, b"1", b"PX", b"1"))
-                await connection.read_response()
-        except NoPermissionError:
-            return  # the user may write to topics only: Redis answers, and the next callback finds out the rest
-        except AskError:
-            return  # or the key's slot has moved: the same
+                set_key = (b"SET", key, b"1", b"PX", b"1")
+                (reply,), too_few = await self._pipeline(connection, [set_key], self._timeout)
         except TimeoutError:
             raise await self._write_failed("timeout", f"no reply within {self._timeout * 1000:.0f} ms") from None
         except Exception as error:  # as in write
             raise await self._write_failed(_reason(error), str(error)) from error
+        # A user who may write to topics only is refused, or the key's slot has moved: Redis answers, and the next
+        # callback finds out the rest.
+        if isinstance(reply, ResponseError) and not isinstance(reply, (NoPermissionError, AskError)):
+            raise await self._write_failed(_reason(reply), str(reply))
+        if too_few is not None:
+            raise too_few
 
     def renew(self) -> None:
         """Reconnect before the next batch: after an outage the name of Redis may lead to another one."""
@@ -132,18 +143,19 @@ class Publisher:
         """Close the connection."""
         await self._drop()
 
-    async def _send(self, calls: list[ScriptCall]) -> list[Any]:
+    async def _send(self, calls: list[ScriptCall], limit: float) -> tuple[list[Any], WriteFailedError | None]:
         connection = await self._connected()
-        replies = await self._exchange(connection, calls)
+        replies, too_few = await self._pipeline(connection, [self._window.arguments(call) for call in calls], limit)
         for _ in range(_REPEATS):
             not_run = [at for at, reply in enumerate(replies) if isinstance(reply, (list, NoScriptError))]
             if not not_run:
                 break
             await self._prepare(connection, [replies[at] for at in not_run])
-            again = await self._exchange(connection, [calls[at] for at in not_run])
+            commands = [self._window.arguments(calls[at]) for at in not_run]
+            again, too_few = await self._pipeline(connection, commands, limit)
             for at, reply in zip(not_run, again, strict=True):
                 replies[at] = reply
-        return replies
+        return replies, too_few
 
     async def _prepare(self, connection: AbstractConnection, replies: list[Any]) -> None:
         """Mend what kept calls from running: Redis was restarted or its scripts were flushed, or a window began."""
@@ -154,16 +166,19 @@ class Publisher:
             if isinstance(reply, list):
                 self._window.learn(reply[0])
 
-    async def _exchange(self, connection: AbstractConnection, calls: list[ScriptCall]) -> list[Any]:
-        packed = [_pack(*self._window.arguments(call)) for call in calls]
-        await connection.send_packed_command(packed, check_health=False)
+    async def _pipeline(
+        self, connection: AbstractConnection, commands: list[tuple[bytes, ...]], limit: float
+    ) -> tuple[list[Any], WriteFailedError | None]:
+        """Return the replies to the commands, and an error if too few replicas have what these wrote."""
+        sent = commands + self._replicas.commands(limit)
+        await connection.send_packed_command([_pack(*command) for command in sent], check_health=False)
         replies: list[Any] = []
-        for _ in calls:
+        for _ in commands:
             try:
                 replies.append(await connection.read_response())
             except ResponseError as error:
                 replies.append(error)
-        return replies
+        return replies, await self._replicas.read(connection)
 
     async def _connected(self) -> AbstractConnection:
         if self._connection is not None and self._connection.should_reconnect():  # type: ignore[no-untyped-call]
@@ -172,6 +187,7 @@ class Publisher:
             self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
             writer = self._connection._writer  # noqa: SLF001 see the docstring of this module
             self._transport = None if writer is None else writer.transport
+            await self._replicas.learn(self._connection)
         return self._connection
 
     async def _drop(self) -> None:

@@ -62,7 +62,7 @@ def test_a_redis_that_hides_its_configuration_gives_notes(
     restored.execute_command("ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all", "-config", "-info")
     code, found = _found(run_here, REDIS_URL=environ["REDIS_URL"].replace("//", "//limited:pass@"))
     assert code == 0
-    assert sum("cannot be told" in note["what"] for note in found["note"]) == 2
+    assert sum("cannot be told" in note["what"] for note in found["note"]) == 3
 
 
 def test_a_user_that_may_not_publish_is_an_error(restored: Redis, run_here: Run, environ: dict[str, str]) -> None:

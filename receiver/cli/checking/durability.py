@@ -1,4 +1,4 @@
-"""Findings about whether Redis keeps what it has acknowledged: on its disk, and in its memory."""
+"""Findings about what Redis keeps of acknowledged events: on its disk, in its memory, on its replicas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
+from receiver.cli.checking.failover import failover
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.cli.connections import describe
 from receiver.cli.redis_refusals import REFUSALS
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _PERSIST: Final = "redis-cli CONFIG SET {} {}, and `{} {}` in its configuration file."
+#: WAITAOF came with it.
+_WAITS_FOR_DISKS: Final = (7, 2)
 #: Share of maxmemory from which it is time to act.
 _MUCH: Final = 0.8
 
 
-async def durability(client: Redis, info: dict[str, Any]) -> list[Finding]:
-    """Find out whether Redis keeps what it has acknowledged. ``info`` is its INFO, or empty."""
+async def durability(client: Redis, info: dict[str, Any], replicas: int) -> list[Finding]:
+    """Find out whether Redis keeps what it has acknowledged. ``info`` is its INFO, or empty.
+
+    ``replicas``: for how many of them the service waits.
+    """
     findings: list[Finding] = []
     config: dict[str, Any] = {}
     try:
@@ -37,14 +43,21 @@ async def durability(client: Redis, info: dict[str, Any]) -> list[Finding]:
             )
         )
     appends = config.get("appendonly", {0: "no", 1: "yes"}.get(info.get("aof_enabled", -1)))
-    findings += _persistence(appends, config.get("appendfsync"))
+    fsync = config.get("appendfsync")
+    findings += _persistence(appends, fsync)
     if info.get("aof_last_write_status", "ok") != "ok":
         findings.append(error("durability", "Its last write to the append-only file failed.", "Look at its disk."))
     policy = config.get("maxmemory-policy", info.get("maxmemory_policy"))
     most = config.get("maxmemory", info.get("maxmemory"))
     findings += _eviction(policy)
     findings += _memory(None if most is None else int(most), info)
-    return findings
+    synced = (appends, fsync) == ("yes", "always") and version_of(info) >= _WAITS_FOR_DISKS
+    return [*findings, failover(info, replicas, synced=synced)]
+
+
+def version_of(info: dict[str, Any]) -> tuple[int, ...]:
+    """Return the version of Redis that a server claims to be; empty if it does not tell."""
+    return tuple(int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part.isdigit())
 
 
 def _persistence(appends: str | None, fsync: str | None) -> Iterator[Finding]:

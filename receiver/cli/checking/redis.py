@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
-from receiver.cli.checking.durability import durability
+from receiver.cli.checking.durability import durability, version_of
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
 from receiver.cli.connections import (
     RedisAwayError,
@@ -87,17 +87,19 @@ def _url(settings: Settings) -> Iterator[Finding]:
 async def _answering(client: Client, settings: Settings) -> AsyncIterator[Finding]:
     if isinstance(client, Cluster):
         for address in sorted(set(filter(None, client.slots))):
-            async for finding in _primary(client.at(address), f"{address[0]}:{address[1]}", in_cluster=True):
+            async for finding in _primary(
+                client.at(address), f"{address[0]}:{address[1]}", settings.replicas, in_cluster=True
+            ):
                 yield finding
         if not all(client.slots):
             yield error("redis", "The cluster has slots without a primary.", _COVER)
     else:
-        async for finding in _primary(client, shown(redis_url(settings))):
+        async for finding in _primary(client, shown(redis_url(settings)), settings.replicas):
             yield finding
     yield await _script(client, settings)
 
 
-async def _primary(client: Redis, name: str, *, in_cluster: bool = False) -> AsyncIterator[Finding]:
+async def _primary(client: Redis, name: str, replicas: int, *, in_cluster: bool = False) -> AsyncIterator[Finding]:
     began = time.perf_counter()
     try:
         await greet(client)
@@ -118,7 +120,7 @@ async def _primary(client: Redis, name: str, *, in_cluster: bool = False) -> Asy
         yield note(
             "redis", f"Its version and role cannot be told: {describe(problem)}.", "Allow its user INFO to see them."
         )
-    for finding in [*_version(info), *_role(info, in_cluster=in_cluster), *await durability(client, info)]:
+    for finding in [*_version(info), *_role(info, in_cluster=in_cluster), *await durability(client, info, replicas)]:
         yield finding
 
 
@@ -127,8 +129,7 @@ def _version(info: dict[str, Any]) -> Iterator[Finding]:
     if text is None:
         return
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
-    version = tuple(int(part) for part in str(text).split(".")[:2] if part.isdigit())
-    if version < _LEAST_VERSION:
+    if version_of(info) < _LEAST_VERSION:
         yield error("redis", f"{name} is too old: SMISMEMBER is missing.", "Use Redis 6.2 or later, or any Valkey.")
     else:
         yield ok("redis", f"{name}.")
