@@ -31,6 +31,7 @@ from receiver.descriptors import connections_within_limit
 from receiver.lookups.counts import IndexCounts
 from receiver.lookups.messages import Messages
 from receiver.lookups.reports import Reports
+from receiver.new_fields import NewFields
 from receiver.peers import Peers
 from receiver.redis_client import connect, open_client
 from receiver.route_overrides import RouteOverrides
@@ -107,7 +108,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     admission = AdmissionControl(settings.max_inflight_bytes, settings.max_inflight_events)
     fetcher = Fetcher(settings.fetch_proxy, logger)
     delivery = Delivery(settings, redis_url, logger)
-    callbacks = Callbacks(settings, auth, admission, fetcher, routing, delivery)
+    new_fields = NewFields(logger)
+    callbacks = Callbacks(settings, auth, admission, fetcher, routing, delivery, new_fields)
 
     # A client of its own: a connection that only reads may lead to a former Redis, and no publisher may get that one.
     streams = connect(redis_url)
@@ -159,7 +161,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
             partial(_final_counts, ops),
             partial(_delivering, delivery, retention, streams, fetcher, logger),
             partial(_looking_up, overrides, redis, counts, logger),
-            partial(_reporting, ops, (connections, failures)),
+            partial(_reporting, ops, (connections, failures, new_fields)),
         ]
     )
     return app
@@ -215,7 +217,7 @@ async def _looking_up(
 
 
 async def _reporting(
-    ops: Ops, parts: tuple[Connections | AuthFailures, ...], _app: web.Application
+    ops: Ops, parts: tuple[Connections | AuthFailures | NewFields, ...], _app: web.Application
 ) -> AsyncIterator[None]:
     """Publish a report of this worker every second, and log what the parts have to report."""
 

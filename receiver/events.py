@@ -7,6 +7,8 @@ of a Redis stream entry. Its ``data`` uses the names of Huawei Cloud SMN's SMS e
 from __future__ import annotations
 
 import re
+from binascii import hexlify
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -126,13 +128,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """An event without id and topic. ``data`` is its JSON; ``time`` is UTC, or None if unknown.
 
     The id is computed from ``identity`` if given, else from ``data``. It is given for items whose data differs between
-    retries: by the time of the push or, in a rejected item, by its counters and its envelope.
+    retries: by the time of the push or, in a rejected item, by its counters and its envelope. ``code`` is the
+    ``status_desc`` of a report, which metrics count.
     """
 
     type: EventType
     time: str | None
     data: bytes
     identity: bytes | None = None
+    code: str | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -152,6 +156,12 @@ def encode(data: msgspec.Struct) -> bytes:
 def utc(seconds: int) -> str:
     """Return ``2015-10-17T00:03:04Z`` for seconds since the epoch."""
     return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds))
+
+
+@lru_cache(maxsize=4096)
+def seconds_of_utc(text: str) -> int:
+    """Return the seconds since the epoch of such a text."""
+    return int(datetime.fromisoformat(text).timestamp())
 
 
 @lru_cache(maxsize=2)
@@ -207,12 +217,12 @@ class EnvelopeBuilder:
         on when and where it is computed, so a provider's retry gets the same id.
         """
         received = _stamp(received_ms)
-        digest = blake2b(self._salt + (event.identity or event.data), digest_size=16)
+        id_ = blake2b(self._salt + (event.identity or event.data), digest_size=16).digest()
         wire = b'{"specversion":"1.0","id":"%b%b%b","receivedtime":"%b","data":%b}' % (
-            digest.hexdigest().encode(),
+            hexlify(id_),
             self._middle[event.type],
             received if event.time is None else event.time.encode(),
             received,
             event.data,
         )
-        return Entry(topic, digest.digest(), wire)
+        return Entry(topic, id_, wire)

@@ -1,8 +1,8 @@
 """Every metric, declared once, with its meaning. Names and units follow Prometheus' conventions.
 
 https://prometheus.io/docs/practices/naming/. Label values are our own (providers, error codes, event types, topics,
-groups), never taken from requests. Each worker counts in its own memory and publishes its counts to the others
-(``receiver.peers``). The scraped worker sums them.
+groups), never taken from requests, but for the names of new fields (``receiver.new_fields``). Each worker counts in its
+own memory and publishes its counts to the others (``receiver.peers``). The scraped worker sums them.
 
 A labelled counter that first appears with value 1 shows no increase to Prometheus, so an alert would miss the first
 burst. The counters that alerts use therefore exist from the start, with value 0.
@@ -10,9 +10,10 @@ burst. The counters that alerts use therefore exist from the start, with value 0
 
 from __future__ import annotations
 
-from collections import defaultdict
+import platform
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client import Counter as _Counter
@@ -21,15 +22,13 @@ from prometheus_client import Histogram as _Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
-from receiver.errors import OUTCOMES
-from receiver.events import EventType
+from receiver.bulk_histogram import BulkHistogram
 from receiver.peers import ROUTES, Sample, WorkerState, total, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from receiver.peers import WorkerReport
-    from receiver.providers.base import ParsedCallback
 
 #: Our metrics, which are summed over the workers. The default registry has those of Python and the process.
 OURS: Final = CollectorRegistry()
@@ -40,10 +39,10 @@ Histogram: Final = partial(_Histogram, registry=OURS)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-#: Acks counted before they are flushed: bounds the memory while nothing scrapes the service.
-_FLUSH_AT: Final = 1000
-_PATHS: Final = ("fast", "slow")
-_WITHOUT_EVENT: Final = ("pending", "ignored")
+#: Providers send whole seconds; a carrier may report after days.
+_DELAYS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400, 259200)
+#: The label value of all that has no name of its own.
+OTHER: Final = "other"
 _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 CALLBACKS: Final = Counter(
@@ -84,9 +83,30 @@ ITEMS_WITHOUT_EVENT: Final = Counter(
     "Items acknowledged without an event: pending (a state that is not final), or ignored (not about SMS).",
     ["provider", "reason"],
 )
-ACK: Final = Histogram(
+NEW_FIELDS: Final = Counter(
+    "receiver_new_fields",
+    "Items with a field that the schema does not know, by its name; other: too many names, or not the name of a field.",
+    ["provider", "field"],
+)
+REPORTS: Final = Counter(
+    "receiver_reports",
+    "Reports stored, duplicates included, by status (delivered, failed, pending) and receipt code. other: a code that"
+    " is not in the provider's table.",
+    ["project", "provider", "status", "code"],
+)
+DELAY: Final = BulkHistogram(
+    "receiver_delay_seconds",
+    "Time from the handset, as the provider tells it in whole seconds, to us, of reports and replies with a time.",
+    "provider", _DELAYS, OURS,
+)  # fmt: skip
+CLOCK_AHEAD: Final = Counter(
+    "receiver_clock_ahead_items",
+    "Reports and replies whose time is ahead of our clock: their delay counts as 0. A clock or a time zone is wrong.",
+    ["provider"],
+)
+ACK: Final = BulkHistogram(
     "receiver_ack_seconds", "Time from a callback's headers to its ack, of acknowledged callbacks.",
-    ["provider"], buckets=_LATENCIES,
+    "provider", _LATENCIES, OURS,
 )  # fmt: skip
 IN_FLIGHT_EVENTS: Final = Gauge("receiver_in_flight_events", "Events received and not yet stored.")
 IN_FLIGHT_BYTES: Final = Gauge("receiver_in_flight_bytes", "Bytes of bodies received and not yet answered.")
@@ -101,6 +121,7 @@ SPOOLED: Final = Counter("receiver_spooled_events", "Events committed to the spo
 DRAINED: Final = Counter("receiver_drained_events", "Events moved from the spool to Redis.")
 SPOOL_EVENTS: Final = Gauge("receiver_spool_events", "Events in the spool, not yet in Redis.")
 SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.")
+SPOOL_MAX_BYTES: Final = Gauge("receiver_spool_max_bytes", "Size at which the spool takes no more events.")
 SPOOL_FAILURES: Final = Counter(
     "receiver_spool_failures", "Batches that the spool did not accept, by reason.", ["reason"]
 )
@@ -130,6 +151,11 @@ SPOOL_FREE_BYTES: Final = partial(
     GaugeMetricFamily, "receiver_spool_free_bytes", "Free space on the disk of the spool."
 )
 
+BUILD_INFO: Final = partial(
+    GaugeMetricFamily, "receiver_build_info", "1, with the versions of the receiver and of Python.",
+    labels=["version", "python"],
+)  # fmt: skip
+
 # By topic and group, while events are routed to the topic or it holds entries.
 TRIMMED: Final = partial(
     CounterMetricFamily, "receiver_trimmed_entries", "Entries trimmed from streams by age.", labels=["topic"]
@@ -142,6 +168,22 @@ UNREAD_TRIMMED: Final = partial(
 STREAM_ENTRIES: Final = partial(
     GaugeMetricFamily, "receiver_stream_entries", "Entries in a topic's stream.", labels=["topic"]
 )
+STREAM_MAX_ENTRIES: Final = partial(
+    GaugeMetricFamily,
+    "receiver_stream_max_entries",
+    "The hard cap: entries of a topic past it are trimmed, read or not.",
+)
+STREAM_BYTES: Final = partial(
+    GaugeMetricFamily, "receiver_stream_bytes", "Memory of the ten longest streams of each Redis, as it estimates it.",
+    labels=["topic"],
+)  # fmt: skip
+REDIS_USED_BYTES: Final = partial(
+    GaugeMetricFamily, "receiver_redis_used_memory_bytes", "Memory that a Redis uses.", labels=["node"]
+)
+REDIS_MAX_BYTES: Final = partial(
+    GaugeMetricFamily, "receiver_redis_max_memory_bytes", "Memory that a Redis may use (maxmemory); 0 without a limit.",
+    labels=["node"],
+)  # fmt: skip
 GROUP_LAG: Final = partial(
     GaugeMetricFamily, "receiver_group_lag_entries", "Entries that a consumer group has not read.",
     labels=["topic", "group"],
@@ -155,6 +197,17 @@ GROUP_OLDEST: Final = partial(
     "Age of the oldest entry that a group has not acknowledged.",
     labels=["topic", "group"],
 )  # fmt: skip
+GROUP_DELIVERIES: Final = partial(
+    GaugeMetricFamily, "receiver_group_oldest_deliveries",
+    "How often the oldest entry that a group has not acknowledged was delivered to its consumers.",
+    labels=["topic", "group"],
+)  # fmt: skip
+GROUP_STUCK: Final = partial(
+    GaugeMetricFamily, "receiver_group_stuck_seconds",
+    "For how long one entry has been the oldest that a group has not acknowledged, while it acknowledges later ones. 0"
+    " while there is none.",
+    labels=["topic", "group"],
+)  # fmt: skip
 
 INDEX_ENTRIES: Final = Gauge(
     "receiver_index_entries",
@@ -162,73 +215,6 @@ INDEX_ENTRIES: Final = Gauge(
     " event of this service: alert on an increase). claimed counts those taken over from an indexer that died."
     " Counted in Redis for all indexers together, so every replica shows the same value.",
     ["outcome"])  # fmt: skip
-
-
-class BatchedCounters:
-    """Counts one provider's callbacks in plain numbers, and adds them to Prometheus' objects in bulk.
-
-    A call of those takes about 1 µs, and each callback would need several.
-    """
-
-    _all: ClassVar[list[BatchedCounters]] = []
-
-    def __init__(self, provider: str) -> None:
-        """Create the provider's series, with value 0."""
-        self._provider = provider
-        self._paths: defaultdict[str, int] = defaultdict(int)
-        self._types: defaultdict[str, int] = defaultdict(int)
-        self._without_event: defaultdict[str, int] = defaultdict(int)
-        self._delays: list[float] = []
-        self._all.append(self)
-        ACK.labels(provider)
-        for outcome in OUTCOMES:
-            CALLBACKS.labels(provider, outcome)
-        for event_type in EventType:
-            EVENTS.labels(provider, event_type)
-        for path in _PATHS:
-            READINGS.labels(provider, path)
-        for reason in _WITHOUT_EVENT:
-            ITEMS_WITHOUT_EVENT.labels(provider, reason)
-
-    def stored(self, parsed: ParsedCallback) -> None:
-        """Count a callback whose events and rejected items are stored."""
-        self._paths[parsed.path] += 1
-        for event in parsed.events:
-            self._types[event.type] += 1
-        if parsed.rejections:
-            self._types[EventType.REJECTED] += len(parsed.rejections)
-        if parsed.pending:
-            self._without_event["pending"] += parsed.pending
-        if parsed.ignored:
-            self._without_event["ignored"] += parsed.ignored
-
-    def acknowledged(self, seconds: float) -> None:
-        """Count a callback that was acknowledged after ``seconds``."""
-        self._delays.append(seconds)
-        if len(self._delays) >= _FLUSH_AT:
-            self._flush()
-
-    @classmethod
-    def flush(cls) -> None:
-        """Add the counts of all providers to Prometheus' objects."""
-        for counters in cls._all:
-            counters._flush()  # noqa: SLF001 our own
-
-    def _flush(self) -> None:
-        CALLBACKS.labels(self._provider, "ok").inc(len(self._delays))
-        ack = ACK.labels(self._provider)
-        for seconds in self._delays:
-            ack.observe(seconds)
-        for path, count in self._paths.items():
-            READINGS.labels(self._provider, path).inc(count)
-        for event_type, count in self._types.items():
-            EVENTS.labels(self._provider, event_type).inc(count)
-        for reason, count in self._without_event.items():
-            ITEMS_WITHOUT_EVENT.labels(self._provider, reason).inc(count)
-        self._without_event.clear()
-        self._delays.clear()
-        self._paths.clear()
-        self._types.clear()
 
 
 def samples() -> tuple[list[Sample], list[Sample]]:
@@ -273,6 +259,8 @@ class _States(Collector):
 
     def collect(self) -> Iterator[Metric]:
         route, routes, writable, free = ROUTE(), WORKER_ROUTE(), SPOOL_WRITABLE(), SPOOL_FREE_BYTES()
+        build = BUILD_INFO()
+        build.add_metric([version("sms-callback-receiver"), platform.python_version()], 1)
         worst_route = worst(self._states).route
         for name in ROUTES:
             route.add_metric([name], name == worst_route)
@@ -284,4 +272,4 @@ class _States(Collector):
         primaries = PRIMARY_TAKES_WRITES()
         for name in sorted({name for state in self._states for name in state.primaries}):
             primaries.add_metric([name], all(state.primaries.get(name, True) for state in self._states))
-        yield from (route, routes, primaries, writable, free)
+        yield from (route, routes, primaries, writable, free, build)

@@ -7,14 +7,12 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
-from servers import RedisServer, eventually
+from servers import RedisServer
 
 from receiver.embedded import valkey_binary
 from receiver.runtime.signals import longest_stop, longest_stop_of_all
@@ -28,84 +26,6 @@ GUIDE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 def text(name):
     """Return a file of deploy/."""
     return (DEPLOY / name).read_text(encoding="utf-8")
-
-
-def promtool():
-    """Return the path of Prometheus' own checker."""
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed (Debian's package prometheus): its files are not checked")
-    return found
-
-
-@pytest.mark.parametrize(("what", "name"), [("config", "prometheus.yml"), ("rules", "alerts.yml")])
-def test_prometheus_accepts_its_files(what, name):
-    """Scrape configuration and alerts."""
-    done = subprocess.run([promtool(), "check", what, name], cwd=DEPLOY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_each_alert_fires_when_it_should_and_all_are_silent_in_peace():
-    """By Prometheus' own tests of rules; none is forgotten."""
-    done = subprocess.run(
-        [promtool(), "test", "rules", "alerts_test.yml"], cwd=DEPLOY, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    tried = [
-        re.search(r'alertname="(\w+)"', sample["labels"])[1]
-        for test in yaml.safe_load(text("alerts_test.yml"))["tests"]
-        for question in test["promql_expr_test"]
-        for sample in question["exp_samples"]
-    ]
-    assert set(tried) == {rule["alert"] for rule in _rules()}
-
-
-def test_what_alerts_ask_for_is_there_before_anything_happens(serve):
-    """A metric that is renamed would silence its alert for ever, and a counter that is born at 1 for its first burst.
-
-    With an index, so that there is a group; retention reports on it within seconds.
-    """
-    service = serve(RECEIVER_INDEX="1")
-    eventually(lambda: b'group="receiver-lookups"' in service.get("/metrics")[1], "the groups are reported on", 15)
-    samples = _samples(service)
-    asked = {selector for rule in _rules() for selector in _selectors(rule["expr"])}
-    assert len(asked) > 10
-    assert asked - _answered(asked, samples) == set()
-    at_first = {one.value for one in samples if one.name in {name for name, _ in asked if name.endswith("_total")}}
-    assert at_first == {0}
-
-
-def test_what_the_guide_tells_to_watch_is_there(receiver):
-    """With a sample, not only its name."""
-    named = set(re.findall(r"\breceiver_[a-z_]+\b", GUIDE))
-    assert "receiver_unread_trimmed_total" in named
-    groups = {"receiver_group_oldest_unacknowledged_seconds"}  # of which there are none; alerts ask for it, too
-    assert named - groups - {sample.name for sample in _samples(receiver)} == set()
-
-
-def _rules():
-    return [rule for group in yaml.safe_load(text("alerts.yml"))["groups"] for rule in group["rules"]]
-
-
-def _selectors(words):
-    """Yield each name of ours with one value for each label that is asked for: ``a{b=~"c|d"}`` asks for two samples."""
-    for name, matchers in re.findall(r"\b(receiver_[a-z_]+)\b(?:\{([^}]*)\})?", words):
-        found = re.findall(r'(\w+)=~?"([^"]*)"', matchers)
-        for values in product(*(value.split("|") for _, value in found)):
-            yield name, frozenset(zip((label for label, _ in found), values, strict=True))
-
-
-def _samples(service):
-    families = text_string_to_metric_families(service.get("/metrics")[1].decode())
-    return [sample for family in families for sample in family.samples]
-
-
-def _answered(asked, samples):
-    return {
-        (name, labels)
-        for name, labels in asked
-        if any(sample.name == name and labels <= set(sample.labels.items()) for sample in samples)
-    }
 
 
 @pytest.mark.parametrize("server", ["valkey", "redis-server"])

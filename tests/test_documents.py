@@ -33,11 +33,13 @@ from receiver.settings import described, read_settings
 ROOT = Path(__file__).parents[1]
 PAYLOADS = ROOT / "tests" / "payloads"
 README, DEPLOY, CODE = "README.md", "deploy/README.md", "receiver/README.md"
+RUNBOOK = "deploy/RUNBOOK.md"
 DOCUMENTS = (
     README,
     DEPLOY,
     "deploy/production.md",
     "deploy/consumers/README.md",
+    RUNBOOK,
     CODE,
     "tests/README.md",
     "CHANGELOG.md",

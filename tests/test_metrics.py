@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from receiver import errors, metrics
+from receiver.bulk_histogram import BulkHistogram
 from receiver.errors import (
     OUTCOMES,
     EmbeddedError,
@@ -41,4 +42,6 @@ def test_each_metric_is_set_by_somebody():
 
 def _is_metric(declared):
     """Tell whether it is a metric, or makes one with a name from what is known when somebody asks."""
-    return isinstance(declared, MetricWrapperBase) or (isinstance(declared, partial) and bool(declared.args))
+    return isinstance(declared, MetricWrapperBase | BulkHistogram) or (
+        isinstance(declared, partial) and bool(declared.args)
+    )

@@ -24,6 +24,10 @@ from receiver.providers.item_types import IgnoredItem, ItemSchema, ItemType, kep
 if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest
 
+_FAILURES: Final = (
+    "InsufficientCredit InvalidLinkId UserIsInactive UserInBlackList UserAccountSuspended NotNetworkSubscriber"
+    " UserNotSubscribedToProduct UserDoesNotExist DeliveryFailure DoNotDisturbRejection"
+)
 _OUTCOMES: Final[dict[str, Outcome]] = {
     "Sent": PENDING,
     "Submitted": PENDING,
@@ -97,7 +101,7 @@ def _report(_provider: AfricasTalking, item: ReportItem, extra: dict[str, Any] |
         mobile=item.phoneNumber,
         extra=kept({"networkCode": item.networkCode, "retryCount": item.retryCount}, extra),
     )
-    return Event(event_type, None, encode(data))
+    return Event(event_type, None, encode(data), code=data.status_desc)
 
 
 def _incoming(provider: AfricasTalking, item: IncomingMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -122,6 +126,7 @@ class AfricasTalking(FormProvider):
 
     name = "africastalking"
     title = "Africa's Talking SMS"
+    codes = frozenset({*_OUTCOMES, *_FAILURES.split()})
     methods = frozenset({"POST"})
     has_pending = True
     item_types = (

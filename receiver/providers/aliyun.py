@@ -16,7 +16,7 @@ import msgspec
 from marshmallow import fields, validate
 
 from receiver.events import Event, EventType, ReplyData, ReportData, encode
-from receiver.providers.base import DELIVERED, FAILED, JSON, Answer, Outcome
+from receiver.providers.base import DELIVERED, FAILED, JSON, SMPP_STATES, Answer, Outcome
 from receiver.providers.fields import BEIJING, Label, UtcTime, nation_code, segments, text_form
 from receiver.providers.item_types import ItemProvider, ItemSchema, ItemType, kept
 
@@ -144,7 +144,7 @@ def _report(_provider: Aliyun, item: ReportItem, extra: dict[str, Any] | None) -
             extra,
         ),
     )
-    return Event(event_type, item.report_time or None, encode(data))
+    return Event(event_type, item.report_time or None, encode(data), code=data.status_desc)
 
 
 def _international(_provider: Aliyun, item: InternationalReportItem, extra: dict[str, Any] | None) -> Event:
@@ -163,7 +163,7 @@ def _international(_provider: Aliyun, item: InternationalReportItem, extra: dict
         fee_num=item.SmsSize or msgspec.UNSET,
         extra=extra or msgspec.UNSET,
     )
-    return Event(event_type, item.ReceiveDate or None, encode(data))
+    return Event(event_type, item.ReceiveDate or None, encode(data), code=data.status_desc)
 
 
 def _reply(provider: Aliyun, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
@@ -185,6 +185,7 @@ class Aliyun(ItemProvider):
 
     name = "aliyun"
     title = "Alibaba Cloud SMS"
+    codes = SMPP_STATES.union(_INTERNATIONAL, ("DELIVERED", "success"))
     shared_ids = True
     ack = Answer(200, b'{"code":0,"msg":"OK"}', JSON)
     item_types = (

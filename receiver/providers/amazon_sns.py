@@ -188,7 +188,7 @@ def _event(provider: AmazonSns, item: MessageEventItem, extra: dict[str, Any] | 
             extra,
         ),
     )
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _outcome(provider: AmazonSns, item: MessageEventItem) -> Outcome:
@@ -222,6 +222,7 @@ class AmazonSns(NotificationProvider):
 
     name = "amazon-sns"
     title = "Amazon SNS"
+    codes = frozenset({name for event_type in _OUTCOMES for name in (event_type, event_type.removeprefix("TEXT_"))})
     options_type = AmazonOptions
     options: AmazonOptions
     has_pending = True

@@ -28,6 +28,8 @@ FAILED: Final[Outcome] = (EventType.FAIL, 2)
 PENDING: Final[Outcome] = (EventType.SENT, 0)
 #: Values of the option ``inconclusive``, for final states that mean neither delivery nor failure.
 INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED, "success": DELIVERED}
+#: Final states of SMPP 3.4 (5.2.28), with ENROUTE and ACCEPTD, which many providers pass on as they are.
+SMPP_STATES: Final = frozenset({"DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD", "ENROUTE"})
 _MAX_TOLERANCE: Final = 7 * 86400
 #: The parser that was used: ``parse_fast`` or ``parse_tolerant``. Both give the same events.
 FAST, SLOW = "fast", "slow"
@@ -113,6 +115,8 @@ class ParsedCallback(msgspec.Struct, frozen=True):
     ignored: int = 0
     #: A URL to fetch before the ack, which confirms a subscription.
     confirmation: str | None = None
+    #: Names of fields that the schemas do not know, with the number of their items.
+    new_fields: Mapping[str, int] | None = None
 
 
 def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
@@ -176,6 +180,8 @@ class Provider:
     #: Whether a 4xx makes the provider drop the items for good. Then what fails validation is acknowledged, once it is
     #: in the quarantine.
     drops_on_4xx: ClassVar[bool] = False
+    #: Known values of ``status_desc``: metrics count each by its name, and all others as ``other``.
+    codes: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -235,13 +241,21 @@ class Provider:
         """Parse a request with the fast parser if possible, else with the tolerant one. Raises TooManyItemsError."""
         return self.parse_fast(request) or self.parse_tolerant(request)
 
-    def parsed(self, events: list[Event], rejections: list[Rejection], path: str, ignored: int = 0) -> ParsedCallback:
+    def parsed(
+        self,
+        events: list[Event],
+        rejections: list[Rejection],
+        path: str,
+        ignored: int = 0,
+        new_fields: Mapping[str, int] | None = None,
+    ) -> ParsedCallback:
         """Return the parsed callback. States that are not final are dropped without the option ``pending``."""
         if not self.has_pending:
-            return ParsedCallback(events, rejections, path, 0, ignored)
+            return ParsedCallback(events, rejections, path, 0, ignored, None, new_fields)
         final = [event for event in events if event.type is not EventType.SENT]
         pending = len(events) - len(final)
-        return ParsedCallback(events if self.options.pending else final, rejections, path, pending, ignored)
+        published = events if self.options.pending else final
+        return ParsedCallback(published, rejections, path, pending, ignored, None, new_fields)
 
     def refuse(self, status: int, message: str) -> Answer:
         """Return the response to a callback that is not acknowledged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
@@ -48,13 +49,13 @@ class FormProvider(ItemProvider):
             item = self._decoded(request)
             if not item:
                 return ParsedCallback([], [], SLOW)
-            event = self.load_event(item)
+            event, new_fields = self.load_event(item)
         except IgnoredItem:
             return ParsedCallback([], [], SLOW, ignored=1)
         except ValidationError as error:
             rejection = Rejection.of("", reasons_of(error), raw_of(request), self._identity(request))
             return ParsedCallback([], [rejection], SLOW)
-        return self.parsed([event], [], SLOW)
+        return self.parsed([event], [], SLOW, new_fields=Counter(new_fields))
 
     def item_of(self, request: CallbackRequest) -> dict[str, Any]:
         """Return the parameters of a request as an item. Raises ValueError if they cannot be decoded."""

@@ -31,6 +31,7 @@ from receiver.providers.base import (
     DELIVERED,
     FAILED,
     INCONCLUSIVE,
+    SMPP_STATES,
     Outcome,
     ProviderOptions,
     inconclusive_option,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 _DELIVERED: Final = "DELIVRD"
 #: The documentation does not say whether these are final. All others, several hundred, are codes of failures.
 _INCONCLUSIVE: Final = ("ACCEPTD", "UNKNOWN")
+#: Those of the platform. Carriers and suppliers add several hundred.
+_FAILURES: Final = frozenset({"LIMIT", "MILIMIT", "MBBLACK", *(f"E2000{number}" for number in range(18, 39))})
 _CONTENT_HASH: Final = "x-sdk-content-sha256"
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 #: Digits of the number of parts, at most.
@@ -138,7 +141,7 @@ def _report(provider: HuaweiMsgsms, item: ReportItem, extra: dict[str, Any] | No
         fee_num=_count(item.total) or msgspec.UNSET,
         extra=kept({"sequence": item.sequence, "source": item.source}, extra),
     )
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _outcome(provider: HuaweiMsgsms, state: str) -> Outcome:
@@ -172,6 +175,7 @@ class HuaweiMsgsms(FormProvider):
 
     name = "huawei-msgsms"
     title = "Huawei Cloud MSGSMS"
+    codes = SMPP_STATES | _FAILURES
     methods = frozenset({"POST"})
     options_type = HuaweiMsgsmsOptions
     options: HuaweiMsgsmsOptions

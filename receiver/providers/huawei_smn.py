@@ -24,7 +24,7 @@ from marshmallow import ValidationError, fields, validate
 
 from receiver.errors import BadSignatureError
 from receiver.events import Event, EventType, ReplyData, ReportData, encode
-from receiver.providers.base import DELIVERED, FAILED, Outcome, option
+from receiver.providers.base import DELIVERED, FAILED, SMPP_STATES, Outcome, option
 from receiver.providers.fields import UtcTime, iso_form
 from receiver.providers.item_types import ItemSchema, ItemType, kept
 from receiver.providers.notifications import REGION, EnvelopeSchema, NotificationOptions, NotificationProvider
@@ -151,7 +151,7 @@ def _report(_provider: HuaweiSmn, item: ReportItem, extra: dict[str, Any] | None
         extend_code=item.extend_code or msgspec.UNSET,
         extra=kept({}, extra),
     )
-    return Event(event_type, item.deliver_time or None, encode(data))
+    return Event(event_type, item.deliver_time or None, encode(data), code=data.status_desc)
 
 
 def _reply(provider: HuaweiSmn, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
@@ -173,6 +173,7 @@ class HuaweiSmn(NotificationProvider):
 
     name = "huawei-smn"
     title = "Huawei Cloud SMN"
+    codes = SMPP_STATES
     options_type = HuaweiSmnOptions
     options: HuaweiSmnOptions
     envelope_schema = HuaweiEnvelope

@@ -40,6 +40,17 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "REJECTED": FAILED,
 }
 _GROUPS: Final = tuple(_OUTCOMES)
+#: https://www.infobip.com/docs/essentials/response-status-and-error-codes
+_NAMES: Final = (
+    "PENDING_WAITING_DELIVERY PENDING_ENROUTE PENDING_ACCEPTED DELIVERED_TO_OPERATOR DELIVERED_TO_HANDSET"
+    " UNDELIVERABLE_REJECTED_OPERATOR UNDELIVERABLE_NOT_DELIVERED EXPIRED_EXPIRED EXPIRED_DLR_UNKNOWN REJECTED_NETWORK"
+    " REJECTED_PREFIX_MISSING REJECTED_DND REJECTED_SOURCE REJECTED_NOT_ENOUGH_CREDITS REJECTED_SENDER"
+    " REJECTED_DESTINATION REJECTED_ROUTE_NOT_AVAILABLE REJECTED_FLOODING_FILTER REJECTED_SYSTEM_ERROR"
+    " REJECTED_DUPLICATE_MESSAGE_ID REJECTED_INVALID_UDH REJECTED_MESSAGE_TOO_LONG EC_UNKNOWN_SUBSCRIBER"
+    " EC_UNIDENTIFIED_SUBSCRIBER EC_ABSENT_SUBSCRIBER EC_ABSENT_SUBSCRIBER_SM EC_UNKNOWN_EQUIPMENT"
+    " EC_ILLEGAL_SUBSCRIBER EC_ILLEGAL_EQUIPMENT EC_CALL_BARRED EC_SUBSCRIBER_BUSY_FOR_MT_SMS EC_SM_DELIVERY_FAILURE"
+    " EC_MESSAGE_WAITING_LIST_FULL EC_SYSTEM_FAILURE EC_DATA_MISSING EC_UNEXPECTED_DATA_VALUE"
+)
 _TIME: Final = (iso_form, "2026-03-01T02:00:03.112+0000")
 _NO_ERROR: Final = "NO_ERROR"
 
@@ -206,7 +217,7 @@ def _report(_provider: Infobip, item: ReportItem, extra: dict[str, Any] | None) 
             extra,
         ),
     )
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _group(status: StatusItem) -> str:
@@ -249,6 +260,7 @@ class Infobip(ItemProvider):
 
     name = "infobip"
     title = "Infobip SMS"
+    codes = frozenset({*_OUTCOMES, *_NAMES.split()})
     options_type = InfobipOptions
     options: InfobipOptions
     has_pending = True

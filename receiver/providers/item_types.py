@@ -6,24 +6,28 @@ Two parsers give the same result. ``parse_fast`` decodes the whole body into str
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import islice
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Protocol, TypeVar, cast
 
 import msgspec
-from marshmallow import INCLUDE, Schema, ValidationError
+from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from receiver.providers.base import FAST, SLOW, ParsedCallback, Provider, Reason, Rejection
 from receiver.providers.json_items import NotJsonError, bound, bound_nesting, decode_item, member, split
 from receiver.providers.schema import InexpressibleError, build, deserialize, struct_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from receiver.events import Event
     from receiver.providers.base import CallbackRequest
 
 P = TypeVar("P", bound=Provider)
 ItemT = TypeVar("ItemT")
+#: Unknown fields of one item that are named, of which there may be thousands.
+_MAX_NEW: Final = 100
 _JSON_TYPES: Final = {str: "a string", bool: "a boolean", type(None): "null", list: "an array"}
 #: Exceptions of decoding: invalid JSON, wrong types, invalid UTF-8, too much nesting.
 UNFIT: Final = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -123,6 +127,10 @@ class ItemType(Generic[P, ItemT]):
             bound_nesting(value, name)
         return cast("ItemT", struct), extra or None
 
+    def new_fields(self, extra: Mapping[str, Any]) -> list[str]:
+        """Return the names of unknown fields, those of nested objects as ``price.vat``: at most _MAX_NEW of them."""
+        return [*islice(_paths(self.schema, extra), _MAX_NEW)]
+
 
 class ItemProvider(Provider):
     """A provider whose callbacks are JSON: an array of items, or a single item."""
@@ -186,15 +194,18 @@ class ItemProvider(Provider):
         """Parse each item on its own, given its place and text."""
         events: list[Event] = []
         rejections: list[Rejection] = []
+        new_fields: Counter[str] = Counter()
         ignored = 0
         for place, raw in items:
             try:
-                events.append(self._parse_item(raw))
+                event, unknown = self._parse_item(raw)
+                events.append(event)
+                new_fields.update(unknown)
             except IgnoredItem:
                 ignored += 1
             except ValidationError as error:
                 rejections.append(Rejection.of(place, reasons_of(error), raw))
-        return self.parsed(events, rejections, SLOW, ignored)
+        return self.parsed(events, rejections, SLOW, ignored, new_fields)
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
         """Return the type of a decoded item. Raises IgnoredItem, and ValidationError for an unknown type."""
@@ -203,26 +214,42 @@ class ItemProvider(Provider):
             raise ValidationError(self.unlike)
         return found
 
-    def load_event(self, item: object) -> Event:
-        """Load a decoded item with marshmallow. Raises ValidationError and IgnoredItem."""
+    def load_event(self, item: object) -> tuple[Event, list[str]]:
+        """Load a decoded item with marshmallow. Returns its event, and the names of its unknown fields.
+
+        Raises ValidationError and IgnoredItem.
+        """
         if not isinstance(item, dict):
             raise ValidationError(f"expected an object, got {_JSON_TYPES.get(type(item), 'a number')}")
         item_type = self.type_of(item)
         loaded, extra = item_type.load(item)
-        return item_type.to_event(self, loaded, extra)
+        unknown = item_type.new_fields(extra) if extra else []  # before ``to_event``, which may take extra apart
+        return item_type.to_event(self, loaded, extra), unknown
 
-    def _parse_item(self, raw: bytes) -> Event:
+    def _parse_item(self, raw: bytes) -> tuple[Event, list[str]]:
         for item_type in self.item_types:
             try:
                 item = item_type.one.decode(raw)
             except UNFIT:
                 continue
-            return item_type.to_event(self, item, None)
+            return item_type.to_event(self, item, None), []
         return self.load_event(decode_item(raw))
 
 
 class IgnoredItem(Exception):  # noqa: N818 it is a result, not an error
     """The item is not about SMS or has no event type: it is acknowledged and counted, without an event."""
+
+
+def _paths(schema: Schema, extra: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of unknown fields. A name that the schema knows is of a nested object with unknown fields."""
+    declared = {name if field.data_key is None else field.data_key: field for name, field in schema.fields.items()}
+    for name, value in extra.items():
+        field = declared.get(name)
+        if not isinstance(field, fields.Nested):
+            yield name
+            continue
+        for nested in value if isinstance(value, list) else [value]:
+            yield from (f"{name}.{inner}" for inner in _paths(field.schema, nested))
 
 
 def kept(named: Mapping[str, Any], unknown: Mapping[str, Any] | None) -> dict[str, Any] | msgspec.UnsetType:

@@ -31,6 +31,7 @@ from receiver.providers.base import (
     FAILED,
     INCONCLUSIVE,
     PENDING,
+    SMPP_STATES,
     Answer,
     Outcome,
     ProviderOptions,
@@ -135,7 +136,7 @@ def _report(provider: Kannel, item: ReportItem, extra: dict[str, Any] | None) ->
         sender=item.sender,
         extra=kept({"smsc": item.smsc, "err": error[1] if error else None}, extra),
     )
-    return Event(event_type, item.ts or None, encode(data))
+    return Event(event_type, item.ts or None, encode(data), code=data.status_desc)
 
 
 def _outcome(bits: int, inconclusive: str) -> Outcome:
@@ -166,6 +167,7 @@ class Kannel(FormProvider):
 
     name = "kannel"
     title = "Kannel"
+    codes = SMPP_STATES.union(map(str, _OUTCOMES))
     methods = frozenset({"GET"})
     options_type = KannelOptions
     options: KannelOptions

@@ -53,6 +53,8 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "delivery_failed": FAILED,
     "expired": FAILED,
 }
+#: Errors of the mobile network (3GPP TS 29.002, MAP), and 103: the recipient has opted out.
+_ERRORS: Final = "1 5 6 9 11 12 13 21 27 31 32 33 34 35 36 103"
 _ALGORITHMS: Final = ["HS256", "HS384", "HS512"]
 _ISSUER: Final = "MessageBird"
 #: ``verify`` checks the times itself, against its own clock argument.
@@ -184,7 +186,7 @@ def _status(_provider: MessageBird, item: StatusReportItem, extra: dict[str, Any
             extra,
         ),
     )
-    return Event(event_type, item.statusDatetime or None, encode(data))
+    return Event(event_type, item.statusDatetime or None, encode(data), code=data.status_desc)
 
 
 def _incoming(provider: MessageBird, item: IncomingMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -210,6 +212,7 @@ class MessageBird(FormProvider):
 
     name = "messagebird"
     title = "MessageBird SMS"
+    codes = frozenset({*_OUTCOMES, *_ERRORS.split()})
     ack = Answer(200, b"OK")
     options_type = MessageBirdOptions
     options: MessageBirdOptions

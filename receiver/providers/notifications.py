@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from base64 import b64decode
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -200,13 +201,14 @@ class NotificationProvider(ItemProvider):
             return self._subscription(envelope, SLOW)
         message = envelope.message.encode()
         try:
-            event = self.event(self.load_event(decode_item(message)), envelope)
+            loaded, new_fields = self.load_event(decode_item(message))
+            event = self.event(loaded, envelope)
         except IgnoredItem:
             return ParsedCallback([], [], SLOW, ignored=1)
         except ValidationError as error:
             rejection = Rejection.of(self._spelling["message"], reasons_of(error), request.body, message)
             return ParsedCallback([], [rejection], SLOW)
-        return self.parsed([event], [], SLOW)
+        return self.parsed([event], [], SLOW, new_fields=Counter(new_fields))
 
     def _decoded(self, request: CallbackRequest) -> Envelope:
         """Return the envelope of a request. Raises one of UNFIT."""

@@ -44,6 +44,8 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "rejected": FAILED,
 }
 _NO_ERROR: Final = "000"
+#: https://www.plivo.com/docs/messaging/troubleshooting/error-codes
+_ERRORS: Final = "10 20 30 40 50 60 70 80 90 100 110 160 200 201 300 420 900 910 950 1000"
 _TIME: Final = (iso_form, "2026-03-01 02:00:03.400000, at UTC")
 
 
@@ -163,7 +165,7 @@ def _status(_provider: Plivo, item: MessageStatusItem, extra: dict[str, Any] | N
             extra,
         ),
     )
-    return Event(event_type, item.DeliveryReportTime or None, encode(data))
+    return Event(event_type, item.DeliveryReportTime or None, encode(data), code=data.status_desc)
 
 
 def _incoming(provider: Plivo, item: IncomingMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -193,6 +195,7 @@ class Plivo(FormProvider):
 
     name = "plivo"
     title = "Plivo"
+    codes = frozenset({*_OUTCOMES, *_ERRORS.split()})
     options_type = PlivoOptions
     options: PlivoOptions
     signs_url = True

@@ -168,7 +168,7 @@ def _report(provider: Sinch, item: ReportItem, extra: dict[str, Any] | None) -> 
         sender=item.applied_originator or msgspec.UNSET,
         extra=kept({"operator": item.operator, "encoding": item.encoding}, extra),
     )
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _inbound(provider: Sinch, item: InboundMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -204,6 +204,7 @@ class Sinch(ItemProvider):
 
     name = "sinch"
     title = "Sinch SMS"
+    codes = frozenset({"0", *map(str, range(400, 419))})
     options_type = SinchOptions
     options: SinchOptions
     has_pending = True

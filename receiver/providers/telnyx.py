@@ -62,6 +62,8 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
 _INCONCLUSIVE: Final = "delivery_unconfirmed"
 _SENT: Final = ("message.sent", "message.finalized")
 _RECEIVED: Final = "message.received"
+#: https://developers.telnyx.com/api/errors, those of messages.
+_ERRORS: Final = frozenset({*map(str, range(40001, 40019)), "40300", "40301", "40302", "40303", "40304", "40305"})
 _TIME: Final = (iso_form, "2026-03-01T02:00:03.148+00:00")
 _RECIPIENT: Final = re.compile(r"/(?:to|cc)/\d+")
 
@@ -228,7 +230,7 @@ def _report(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | No
         sender=message.sender.phone_number,
         extra=kept({**_common(message, recipient), "errors": message.errors or None}, extra),
     )
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _reply(provider: Telnyx, item: MessageEventItem, extra: dict[str, Any] | None) -> Event:
@@ -283,6 +285,7 @@ class Telnyx(ItemProvider):
 
     name = "telnyx"
     title = "Telnyx"
+    codes = _ERRORS.union(_OUTCOMES, (_INCONCLUSIVE,))
     options_type = TelnyxOptions
     options: TelnyxOptions
     has_pending = True

@@ -23,7 +23,7 @@ from receiver.events import (
     encode,
     utc,
 )
-from receiver.providers.base import JSON, Answer
+from receiver.providers.base import JSON, SMPP_STATES, Answer
 from receiver.providers.fields import BEIJING, LAST_SECOND
 from receiver.providers.item_types import ItemProvider, ItemType
 from receiver.providers.json_items import bound_nesting
@@ -33,6 +33,14 @@ STATUS: Final = {
     "SUCCESS": (EventType.SUCCESS, DELIVERED),
     "FAIL": (EventType.FAIL, FAILED),
 }
+#: Codes of carriers, of which there are hundreds; these are the most frequent.
+#: https://www.tencentcloud.com/document/product/382/35462, https://cloud.tencent.com/document/product/382/59177
+_CARRIERS: Final = (
+    "SUBFAIL COMFAIL WTNFAIL NOROUTE BEYONDN ERR_NUM TUIDING HIGRISK BWLIST W-BLACK MX:0003 MX:0011 MX:0012 XL:169"
+    " LT:0002 MK:0000 MK:0001 MK:0004 MK:0005 MK:0010 MK:0012 MK:0013 MK:0015 MK:0017 MK:0036 MI:0000 MI:0013 MI:0024"
+    " MI:0029 MI:0036 MN:0001 MN:0012 MN:0017 MN:0019 MN:0020 MN:0054 MC:0001 MC:0055 MC:0151 MB:1042 MB:1077 DB:0141"
+    " DB:0144 DB:0164 UNDELIV_601 UNDELIV_702 EXPIRED_601 EXPIRED_999 REJECTD_006 REJECTD_706"
+)
 
 
 class SessionContext(fields.Field[Any]):
@@ -130,7 +138,7 @@ def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, An
         data.session_context = item.ext
     if extra:
         data.extra = extra
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _reply(provider: ItemProvider, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
@@ -158,6 +166,7 @@ class Tencent(ItemProvider):
     name = "tencent"
     title = "Tencent Cloud SMS"
     ack = Answer(200, b'{"result":0,"errmsg":"OK"}', JSON)
+    codes = SMPP_STATES.union(_CARRIERS.split(), ("BWLIST _006", "MOBILE BLACK"))
     item_types = (
         ItemType(StatusReport, ("report_status", "sid", "user_receive_time"), _report),
         ItemType(Reply, ("text", "sign", "time", "extend"), _reply),

@@ -32,9 +32,9 @@ from receiver.providers.base import (
     ProviderOptions,
     option,
 )
-from receiver.providers.fields import nation_code
+from receiver.providers.fields import any_json, nation_code
 from receiver.providers.forms import FormProvider, signed_parameters
-from receiver.providers.item_types import ItemType
+from receiver.providers.item_types import ItemType, kept
 from receiver.providers.signatures import header, require_match
 from receiver.setting_fields import secrets
 
@@ -53,6 +53,11 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "failed": FAILED,
     "canceled": FAILED,
 }
+#: https://www.twilio.com/docs/api/errors, those of messages on their way.
+_ERRORS: Final = (
+    "21610 30001 30002 30003 30004 30005 30006 30007 30008 30009 30010 30017 30018 30019 30022 30023 30024 30027 30032"
+    " 30034 30036 30038 30039 30044 30410 30450"
+)
 _PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -94,7 +99,7 @@ class MessageStatusItem(Protocol):
 
 
 class IncomingMessage(Schema):
-    """A message that a person sent. Unknown parameters are kept: most describe where the two numbers are."""
+    """A message that a person sent. Unknown parameters are kept."""
 
     class Meta:
         unknown = INCLUDE
@@ -103,6 +108,27 @@ class IncomingMessage(Schema):
     From = fields.String(required=True, validate=validate.Length(1, 64))
     To = fields.String(required=True)
     Body = fields.String(required=True)
+    AccountSid = any_json()
+    MessagingServiceSid = any_json()
+    SmsMessageSid = any_json()
+    SmsSid = any_json()
+    SmsStatus = any_json()
+    NumSegments = any_json()
+    NumMedia = any_json()
+    ApiVersion = any_json()
+    FromCity = any_json()
+    FromState = any_json()
+    FromZip = any_json()
+    FromCountry = any_json()
+    ToCity = any_json()
+    ToState = any_json()
+    ToZip = any_json()
+    ToCountry = any_json()
+    OptOutType = any_json()
+
+
+#: Parameters of an incoming message without a name of ours: ids, and where the two numbers are.
+_WITHOUT_NAME: Final = tuple(name for name in IncomingMessage().fields if name not in ("From", "To", "Body"))
 
 
 class IncomingMessageItem(Protocol):
@@ -133,13 +159,10 @@ def _status(_provider: Twilio, item: MessageStatusItem, extra: dict[str, Any] | 
         mobile=item.To,
         sender=item.From,
     )
-    kept = {
-        name: value
-        for name in ("AccountSid", "MessagingServiceSid", "RawDlrDoneDate")
-        if (value := getattr(item, name)) is not msgspec.UNSET
-    }
-    data.extra = {**kept, **(extra or {})} or msgspec.UNSET
-    return Event(event_type, None, encode(data))  # RawDlrDoneDate has no zone, so the time is unknown
+    named = {name: getattr(item, name) for name in ("AccountSid", "MessagingServiceSid", "RawDlrDoneDate")}
+    data.extra = kept(named, extra)
+    # RawDlrDoneDate has no zone, so the time is unknown.
+    return Event(event_type, None, encode(data), code=data.status_desc)
 
 
 def _incoming(provider: Twilio, item: IncomingMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -150,7 +173,7 @@ def _incoming(provider: Twilio, item: IncomingMessageItem, extra: dict[str, Any]
         extend_code=item.To,
         nation_code=nation_code(item.From) or msgspec.UNSET,
         mobile=item.From,
-        extra={"MessageSid": item.MessageSid, **(extra or {})},
+        extra=kept({name: getattr(item, name) for name in _WITHOUT_NAME}, extra),
     )
     return Event(EventType.REPLY, None, encode(data))
 
@@ -165,6 +188,7 @@ class Twilio(FormProvider):
     options: TwilioOptions
     signs_url = True
     has_pending = True
+    codes = frozenset({*_OUTCOMES, *_ERRORS.split()})
     drops_on_4xx = True
     item_types = (
         ItemType(MessageStatus, ("MessageStatus",), _status),

@@ -318,7 +318,7 @@ def _receipt(provider: Vonage, item: ReceiptItem, extra: dict[str, Any] | None) 
         sender=item.sender,
         extra=kept({"network-code": item.network_code, "price": item.price, "api-key": item.api_key}, extra),
     )
-    return Event(event_type, item.scts or None, encode(data))
+    return Event(event_type, item.scts or None, encode(data), code=data.status_desc)
 
 
 def _reply(provider: Vonage, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
@@ -370,7 +370,7 @@ def _message_status(_provider: Vonage, item: MessageStatusItem, extra: dict[str,
         sender=item.sender or msgspec.UNSET,
         extra=kept({"usage": item.usage, "destination": item.destination, "error": cause}, extra),
     )
-    return Event(event_type, time, encode(data))
+    return Event(event_type, time, encode(data), code=data.status_desc)
 
 
 def _inbound_message(provider: Vonage, item: InboundMessageItem, extra: dict[str, Any] | None) -> Event:
@@ -394,6 +394,7 @@ class Vonage(FormProvider):
 
     name = "vonage"
     title = "Vonage SMS and Messages"
+    codes = frozenset({*_OUTCOMES, *_MESSAGES_OUTCOMES, _INCONCLUSIVE, *_ERRORS})
     options_type = VonageOptions
     options: VonageOptions
     has_pending = True

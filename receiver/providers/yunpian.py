@@ -26,6 +26,7 @@ from receiver.events import Event, EventType, ReplyData, ReportData, encode
 from receiver.providers.base import (
     DELIVERED,
     FAILED,
+    SMPP_STATES,
     Answer,
     Outcome,
     ParsedCallback,
@@ -123,7 +124,7 @@ def _report(_provider: Yunpian, item: ReportItem, extra: dict[str, Any] | None) 
         session_context=item.uid or msgspec.UNSET,
         extra=extra or msgspec.UNSET,
     )
-    return Event(event_type, item.user_receive_time or None, encode(data))
+    return Event(event_type, item.user_receive_time or None, encode(data), code=data.status_desc)
 
 
 def _reply(provider: Yunpian, item: ReplyItem, extra: dict[str, Any] | None) -> Event:
@@ -149,6 +150,7 @@ class Yunpian(ItemProvider):
 
     name = "yunpian"
     title = "Yunpian"
+    codes = SMPP_STATES.union(_OUTCOMES)
     ack = Answer(200, b"SUCCESS")
     options_type = YunpianOptions
     options: YunpianOptions

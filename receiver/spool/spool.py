@@ -48,6 +48,7 @@ class Spool:
         """All processes of this machine share ``folder``. ``max_bytes`` bounds the files of this process."""
         self.folder = folder
         self.max_bytes = max_bytes
+        metrics.SPOOL_MAX_BYTES.set(max_bytes)
         self.events = 0
         #: Free space of the disk.
         self.free_bytes = 0

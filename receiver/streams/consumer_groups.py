@@ -11,8 +11,11 @@ from redis.exceptions import ResponseError
 
 from receiver.redis_client import on
 from receiver.streams.gauges import GroupFigures, TopicFigures
+from receiver.streams.stuck_entries import OldestPending
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from receiver.log import Logger
     from receiver.redis_client import Client
 
@@ -37,6 +40,8 @@ class ConsumerGroups:
     def __init__(self, client: Client, logger: Logger) -> None:
         self._client = client
         self._logger = logger
+        #: The oldest pending entry of each group, by topic and group.
+        self._oldest: dict[str, dict[bytes, OldestPending]] = {}
 
     async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> TopicFigures:
         """Create missing groups, and return the backlog of each group that existed before."""
@@ -45,15 +50,14 @@ class ConsumerGroups:
             if missing.encode() not in groups and await create_group(self._client, topic, missing):
                 self._logger.info("group.created", topic=topic, group=missing)
         entries = await on(self._client, topic).xlen(topic)
-        return TopicFigures(
-            entries,
-            {
-                name.decode(errors="backslashreplace"): GroupFigures(
-                    group.get("lag"), group["pending"], await self._oldest_age(topic, name, group)
-                )
-                for name, group in groups.items()
-            },
-        )
+        figures: dict[str, GroupFigures] = {}
+        oldest: dict[bytes, OldestPending] = {}
+        for name, group in groups.items():
+            figures[name.decode(errors="backslashreplace")], pending = await self._figures(topic, name, group)
+            if pending is not None:
+                oldest[name] = pending
+        self._oldest[topic] = oldest
+        return TopicFigures(entries, figures)
 
     async def _groups(self, topic: str) -> dict[bytes, dict[str, Any]]:
         try:
@@ -64,16 +68,36 @@ class ConsumerGroups:
             return {}
         return {group["name"]: group for group in found}
 
-    async def _oldest_age(self, topic: str, name: bytes, group: dict[str, Any]) -> float:
-        """Return the age in seconds of the oldest entry that a group has not acknowledged, 0 if there is none."""
+    async def _figures(
+        self, topic: str, name: bytes, group: dict[str, Any]
+    ) -> tuple[GroupFigures, OldestPending | None]:
+        """Return the backlog of a group, and its oldest pending entry."""
         redis = on(self._client, topic)
-        if group["pending"]:
-            oldest = (await redis.xpending(topic, name))["min"]
-        else:
+        lag, count = group.get("lag"), group["pending"]
+        pending: Any = await redis.xpending_range(topic, name, "-", "+", 1) if count else []
+        if not pending:
             start = b"(" + group["last-delivered-id"]
-            unread = await redis.xrange(topic, start.decode(), "+", count=1)
-            oldest = unread[0][0] if unread else None
-        if oldest is None:
-            return 0.0
-        seconds, microseconds = await redis.time()  # Redis' clock made the id; our own may be days off
-        return max(0.0, seconds + microseconds / 1e6 - int(bytes(oldest).partition(b"-")[0]) / 1000)
+            unread: Any = await redis.xrange(topic, start.decode(), "+", count=1)
+            return GroupFigures(lag, count, _age(unread[0][0], await _now(redis)) if unread else 0.0), None
+        [entry] = pending
+        entry_id, now = entry["message_id"], await _now(redis)
+        before = self._oldest.get(topic, {}).get(name)
+        oldest = OldestPending.next(before, entry_id, _acknowledged(group), now)
+        stuck = oldest.stuck_seconds(now, everything_read=lag == 0)
+        return GroupFigures(lag, count, _age(entry_id, now), entry["times_delivered"], stuck), oldest
+
+
+async def _now(redis: Redis) -> float:
+    """Return the time of Redis' clock, which made the ids of the entries; our own may be days off."""
+    seconds, microseconds = await redis.time()
+    return float(seconds + microseconds / 1e6)
+
+
+def _age(entry_id: bytes, now: float) -> float:
+    return max(0.0, now - int(bytes(entry_id).partition(b"-")[0]) / 1000)
+
+
+def _acknowledged(group: dict[str, Any]) -> object:
+    """Return what changes when a group acknowledges an entry. Redis 6.2, and 7 at times, only know what it has read."""
+    read = group.get("entries-read")
+    return group["last-delivered-id"] if read is None else read - group["pending"]

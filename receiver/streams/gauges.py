@@ -26,6 +26,9 @@ class GroupFigures(NamedTuple):
     lag: int | None
     pending: int
     oldest_seconds: float
+    #: Deliveries of the oldest pending entry, and for how long it has been that while the group acknowledged others.
+    oldest_deliveries: int = 0
+    stuck_seconds: float = 0.0
 
 
 class TopicFigures(NamedTuple):
@@ -35,10 +38,20 @@ class TopicFigures(NamedTuple):
     groups: Mapping[str, GroupFigures]
 
 
+class Memory(NamedTuple):
+    """The memory of Redis, in bytes: used and maximal by node (0 without a limit), and of its longest streams."""
+
+    nodes: dict[str, tuple[int, int]]
+    streams: dict[str, int]
+
+
 class TopicGauges:
     """The metrics of all topics. Retention replaces the values as a whole; a thread may render them meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_entries: int = 0) -> None:
+        """``max_entries`` is the hard cap of a stream."""
+        self._max_entries = max_entries
+        self.memory = Memory({}, {})
         #: Topics that events are routed to. Their counters are shown, at 0, before anything happens.
         self.routed: frozenset[str] = frozenset()
         self.topics: Mapping[str, TopicFigures] = {}
@@ -58,7 +71,7 @@ class TopicGauges:
         Rendering takes 0.1 s for 1,000 topics with three groups each, so the text is cached for a round. Call it from
         one thread at a time.
         """
-        rendering = _Rendering(self.routed, self.topics, trimmed)
+        rendering = _Rendering(self.routed, self.topics, trimmed, self.memory, self._max_entries)
         if self._rendered is None or self._rendered[0] != rendering:
             self._rendered = rendering, generate_latest(rendering)
         return self._rendered[1]
@@ -71,6 +84,8 @@ class _Rendering(Collector):
     routed: frozenset[str]
     topics: Mapping[str, TopicFigures]
     trimmed: Mapping[str, tuple[int, int]]
+    memory: Memory
+    max_entries: int
 
     def collect(self) -> Iterator[Metric]:
         aged, unread = metrics.TRIMMED(), metrics.UNREAD_TRIMMED()
@@ -80,16 +95,31 @@ class _Rendering(Collector):
             unread.add_metric([topic], at_the_cap)
         yield from (aged, unread)
         yield from self._streams()
+        yield from self._memory()
 
     def _streams(self) -> Iterator[Metric]:
         entries, lag = metrics.STREAM_ENTRIES(), metrics.GROUP_LAG()
         pending, oldest = metrics.GROUP_PENDING(), metrics.GROUP_OLDEST()
+        deliveries, stuck = metrics.GROUP_DELIVERIES(), metrics.GROUP_STUCK()
         for topic, gauges in self.topics.items():
             entries.add_metric([topic], gauges.entries)
             for group, behind in gauges.groups.items():
                 labels = [topic, group]
                 pending.add_metric(labels, behind.pending)
                 oldest.add_metric(labels, behind.oldest_seconds)
+                deliveries.add_metric(labels, behind.oldest_deliveries)
+                stuck.add_metric(labels, behind.stuck_seconds)
                 if behind.lag is not None:
                     lag.add_metric(labels, behind.lag)
-        yield from (entries, lag, pending, oldest)
+        yield from (entries, lag, pending, oldest, deliveries, stuck)
+
+    def _memory(self) -> Iterator[Metric]:
+        used, most = metrics.REDIS_USED_BYTES(), metrics.REDIS_MAX_BYTES()
+        streams, cap = metrics.STREAM_BYTES(), metrics.STREAM_MAX_ENTRIES()
+        for node, (used_bytes, max_bytes) in self.memory.nodes.items():
+            used.add_metric([node], used_bytes)
+            most.add_metric([node], max_bytes)
+        for topic, size in self.memory.streams.items():
+            streams.add_metric([topic], size)
+        cap.add_metric([], self.max_entries)
+        yield from (used, most, streams, cap)

@@ -16,10 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from receiver.redis_client import Script, by_primary
+from receiver.redis_client import Script, by_primary, on
 from receiver.redis_connection import concerns_whole_redis
 from receiver.streams.consumer_groups import ConsumerGroups
-from receiver.streams.gauges import TopicGauges
+from receiver.streams.gauges import Memory, TopicGauges
+from receiver.streams.memory import RedisMemory
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class Retention:
         self._logger = logger
         self._pause = pause
         self._me = uuid4().hex
-        self.gauges = TopicGauges()
+        self.gauges = TopicGauges(max_entries)
         self._client = client
+        self._memory = RedisMemory(logger)
         self._groups = ConsumerGroups(client, logger)
         self._trim = Script(client, SCRIPT)
         self._problems: dict[str, str] = {}
@@ -98,23 +100,31 @@ class Retention:
         topics = self._topics()
         self.gauges.routed = frozenset(self._routed())
         found: dict[str, TopicFigures] = {}
+        memory = Memory({}, {})
         rounds = [
-            self._round_of({topic: topics[topic] for topic in own}, found) for own in by_primary(self._client, topics)
+            self._round_of({topic: topics[topic] for topic in own}, found, memory)
+            for own in by_primary(self._client, topics)
         ]
         # All at once: a primary that hangs holds up its own topics only.
         failures = [failure for failure in await asyncio.gather(*rounds, return_exceptions=True) if failure is not None]
         if len(failures) < len(rounds) or not rounds:
-            self.gauges.topics = found
+            self.gauges.topics, self.gauges.memory = found, memory
         for failure in failures:
             raise failure
 
-    async def _round_of(self, topics: Mapping[str, tuple[str, ...]], found: dict[str, TopicFigures]) -> None:
+    async def _round_of(
+        self, topics: Mapping[str, tuple[str, ...]], found: dict[str, TopicFigures], memory: Memory
+    ) -> None:
         """Go through the topics of one primary. While it is away their last figures stay."""
         left = dict(topics)
         try:
             for topic, groups in topics.items():
                 await self._look_after(topic, groups, found)
                 del left[topic]
+            entries = {topic: found[topic].entries for topic in topics if topic in found}
+            if entries:
+                async with asyncio.timeout(_REDIS_TIMEOUT):
+                    await self._memory.measure(on(self._client, next(iter(entries))), entries, memory)
         except Exception:
             found |= {topic: figures for topic, figures in self.gauges.topics.items() if topic in left}
             raise

@@ -12,7 +12,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from receiver import metrics
+from receiver.callback_counters import EndpointCounters
 from receiver.errors import (
     BadSignatureError,
     InvalidCallbackError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from receiver.delivery.delivery import Delivery
     from receiver.events import Entry
+    from receiver.new_fields import NewFields
     from receiver.projects import Project
     from receiver.providers.base import ParsedCallback, Provider
     from receiver.routing import ProjectRoutes, Routing
@@ -60,9 +61,7 @@ class Endpoint:
 
     __slots__ = ("_builder", "_routes", "acks", "counters", "open", "project", "provider", "verifies")
 
-    def __init__(
-        self, project: Project, provider: Provider, routes: ProjectRoutes, counters: metrics.BatchedCounters
-    ) -> None:
+    def __init__(self, project: Project, provider: Provider, routes: ProjectRoutes, counters: EndpointCounters) -> None:
         self.project = project
         self.provider = provider
         self.counters = counters
@@ -98,6 +97,7 @@ class Callbacks:
         fetcher: Fetcher,
         routing: Routing,
         delivery: Delivery,
+        new_fields: NewFields,
     ) -> None:
         self._settings = settings
         self._auth = auth
@@ -106,7 +106,7 @@ class Callbacks:
         self._delivery = delivery
         self._fetcher = fetcher
         self._bodies = Bodies(settings.max_body, settings.read_timeout, "RECEIVER_MAX_BODY")
-        self._counters: dict[str, metrics.BatchedCounters] = {}
+        self._new_fields = new_fields
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         for project in settings.projects.values():
             for name in (DEFAULT.name, *project.providers):
@@ -142,6 +142,8 @@ class Callbacks:
                 if entries:
                     await self._delivery.store(entries, len(body))
         endpoint.counters.stored(parsed)
+        if parsed.new_fields:
+            self._new_fields.count(endpoint.provider.name, parsed.new_fields)
         if parsed.rejections and not parsed.events and not endpoint.provider.drops_on_4xx:
             # The answer lists the first problems; the quarantine has all.
             raise InvalidCallbackError(
@@ -202,8 +204,7 @@ class Callbacks:
     def _endpoint(self, name: str, project: Project) -> Endpoint:
         key = name, project.id
         if key not in self._endpoints:
-            if name not in self._counters:
-                self._counters[name] = metrics.BatchedCounters(name)
             provider = project.provider(name, self._settings.max_items)
-            self._endpoints[key] = Endpoint(project, provider, self._routing[project.id], self._counters[name])
+            counters = EndpointCounters.of(project.id, type(provider))
+            self._endpoints[key] = Endpoint(project, provider, self._routing[project.id], counters)
         return self._endpoints[key]

@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from receiver import metrics
+from receiver.callback_counters import EndpointCounters
 from receiver.peers import WorkerReport, WorkerState, total_trimmed, worst
 from receiver.providers.base import JSON
 
@@ -77,7 +78,7 @@ class Ops:
 
     def publish(self) -> WorkerReport:
         """Publish this worker's report to the other workers, and return it."""
-        metrics.BatchedCounters.flush()
+        EndpointCounters.flush()
         self._admission.report()
         counters, gauges = metrics.samples()
         report = WorkerReport(self._state(), counters, gauges, dict(self._gauges.trimmed))

@@ -286,6 +286,76 @@ async def test_lag_pending_and_age_are_metrics(redis: Redis, start: Callable[...
     assert age == pytest.approx(2 * HOUR, abs=60)
 
 
+async def test_an_entry_that_a_group_cannot_process_while_it_goes_on_is_a_metric(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """Its consumer claims it again and again, and acknowledges the others."""
+    await redis.xgroup_create(TOPIC, "billing", id="0", mkstream=True)
+    retention = await start()
+
+    def stuck() -> float:
+        return figure(retention, "receiver_group_stuck_seconds", topic=TOPIC, group="billing") or 0
+
+    poison = await redis.xadd(TOPIC, {"data": "x"})
+    await redis.xreadgroup("billing", "one", {TOPIC: ">"})
+    async with asyncio.timeout(10):
+        while figure(retention, "receiver_group_oldest_deliveries", topic=TOPIC, group="billing") != 1:
+            await asyncio.sleep(0.01)
+        assert stuck() == 0
+        while not stuck() or figure(retention, "receiver_group_oldest_deliveries", topic=TOPIC, group="billing") != 4:
+            if not stuck():
+                await redis.xadd(TOPIC, {"data": "y"})
+                [[_, [(good, _)]]] = await redis.xreadgroup("billing", "one", {TOPIC: ">"})
+                await redis.xack(TOPIC, "billing", good)
+            else:
+                await redis.xclaim(TOPIC, "billing", "one", 0, [poison], retrycount=4)
+            await asyncio.sleep(0.01)
+        await redis.xack(TOPIC, "billing", poison)
+        while stuck():
+            await asyncio.sleep(0.01)
+
+
+async def test_memory_is_a_metric_of_redis_and_of_the_ten_longest_streams(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    topics = {f"{TOPIC}{number}": () for number in range(12)}
+    for number, topic in enumerate(topics):
+        await fill(redis, [0], each=number + 1, topic=topic)
+    retention = await start(topics=lambda: topics)
+    async with asyncio.timeout(10):
+        while not retention.gauges.memory.streams:
+            await asyncio.sleep(0.01)
+    assert set(retention.gauges.memory.streams) == set(list(topics)[2:])
+    [(used, most)] = retention.gauges.memory.nodes.values()
+    assert used > sum(retention.gauges.memory.streams.values()) > 0
+    assert most == 0  # the Valkey of these tests has no limit
+
+
+async def test_without_the_permission_to_ask_for_memory_the_rest_goes_on(
+    redis_url: str, redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """What cannot be measured is logged once."""
+    await redis.acl_setuser("janitor", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info", "-memory"])
+    logger = structlog.get_logger("test")
+    try:
+        async with from_url(redis_url, username="janitor", password="any") as client:
+            with structlog.testing.capture_logs() as logs:
+                retention = Retention(client, lambda: {TOPIC: ("billing",)}, HOUR, 10**9, logger, pause=0.01)
+                retention.start()
+                async with asyncio.timeout(10):
+                    while len([log for log in logs if log["event"] == "redis.memory_unknown"]) < 2:
+                        await asyncio.sleep(0.01)
+                    measured = retention.gauges.memory
+                    while retention.gauges.memory is measured:  # another round
+                        await asyncio.sleep(0.01)
+                await retention.close()
+    finally:
+        await redis.acl_deluser("janitor")
+    assert [log["command"] for log in logs if log["event"] == "redis.memory_unknown"] == ["INFO", "MEMORY USAGE"]
+    assert retention.gauges.memory == ({}, {})
+    assert figure(retention, "receiver_stream_entries", topic=TOPIC) == 0
+
+
 async def test_a_back_log_goes_in_one_round(redis: Redis, start: Callable[..., Awaitable[Retention]]) -> None:
     """In steps, between which Redis answers others; the next round would be an hour later."""
     await fill(redis, [3], each=25_000)
@@ -337,6 +407,8 @@ async def test_a_group_that_is_destroyed_is_reported_on_no_longer(
         "receiver_group_lag_entries",
         "receiver_group_pending_entries",
         "receiver_group_oldest_unacknowledged_seconds",
+        "receiver_group_oldest_deliveries",
+        "receiver_group_stuck_seconds",
     }
 
 
