@@ -77,7 +77,7 @@ class Child:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait until it is ready. End it if that takes too long: nobody else would, and it would slow all others down."""
+        """Wait until it is ready. End it if that takes too long: nobody else would, and it slows others down."""
         try:
             eventually(ready, what, START_TIMEOUT)
         except BaseException:
