@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 SCRIPT: Final = files("receiver.search").joinpath("search.lua").read_text()
 #: Entries in one script call, which takes Redis about 1 ms.
-STEP: Final = 500
+STEP: Final = 250
+#: Seconds of rest after a step, at most: a step took longer than that on its way to Redis, or waiting for its turn.
+_MAX_REST: Final = 0.005
 
 
 class Match(NamedTuple):
@@ -97,7 +99,7 @@ class StreamSearch:
             for match in found:
                 yield match
             if ends:
-                await asyncio.sleep(spent)  # leaves Redis half of the time, and the loop its turns
+                await asyncio.sleep(min(spent, _MAX_REST))  # leaves Redis half of the time, and the loop its turns
 
     async def entry(self, topic: str, entry_id: str) -> Match | None:
         """Return the entry with an id, whatever it is about."""
@@ -136,5 +138,5 @@ async def count(client: Client, topic: str, first: str, last: str, text: bytes) 
         started = time.monotonic()
         looked_at, end, *found = await search([topic], [newest, first, STEP, b"", text])
         entries, matches, newest = entries + looked_at, matches + len(found) // 2, f"({end.decode()}"
-        await asyncio.sleep(time.monotonic() - started)
+        await asyncio.sleep(min(time.monotonic() - started, _MAX_REST))
     return entries, matches

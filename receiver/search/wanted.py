@@ -73,8 +73,9 @@ class Wanted:
         self.readings = readings(text)
         #: What the digits of a ``mobile`` end with; empty if the text is not a phone number.
         self.tail = digits[-_TAIL:].encode() if self.is_number else b""
-        #: Texts of which an event about it has at least one, unless only its number matches.
-        self.texts: tuple[bytes, ...] = (_quoted(text),)
+        #: Texts of which an event about it has at least one, unless only its number matches. They lack the quote in
+        #: front, which would make Redis compare at each quote.
+        self.texts: tuple[bytes, ...] = (_quoted(text)[1:],)
         #: The same for rejected items, which are kept as the provider wrote them. Without texts, any item may match.
         self.texts_of_items: tuple[bytes, ...] = () if self.is_number else tuple(_spellings(text))
         spellings = "|".join(map(re.escape, {text, _quoted(text)[1:-1].decode(), quote_plus(text)}))
