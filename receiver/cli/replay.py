@@ -120,15 +120,15 @@ async def _replay(  # noqa: PLR0913 the options
         ends = order.first.first(now), order.last.last(now)
         counts = {part: await _count(client, part) for part in [Range(each, *ends, target or each) for each in topics]}
         for part, events in counts.items():
-            click.echo(f"{part.topic}  {events:,} events → {part.target}", err=True)
+            click.echo(f"{part.topic}  {_events(events)} → {part.target}", err=True)
         total = sum(counts.values())
         if dry_run:
-            click.echo(f"{total:,} events.")
+            click.echo(f"{_events(total)}.")
             return
         if not total:
             raise ReceiverError("there is no event in this range: correct --from and --to")
         if not yes:
-            click.confirm(f"Publish {total:,} events again, as replay {name}?", abort=True, err=True)
+            click.confirm(f"Publish {_events(total)} again, as replay {name}?", abort=True, err=True)
         if target is not None and target not in routing.event_topics():
             await _keep(client, routing, target)
         await _publish(settings, client, counts, name, pace)
@@ -145,7 +145,7 @@ async def _publish(settings: Settings, client: Client, counts: Mapping[Range, in
                         progress.advance(task, done)
         finished = True
     finally:
-        click.echo(f"{_added() - before:,} events added.")
+        click.echo(f"{_events(_added() - before)} added.")
         if not finished:
             again = f"Repeat the command with --name {name} to go on: no event is added twice."
             click.echo(f"receiver: the replay is not complete. {again}", err=True)
@@ -180,3 +180,7 @@ async def _keep(client: Client, routing: Routing, target: str) -> None:
 
 def _added() -> int:
     return int(metrics.OURS.get_sample_value("receiver_stream_entries_added_total") or 0)
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"

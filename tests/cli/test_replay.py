@@ -86,7 +86,7 @@ def test_a_range_is_chosen_by_times_or_entries(cli_redis: Redis, run_here: Run) 
         ("24h", "0s", 0),
     ):
         result = run_here("replay", "--topic", SUCCESS, "--from", first, "--to", last, "--dry-run")
-        assert result.stdout == f"{count:,} events.\n", (first, last, result.stderr)
+        assert result.stdout == f"{count:,} event{'s' * (count != 1)}.\n", (first, last, result.stderr)
 
 
 def test_events_go_to_another_topic_which_is_then_looked_after(cli_redis: Redis, run_here: Run) -> None:
