@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
-from clusters import ValkeyCluster
-from messages import FAIL, SUCCESS
+from redis.cluster import RedisCluster
 
 from receiver.cli import receiver
 from receiver.events import EnvelopeBuilder, Event, EventType
@@ -18,22 +17,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DEAD = f"{SUCCESS}_dead"
+    from receiver.chaos.cluster import Cluster
 
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    """Start three primaries."""
-    started = ValkeyCluster(tmp_path_factory.mktemp("cluster"))
-    yield started
-    started.end()
+#: Its topics are on three nodes.
+PROJECT = "stuck"
+TOPIC, FAIL, DEAD = (f"urn:smn:local:{PROJECT}:{name}" for name in ("sms_success", "sms_fail", "sms_success_dead"))
 
 
 @pytest.fixture
-def run(cluster: ValkeyCluster, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+def redis(cluster: Cluster) -> Iterator[RedisCluster]:
+    """Return a client that finds its way in the cluster."""
+    port = cluster.nodes[0].port
+    with RedisCluster(host="127.0.0.1", port=port, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def run(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
     """Run a command in this process, and return the lines that it prints."""
     handlers = list(logging.getLogger().handlers)
-    environ = {"REDIS_URL": cluster.url, "RECEIVER_DATA_DIR": str(tmp_path)}
+    config = tmp_path / "receiver.toml"
+    config.write_text(f"[projects.{PROJECT}]\n", encoding="utf-8")
+    environ = {"REDIS_URL": cluster.url, "RECEIVER_DATA_DIR": str(tmp_path), "RECEIVER_CONFIG": str(config)}
 
     def command(*arguments: str) -> list[str]:
         result = CliRunner().invoke(receiver, arguments, env=environ)
@@ -44,24 +49,22 @@ def run(cluster: ValkeyCluster, tmp_path: Path) -> Iterator[Callable[..., list[s
     logging.getLogger().handlers[:] = handlers
 
 
-def _add(cluster: ValkeyCluster, topic: str, *message_ids: str) -> list[str]:
-    redis = cluster.holder(topic).client
-    builder = EnvelopeBuilder("tencent", "default")
-    made = [
-        Event(EventType.SUCCESS, None, b'{"message_id":"%b","mobile":"13800138000"}' % i.encode()) for i in message_ids
-    ]
-    return [redis.xadd(topic, {"data": builder.build(event, topic, 1).data}).decode() for event in made]
+def _add(redis: RedisCluster, topic: str, *message_ids: str) -> list[str]:
+    builder = EnvelopeBuilder("tencent", PROJECT)
+    data = [b'{"message_id":"%b","mobile":"13800138000"}' % message_id.encode() for message_id in message_ids]
+    made = [builder.build(Event(EventType.SUCCESS, None, one), topic, 1) for one in data]
+    return [str(redis.xadd(topic, {"data": entry.data})) for entry in made]
 
 
-def test_a_lost_report_is_found_put_aside_and_sent_again(cluster: ValkeyCluster, run: Callable[..., list[str]]) -> None:
-    assert len({cluster.holder(topic).port for topic in (SUCCESS, FAIL, DEAD)}) > 1, "on several nodes"
-    stuck, _ = _add(cluster, SUCCESS, "5000:1", "5000:2")
-    _add(cluster, FAIL, "5000:3")
+def test_a_lost_report_is_found_put_aside_and_sent_again(redis: RedisCluster, run: Callable[..., list[str]]) -> None:
+    assert len({redis.get_node_from_key(topic).port for topic in (TOPIC, FAIL, DEAD)}) > 1
+    stuck, _ = _add(redis, TOPIC, "5000:1", "5000:2")
+    _add(redis, FAIL, "5000:3")
     assert any(
-        f"{SUCCESS}  begins with {stuck} of" in line for line in run("groups", "create", "billing", "--since", "1h")
+        line.startswith(f"{TOPIC}  begins with {stuck} of")
+        for line in run("groups", "create", "billing", "--since", "1h")
     )
-    redis: Any = cluster.holder(SUCCESS).client
-    redis.xreadgroup("billing", "host-2", {SUCCESS: ">"}, count=1)
+    redis.xreadgroup("billing", "host-2", {TOPIC: ">"}, count=1)
     (found,) = map(json.loads, run("find", "5000:1", "--json"))
     assert (found["verdict"], found["entry_id"]) == ("published", stuck)
     assert [(group["group"], group["state"], group["consumer"]) for group in found["groups"]] == [
@@ -69,9 +72,9 @@ def test_a_lost_report_is_found_put_aside_and_sent_again(cluster: ValkeyCluster,
     ]
     assert len(run("find", "+8613800138000", "--json")) == 3
     rows = {row["topic_urn"]: row for row in map(json.loads, run("groups", "--json"))}
-    assert (rows[SUCCESS]["pending"], rows[FAIL]["lag"]) == (1, 1)
+    assert (rows[TOPIC]["pending"], rows[FAIL]["lag"]) == (1, 1)
     put_aside = ("groups", "dead-letter", "billing", "--deliveries", "1", "--min-idle", "0s", "--yes")
-    assert run(*put_aside) == [f"{SUCCESS}  1 entry put aside."]
+    assert run(*put_aside) == [f"{TOPIC}  1 entry put aside."]
     assert {row["verdict"] for row in map(json.loads, run("find", "5000:1", "--json"))} == {
         "published",
         "dead-lettered",
@@ -79,4 +82,4 @@ def test_a_lost_report_is_found_put_aside_and_sent_again(cluster: ValkeyCluster,
     back = ("replay", "--topic", "sms_success_dead", "--from", "start", "--to-topic", "sms_success", "--yes")
     assert run(*back) == ["1 event added."]
     assert run(*back) == ["0 events added."]
-    assert redis.xlen(SUCCESS) == 3
+    assert redis.xlen(TOPIC) == 3

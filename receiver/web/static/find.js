@@ -5,7 +5,15 @@ import { ask } from "./session.js";
 import { badge, element, topic } from "./tables.js";
 
 const SHOWN = ["status_desc", "description", "deliver_time", "submit_time", "sender"];
-const LEVELS = { published: "good", duplicate: "good", spooled: "warn", quarantined: "bad", trimmed: "warn", "not seen": "bad" };
+const LEVELS = {
+  published: "good",
+  duplicate: "good",
+  spooled: "warn",
+  trimmed: "warn",
+  "dead-lettered": "bad",
+  quarantined: "bad",
+  "not seen": "bad",
+};
 
 const dialog = document.getElementById("find-dialog");
 const result = document.getElementById("find-result");
