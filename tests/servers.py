@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from redis import Redis
@@ -114,7 +115,8 @@ class RedisServer(Child):
         """Start it. Options are those of the configuration file, with ``_`` for ``-``; a file takes their place."""
         self.folder = folder
         self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        login = f":{quote(options['requirepass'], safe='')}@" if "requirepass" in options else ""
+        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
         durable = {"save": "", "appendonly": "yes", "appendfsync": "always"}
         settings = {
             "port": str(self.port),
