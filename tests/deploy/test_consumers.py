@@ -205,9 +205,7 @@ def test_a_consumer_goes_on_when_redis_is_back(program, own_valkey):
 @pytest.fixture
 def sentinel(own_valkey, tmp_path):
     """Return a Redis with a password, and a Sentinel that knows it."""
-    server = own_valkey()
-    with Redis.from_url(server.url) as client:
-        client.config_set("requirepass", "a:b")
+    server = own_valkey(requirepass="a:b")
     folder = tmp_path / "sentinel"
     folder.mkdir()
     config = folder / "sentinel.conf"
