@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.text import Text
 
-from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides, run
+from receiver.cli.connections import (
+    RedisAwayError,
+    chosen_project,
+    configured_routing,
+    connected,
+    load_overrides,
+    redis_url,
+    run,
+)
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import elapsed, moment, safe
 from receiver.cli.output import console, echo_json, json_option
@@ -18,6 +26,7 @@ from receiver.cli.progress import bar
 from receiver.cli.tail import Ago
 from receiver.events import utc
 from receiver.lookups.reports import Reports
+from receiver.redis_client import connect
 from receiver.search.finder import LIMIT, SINCE, Request, Search
 from receiver.search.finding import Verdict
 from receiver.search.places import Places
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from receiver.lookups.reports import Report
     from receiver.projects import Project
     from receiver.redis_client import Client
+    from receiver.routing import Routing
     from receiver.search.finding import Finding
     from receiver.settings import Settings
     from receiver.streams.entry_readers import Reader
@@ -100,31 +110,44 @@ def find(  # noqa: PLR0913 a parameter for each option
 async def _find(  # noqa: PLR0913 the options
     settings: Settings, projects: list[Project], text: str, since: float | None, limit: int, *, as_json: bool
 ) -> set[Verdict]:
+    routing = configured_routing(projects)
+    try:
+        async with connected(settings) as client:
+            await load_overrides(client, routing)
+            return await _search(_places(settings, projects, client, routing), text, since, limit, as_json=as_json)
+    except RedisAwayError as away:
+        click.echo(f"receiver: {away} Only the spool is searched.", err=True)
+    client = connect(redis_url(settings))
+    try:
+        return await _search(_places(settings, projects, client, routing), text, since, limit, as_json=as_json)
+    finally:
+        await client.aclose()
+
+
+async def _search(places: Places, text: str, since: float | None, limit: int, *, as_json: bool) -> set[Verdict]:
     verdicts = set()
-    async with connected(settings) as client:
-        places = await _places(settings, projects, client)
-        with bar(console(stderr=True), counted=False) as progress:
-            now_ms = int(time.time() * 1000)
-            back = SINCE.total_seconds() if since is None else since
-            task = progress.add_task("searching", total=back * 1000)
+    with bar(console(stderr=True), counted=False) as progress:
+        now_ms = int(time.time() * 1000)
+        back = SINCE.total_seconds() if since is None else since
+        task = progress.add_task("searching", total=back * 1000)
 
-            def on_step(looked_at: int, back_to_ms: int) -> None:
-                where = f"back to {moment(utc(back_to_ms // 1000), date=True)}, {looked_at:,} entries"
-                progress.update(task, description=where, completed=now_ms - back_to_ms)
+        def on_step(looked_at: int, back_to_ms: int) -> None:
+            back_to_ms = min(back_to_ms, now_ms)
+            where = f"back to {moment(utc(back_to_ms // 1000), date=True)}, {looked_at:,} entries"
+            progress.update(task, description=where, completed=now_ms - back_to_ms)
 
-            oldest_ms = None if since is None else now_ms - int(since * 1000)
-            request = Request(text=text, oldest_ms=oldest_ms, limit=limit, budget=Budget(on_step=on_step))
-            search = Search(places, request)
-            async for finding in search.findings():
-                verdicts.add(finding.verdict)
-                _show_json(finding) if as_json else _print(finding)
-        _tell_extent(search, places)
+        oldest_ms = None if since is None else now_ms - int(since * 1000)
+        search = Search(places, Request(text=text, oldest_ms=oldest_ms, limit=limit, budget=Budget(on_step=on_step)))
+        async for finding in search.findings():
+            verdicts.add(finding.verdict)
+            progress.update(task, visible=False, refresh=True)  # the bar is not in the way of what is found
+            _show_json(finding) if as_json else _print(finding)
+            progress.update(task, visible=True)
+    _tell_extent(search, places)
     return verdicts
 
 
-async def _places(settings: Settings, projects: list[Project], client: Client) -> Places:
-    routing = configured_routing(projects)
-    await load_overrides(client, routing)
+def _places(settings: Settings, projects: list[Project], client: Client, routing: Routing) -> Places:
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     sign_ids = {project.id: project.own_sign_id for project in projects}
     return Places(client, routing, reports, settings.data_dir.absolute() / "spool", settings.dedupe_window, sign_ids)
@@ -213,9 +236,11 @@ def _tell_extent(search: Search, places: Places) -> None:
         click.echo(f"receiver: {problem}.", err=True)
     spool = f"the spool in {places.spool}" if search.has_spool else f"no spool, because none is in {places.spool}"
     if search.back_to_ms is not None:
-        streams = f"the streams back to {utc(search.back_to_ms // 1000)}"
+        streams = f"the streams back to {utc(search.back_to_ms // 1000)}; "
+    elif search.reached:
+        streams = "the streams where the event was to be expected (--since searches further); "
     else:
-        streams = "the streams where the event was to be expected; --since searches further"
-    click.echo(f"Searched: {streams}; {spool}.", err=True)
+        streams = ""
+    click.echo(f"Searched: {streams}{spool}.", err=True)
     if not search.complete and search.resume_ms is not None:
         click.echo("The limit ended the search: there may be more; --limit shows more.", err=True)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from receiver.streams.backlog import Backlog, Oldest
 
 _COLUMNS: Final = ("topic", "group", "lag", "pending", "oldest", "consumer", "has", "idle")
-_IDS: Final = ("topic", "group", "oldest", "consumer", "idle")
 _NUMBERS: Final = ("lag", "pending", "has")
 #: Deliveries after which an entry is rather put aside than given to another consumer.
 _MANY_DELIVERIES: Final = 5
@@ -43,7 +42,7 @@ def report_rows(backlogs: Iterable[Backlog], retention: float) -> Iterator[dict[
 
 def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], retention: float) -> None:
     """Print the table, then what is stuck, with the command that helps. ``dead_letters``: their number by topic."""
-    rows = table(*_COLUMNS, ids=_IDS, right=_NUMBERS)
+    rows = table(*_COLUMNS, ids=_COLUMNS, right=_NUMBERS)
     for one in backlogs:
         consumers = [(safe(each.consumer), f"{each.pending:,}", elapsed(each.idle_ms / 1000)) for each in one.consumers]
         oldest = "" if one.oldest is None else elapsed(one.oldest.age_ms / 1000)

@@ -46,7 +46,11 @@ def table(*names: str, ids: Collection[str] = (), right: Collection[str] = ()) -
 def print_table(rows: Table, *, stderr: bool = False) -> None:
     """Print a table. On a terminal that is too narrow for its ids, lines are longer than the terminal is wide."""
     out = console(stderr=stderr)
-    least = Measurement.get(out, out.options.update(max_width=_UNLIMITED), rows).minimum
+    unlimited = out.options.update(max_width=_UNLIMITED)
+    for column in (column for column in rows.columns if column.no_wrap):  # else it is as wide as its longest word
+        cells = (column.header, *column.cells)
+        column.min_width = max(Measurement.get(out, unlimited, cell).maximum for cell in cells)
+    least = Measurement.get(out, unlimited, rows).minimum
     out.width = max(out.width, least)
     if out.file.isatty():
         out.print(rows)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from receiver.events import utc
+from receiver.lookups.scripts import project_key
 from receiver.phone_numbers import canonical
 from receiver.redis_client import on
-from receiver.search.finding import Finding, Verdict, trimmed, without_entry
+from receiver.search.finding import Finding, Verdict, nowhere, on_disk, trimmed, without_entry
 from receiver.search.marks import taken
 from receiver.search.places import Span
 from receiver.search.spool import SpoolSearch
@@ -24,7 +24,7 @@ from receiver.streams.dead_letters import dead_letter, dead_letters_of
 from receiver.streams.entry_readers import readers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from receiver.lookups.reports import ReportAbout
     from receiver.search.places import Places
@@ -82,6 +82,11 @@ class Search:
         #: What could not be searched, in sentences.
         self.problems: list[str] = []
 
+    @property
+    def reached(self) -> bool:
+        """Whether any part of Redis was searched."""
+        return bool(self._topics)
+
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield what is found; one finding ``not seen`` if that is nothing.
 
@@ -94,23 +99,39 @@ class Search:
                 self._request.budget.stop()
             yield finding
         if not found:
-            yield self._nowhere()
+            yield nowhere(self.back_to_ms, redis=self.reached)
 
     async def _all(self) -> AsyncIterator[Finding]:
         # The spool first: an event that is published meanwhile is then found in its stream.
-        on_disk = await self._spool()
-        for project_id, sign_id in self._places.sign_ids.items():
-            found = await self._places.reports.about(project_id, self._request.text, sign_id)
-            self._reports += [(project_id, report) for report in found]
-        for spooled in on_disk:
+        waiting = await self._spool()
+        await self._read_index(await self._leave_out())
+        for spooled in waiting:
             yield await self._spooled(spooled)
-        async for match in self._matches():
-            yield await self._published(match)
+        if self._topics:
+            async for match in self._matches():
+                yield await self._published(match)
         for project_id, report in self._reports:
             if (project_id, report) not in self._shown:
                 yield without_entry(project_id, report, searched=self.complete)
         if self._taken and not self._seen and self.complete:
             yield trimmed(self._taken[0].topics[0], self._topics)
+
+    async def _leave_out(self) -> Iterable[str]:
+        """Leave out the topics whose primary is away, and return the projects whose report index can be read."""
+        indexes = {project_key(project_id): project_id for project_id in self._places.sign_ids}
+        away = await self._places.away([*self._topics, *indexes])
+        if away:
+            self.complete = False
+            left_out = f"{len(away.keys() & self._topics)} of {len(self._topics)} streams"
+            self.problems.append(f"Redis is away, and {left_out} were not searched: {next(iter(away.values()))}")
+        self._topics = {topic: project_id for topic, project_id in self._topics.items() if topic not in away}
+        return [project_id for key, project_id in indexes.items() if key not in away]
+
+    async def _read_index(self, projects: Iterable[str]) -> None:
+        for project_id in projects:
+            sign_id = self._places.sign_ids[project_id]
+            found = await self._places.reports.about(project_id, self._request.text, sign_id)
+            self._reports += [(project_id, report) for report in found]
 
     async def _matches(self) -> AsyncIterator[Match]:
         """Yield the entries: those that hints lead to and then, if there are none, those of all topics."""
@@ -135,7 +156,7 @@ class Search:
                 entry = await self._streams.entry(topic, self._request.text)
                 if entry is not None and self._is_new(entry):
                     yield entry
-        self._taken = await self._places.where_taken(self._request.text)
+        self._taken = await self._places.where_taken(self._request.text, self._topics)
         for span in self._taken:
             async for match in self._between(span):
                 yield match
@@ -144,7 +165,8 @@ class Search:
     async def _of_reports(self) -> AsyncIterator[Match]:
         """Yield, for each report without an entry so far, the matches in the first span around it that has any."""
         for project_id, report in self._reports:
-            for span in self._places.around(project_id, report):
+            topics = [topic for topic, of in self._topics.items() if of == project_id]
+            for span in self._places.around(report, topics):
                 if (project_id, report) in self._shown:
                     break
                 async for match in self._between(span):
@@ -210,19 +232,10 @@ class Search:
         )
 
     async def _spooled(self, spooled: Spooled) -> Finding:
-        known = await taken(self._places.client, spooled.topic, spooled.event.id, self._places.dedupe_window)
-        return Finding(
-            verdict=Verdict.SPOOLED if known is None else Verdict.DUPLICATE,
-            why="It is safe on disk, and waits for Redis."
-            if known is None
-            else "It is on disk, and its topic has already taken an event with this id: the drain will add nothing.",
-            project_id=self._places.project_of(spooled.topic),
-            topic=spooled.topic,
-            spool_file=spooled.path.name,
-            event=spooled.event,
-            data=spooled.data,
-            report=self._report(self._places.project_of(spooled.topic), spooled.event),
-        )
+        places, topic = self._places, spooled.topic
+        known = topic in self._topics and await taken(places.client, topic, spooled.event.id, places.dedupe_window)
+        project_id = places.project_of(topic)
+        return on_disk(spooled, project_id, self._report(project_id, spooled.event), taken=bool(known))
 
     def _report(self, project_id: str | None, event: Envelope) -> ReportAbout | None:
         """Return the record of an event in the report index: of those with its message_id, that of its number."""
@@ -233,11 +246,3 @@ class Search:
             found = [one for one in found if one[1].report.mobile == number] or found
         self._shown.update(found[:1])
         return found[0][1] if found else None
-
-    def _nowhere(self) -> Finding:
-        since = "" if self.back_to_ms is None else f" since {utc(self.back_to_ms // 1000)}"
-        return Finding(
-            verdict=Verdict.NOT_SEEN,
-            why=f"There is no trace of it: not in the streams and quarantines{since}, nor in the spool of this "
-            "machine, nor in the report index.",
-        )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from receiver.lookups.reports import Report, ReportAbout
+    from receiver.search.spool import Spooled
     from receiver.search.wanted import Envelope
     from receiver.streams.entry_readers import Reader
 
@@ -78,3 +79,31 @@ def trimmed(topic: str, projects: Mapping[str, str]) -> Finding:
         project_id=projects[topic],
         topic=topic,
     )
+
+
+def on_disk(spooled: Spooled, project_id: str | None, report: ReportAbout | None, *, taken: bool) -> Finding:
+    """Return the finding of an event in the spool. ``taken``: its topic knows the event's id."""
+    verdict, why = Verdict.SPOOLED, "It is safe on disk, and waits for Redis."
+    if taken:
+        verdict = Verdict.DUPLICATE
+        why = "It is on disk, and its topic has taken an event with this id: the drain will add nothing."
+    return Finding(
+        verdict=verdict,
+        why=why,
+        project_id=project_id,
+        topic=spooled.topic,
+        spool_file=spooled.path.name,
+        event=spooled.event,
+        data=spooled.data,
+        report=report,
+    )
+
+
+def nowhere(back_to_ms: int | None, *, redis: bool) -> Finding:
+    """Return the finding of a search that found nothing. ``redis``: Redis was searched, back to a time."""
+    if not redis:
+        why = "It is not in the spool of this machine. Redis is away, so nothing else was searched."
+        return Finding(verdict=Verdict.NOT_SEEN, why=why)
+    since = "" if back_to_ms is None else f" since {utc(back_to_ms // 1000)}"
+    places = f"not in the streams and quarantines{since}, nor in the spool of this machine, nor in the report index"
+    return Finding(verdict=Verdict.NOT_SEEN, why=f"There is no trace of it: {places}.")

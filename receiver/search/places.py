@@ -6,15 +6,19 @@ when the report of a message came.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from redis.exceptions import RedisError
+
+from receiver.redis_client import by_primary, on
 from receiver.search.marks import taken
 from receiver.search.wanted import EVENT_ID
 from receiver.streams.dead_letters import dead_letters_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from receiver.lookups.reports import ReportAbout, Reports
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Colons in a topic URN, and in the name of a partition of it.
 _COLONS: Final = 4
+#: Seconds for a primary to answer before the search goes on without it.
+_PATIENCE: Final = 1.0
 _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 #: Where an entry is looked for by the time of its report, in ms after that time, the likely places first: providers
 #: call back within seconds, later after an outage, and some of their clocks are wrong.
@@ -75,16 +81,29 @@ class Places:
         project_id = topic.split(":")[3] if topic.count(":") == _COLONS else ""
         return project_id if project_id in self.sign_ids else None
 
-    async def where_taken(self, text: str) -> list[Span]:
+    async def away(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the keys whose primary does not answer, each with the reason."""
+        groups = by_primary(self.client, keys)
+        reasons = await asyncio.gather(*(self._ask(group[0]) for group in groups))
+        return {key: reason for group, reason in zip(groups, reasons, strict=True) if reason for key in group}
+
+    async def where_taken(self, text: str, topics: Iterable[str]) -> list[Span]:
         """Return where an event id was added, as far as the publish script knows."""
         if not EVENT_ID.fullmatch(text):
             return []
-        windows = [(topic, await taken(self.client, topic, text, self.dedupe_window)) for topic in self.topics()]
+        windows = [(topic, await taken(self.client, topic, text, self.dedupe_window)) for topic in topics]
         return [Span([topic], *window) for topic, window in windows if window is not None]
 
-    def around(self, project_id: str, report: ReportAbout) -> Iterator[Span]:
+    async def _ask(self, key: str) -> str | None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await on(self.client, key).exists(key)
+        except (RedisError, OSError) as error:
+            return str(error) or f"no answer within {_PATIENCE:g} s"
+        return None
+
+    def around(self, report: ReportAbout, topics: Sequence[str]) -> Iterator[Span]:
         """Yield the spans in which the entry of a report may be, the likely ones first."""
         if report.came is not None:
-            topics = [topic for topic, of in self.topics().items() if of == project_id]
             for after, before in _AROUND:
                 yield Span(topics, max(0, report.came + after), report.came + before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from messages import QUARANTINE, REPLY, SUCCESS, body, reply, report
-from servers import eventually
+from servers import eventually, free_port
 
 from receiver.events import Entry, EnvelopeBuilder, Event, EventType
 from receiver.spool.directory import file_of
@@ -168,3 +168,14 @@ def test_an_id_that_cannot_be_one_is_a_sentence(run_here: Run) -> None:
     assert result.returncode == 2
     assert "printable text in one line" in result.stderr
     assert "choose one of: default" in run_here("find", "x", "--project", "nobody").stderr
+
+
+def test_while_redis_is_away_the_spool_is_searched(spool: SpoolFile, run_here: Run) -> None:
+    spool.add([_entry("5000:1")])
+    away = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    result = run_here("find", "5000:1", "--json", **away)
+    assert (result.returncode, json.loads(result.stdout)["verdict"]) == (0, "spooled")
+    assert "cannot be reached" in result.stderr
+    assert "Only the spool is searched." in result.stderr
+    missing = run_here("find", "5000:2", **away)
+    assert (missing.returncode, "Redis is away, so nothing else was searched" in missing.stdout) == (1, True)

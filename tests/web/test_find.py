@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import messages as tencent
 import msgspec
 import pytest
+from servers import free_port
 from smn import OTHER, PROJECT, Smn
 
 from receiver.lookups.reports import Reports
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import redis.asyncio
-    from conftest import Client
+    from conftest import Client, Service
 
 COUNT = 3 * STEP + 7
 FIRST_MS = 1_600_000_000_000
@@ -125,3 +126,12 @@ async def test_a_search_of_a_large_stream_is_bounded_and_holds_up_nobody(smn: Sm
     assert status == 200
     assert body["complete"] or body["next_end_time"]
     assert answered > 5, "others are served between the steps"
+
+
+async def test_while_redis_is_away_an_event_is_found_in_the_spool(service: Service) -> None:
+    client = await service(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert (await client.post("/sms/callback", json=[tencent.report("5000:1")])).status == 200
+    body = await (await client.get("/v2/default/notifications/sms/events/5000:1")).json()
+    assert [found["verdict"] for found in body["data"]] == ["spooled"]
+    assert (body["complete"], body["next_end_time"]) == (False, None)
+    assert "Redis is away, and 8 of 8 streams were not searched: " in body["problems"][0]
