@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,14 @@ allowed_networks = ["127.0.0.2"]
 class Nginx(Child):
     """Our configuration, but for its paths and ports."""
 
-    def __init__(self, folder, upstream):
-        """Start it with a certificate of its own."""
+    def __init__(self, folder, *upstreams):
+        """Start it with a certificate of its own, in front of the receivers on these ports."""
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if binary is None:
             pytest.skip("nginx is not installed (Debian's package nginx-light): its configuration is not tried")
         self.folder, self.port, self.plain_port = folder, free_port(), free_port()
-        self.authority = trustme.CA()
+        self.authority, self.context = trustme.CA(), ssl.create_default_context()
+        self.authority.configure_trust(self.context)
         certificate = self.authority.issue_cert("sms.example.com")
         certificate.cert_chain_pems[0].write_to_path(folder / "fullchain.pem")
         certificate.private_key_pem.write_to_path(folder / "privkey.pem")
@@ -47,7 +49,10 @@ class Nginx(Child):
             (r"(?m)^ +listen \[::\].*\n", ""),
             (r"listen 443", f"listen 127.0.0.1:{self.port}"),
             (r"listen 80", f"listen 127.0.0.1:{self.plain_port}"),
-            (r"server 127.0.0.1:8080", f"server 127.0.0.1:{upstream}"),
+            (
+                r"server 127.0.0.1:8080 max_fails=0;",
+                "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in upstreams),
+            ),
         ):
             own, found = re.subn(ours, theirs, own)
             assert found, ours
@@ -64,12 +69,10 @@ class Nginx(Child):
 
     def status(self, method, target, data=None, source="127.0.0.2", **headers):
         """Ask over TLS from a loopback address, and return the status, 0 when nobody answers."""
-        context = ssl.create_default_context()
-        self.authority.configure_trust(context)
         connection = http.client.HTTPConnection("sms.example.com", self.port)
         try:
             plain = socket.create_connection(("127.0.0.1", self.port), 10, (source, 0))
-            connection.sock = context.wrap_socket(plain, server_hostname="sms.example.com")
+            connection.sock = self.context.wrap_socket(plain, server_hostname="sms.example.com")
             connection.request(method, target, data, headers)
             return connection.getresponse().status
         except ConnectionError:
@@ -118,6 +121,42 @@ def test_nginx_passes_callbacks_and_their_address_on_and_no_log_holds_a_key(behi
     assert '"POST /sms/callback" 502' in logged
     assert KEY not in logged
     assert "13800138000" not in logged
+
+
+@pytest.mark.timeout(120)
+def test_receivers_behind_nginx_are_restarted_one_by_one_without_a_gap(serve, tmp_path):
+    """What one no longer takes, the other gets: every callback is acknowledged."""
+    config = tmp_path / "receiver.toml"
+    config.write_text(TOML)
+    environ = {"RECEIVER_CONFIG": str(config), "RECEIVER_TRUSTED_PROXIES": "127.0.0.1"}
+    receivers = [serve(**environ), serve(**environ)]
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    nginx = Nginx(folder, *(receiver.port for receiver in receivers))
+    statuses, over = [], threading.Event()
+
+    def send():
+        while not over.is_set():
+            statuses.append(nginx.status("POST", f"/sms/callback?key={KEY}", body([report()])))
+
+    def more():
+        before = len(statuses)
+        eventually(lambda: len(statuses) > before + 10, "callbacks are sent", 20)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        more()
+        assert receivers[0].stop() == 0
+        more()
+        serve(**environ, PORT=str(receivers[0].port))
+        assert receivers[1].stop() == 0
+        more()
+    finally:
+        over.set()
+        sender.join()
+        nginx.stop()
+    assert set(statuses) == {200}
 
 
 def test_nginx_has_the_bounds_of_the_receiver():
