@@ -54,6 +54,7 @@ from receiver.web.fast_path import FastPath
 from receiver.web.fetcher import Fetcher
 from receiver.web.middleware import ErrorResponses
 from receiver.web.ops import Ops
+from receiver.web.reload import Reload
 from receiver.web.server import Runner
 from receiver.web.smn.api import SmsEvents, SmsReports
 from receiver.web.smn.auth import Credentials
@@ -77,6 +78,8 @@ DELIVERY: Final = web.AppKey("delivery", Delivery)
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 FAST_PATH: Final = web.AppKey("fast_path", FastPath)
+ROUTING: Final = web.AppKey("routing", Routing)
+RELOAD: Final = web.AppKey("reload", Reload)
 #: Seconds that an idle connection stays open. They also bound a client that never ends the head of a later request.
 KEEPALIVE: Final = 75.0
 #: Seconds for which a thread may compute while the event loop waits, some five times a request. While a thread parsed a
@@ -122,10 +125,10 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     bodies = LimitedBodies(admission, settings.read_timeout)
 
     ops = Ops(delivery, retention.gauges, admission, peers, logger)
-    open_project = any(project.open for project in settings.projects.values())
+    projects = settings.projects
     # The metrics name projects and topics: pages of other sites may not read them. Health and documents name none.
-    show_metrics = browsers.before(ops.metrics) if open_project else ops.metrics
-    documents, static = Documents(), StaticFiles(open_project=open_project)
+    show_metrics = browsers.before(ops.metrics, lambda: projects.any_open)
+    documents, static = Documents(), StaticFiles(projects)
     viewers = Viewers(credentials, redis, routing, ServiceState(ops, retention.gauges), logger)
     errors = ErrorResponses(logger)
 
@@ -135,6 +138,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     wanted = app[INDEX_WANTED] = asyncio.Event()
     connections = app[CONNECTIONS] = Connections(connections_within_limit(settings.max_connections), logger)
     app[FAST_PATH] = FastPath(auth, callbacks, errors)
+    app[ROUTING] = routing
+    app[RELOAD] = Reload(projects, routing, overrides, (auth, callbacks, credentials, viewers))
     app.add_routes(
         [
             web.post("/sms/callback", callbacks.receive),
@@ -250,10 +255,12 @@ async def _within(seconds: float, closing: Coroutine[Any, Any, None]) -> bool:
 
 
 def _retention(settings: Settings, client: Client, routing: Routing, logger: log.Logger) -> Retention:
-    groups = {project.id: project.consumer_groups for project in settings.projects.values()}
+    def topics() -> dict[str, tuple[str, ...]]:
+        return routing.topics({project.id: project.consumer_groups for project in settings.projects.values()})
+
     return Retention(
         client,
-        partial(routing.topics, groups),
+        topics,
         settings.retention,
         settings.max_entries,
         logger,

@@ -88,13 +88,20 @@ class Project:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Projects:
-    """All projects by id. Without a file there is one open project, ``default``."""
+    """All projects by id. Without a file there is one open project, ``default``.
+
+    The parts of the service hold one object of this class, in which a reload replaces all projects at once.
+    """
 
     by_id: Mapping[str, Project] = dataclasses.field(
         default_factory=lambda: {"default": Project(id="default", default=True)}
     )
+
+    def replace(self, other: Projects) -> None:
+        """Hold the projects of another object from now on."""
+        self.by_id = other.by_id
 
     def __getitem__(self, project_id: str) -> Project:
         """Return a project. Raises KeyError."""
@@ -107,6 +114,11 @@ class Projects:
     def values(self) -> Iterator[Project]:
         """Iterate over the projects in the order of the file."""
         return iter(self.by_id.values())
+
+    @property
+    def any_open(self) -> bool:
+        """Whether a project needs no credentials."""
+        return any(project.open for project in self.values())
 
     @property
     def default(self) -> Project | None:

@@ -15,7 +15,7 @@ from redis.exceptions import MovedError, RedisError
 from receiver.events import ROUTED, EventType
 from receiver.lookups.scripts import project_key
 from receiver.redis_client import by_primary, on
-from receiver.routing import topic_problem
+from receiver.routing import Routing, topic_problem
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from receiver.log import Logger
     from receiver.redis_client import Client
-    from receiver.routing import Routing
+    from receiver.routing import RoutedProject
 
 #: Topics of a project, current and former. Retention and the index process each of them for good, because a former
 #: topic may still have readers.
@@ -72,15 +72,16 @@ class RouteOverrides:
         """
         async with self._lock:
             self._check_count(project_id, routes)
-            before = self._routing[project_id].table
+            known = self._routing[project_id]
+            before = known.table
             # With their partitions, which may still hold unread events. Later changes of the partitions do not matter.
-            replaced = [stream for event_type in routes for stream in self._routing[project_id].streams(event_type)]
+            replaced = [stream for event_type in routes for stream in known.streams(event_type)]
             try:
                 stored, topics = await self._store(project_id, routes, replaced)
             except MovedError:  # the project's slot has another primary now, and nothing was stored
                 stored, topics = await self._store(project_id, routes, replaced)
             self._apply(project_id, stored, topics)
-        table = self._routing[project_id].table
+        table = self._routing.projects.get(project_id, known).table
         for event_type, urn in routes.items():
             self._log.warning(
                 "routes.changed",
@@ -147,7 +148,9 @@ class RouteOverrides:
             self._apply(project_id, next(replies), next(replies))
 
     def _apply(self, project_id: str, stored: Mapping[bytes, bytes], topics: Iterable[bytes]) -> None:
-        routes = self._routing[project_id]
+        routes = self._routing.projects.get(project_id)
+        if routes is None:  # a reload has removed the project meanwhile
+            return
         routes.former = frozenset(urn.decode(errors="replace") for urn in topics)
         overrides = _valid(project_id, stored)
         if overrides != routes.overrides:
@@ -155,6 +158,19 @@ class RouteOverrides:
             # A list, not a mapping: the log masks values under names that contain "reply".
             described = [f"{event_type} to {urn}" for event_type, urn in overrides.items()]
             self._log.info("routes.applied", project=project_id, routes=described)
+
+    async def routing_of(self, projects: Iterable[RoutedProject]) -> Routing:
+        """Return the routes of other projects, as a reload brings them, with those set at run time.
+
+        While Redis is away, a project that is there already keeps the overrides it has.
+        """
+        routing = Routing(projects)
+        for project_id, routes in routing.projects.items():
+            if (known := self._routing.projects.get(project_id)) is not None:
+                routes.override(known.overrides)
+                routes.former = known.former
+        await RouteOverrides(self._redis, routing, self._log)._try_refresh()  # noqa: SLF001 of the same class
+        return routing
 
     async def _watch(self) -> None:
         while True:

@@ -142,6 +142,10 @@ class Routing:
         """``projects`` are those of the configuration."""
         self.projects = {project.id: ProjectRoutes(project) for project in projects}
 
+    def replace(self, other: Routing) -> None:
+        """Hold the routes of another object from now on."""
+        self.projects = other.projects
+
     def __getitem__(self, project_id: str) -> ProjectRoutes:
         """Return the routes of a project. Raises KeyError for an unknown one."""
         return self.projects[project_id]

@@ -57,11 +57,12 @@ def test_the_supervisor_of_workers_waits_longer_than_they_take():
     """Gunicorn kills what has not ended after its graceful_timeout."""
     code = """
         from receiver.runtime.gunicorn_arbiter import GunicornApplication
-        from receiver.settings import read_settings
-        print(GunicornApplication(read_settings({})).cfg.graceful_timeout)
+        from receiver.environment import Environment
+        print(GunicornApplication(Environment()).cfg.graceful_timeout)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, env={"RECEIVER_LISTENERS": "0"}, capture_output=True, text=True, check=True)
+    environ = {"RECEIVER_LISTENERS": "0", "RECEIVER_WORKERS": "2"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     settings = read_settings({})
     assert longest_stop(settings) < int(done.stdout) < longest_stop_of_all(settings)
 

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from receiver import log
 from receiver.cli.connections import configured_routing, connected, load_overrides, redis_url, run
 from receiver.cli.environment import Environment, with_environment
+from receiver.cli.index_topics import TopicsOfConfiguration, TopicsOfService
 from receiver.cli.output import console
 from receiver.cli.progress import bar
 from receiver.lookups.counts import IndexCounts
@@ -22,7 +23,6 @@ from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild as rebuild_index
 from receiver.lookups.reports import Reports
 from receiver.redis_client import connect, open_client
-from receiver.route_overrides import RouteOverrides
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def index(context: click.Context, environment: Environment, beside: int | None) 
         if beside is not None:
             os.nice(_NICE)
         settings = environment.settings()
-        run(_index(settings, log.configure(settings.log_level), beside))
+        logger = log.configure(settings.log_level)
+        source = TopicsOfConfiguration(environment, settings, logger) if beside is None else TopicsOfService()
+        run(_index(settings, logger, source))
 
 
 @index.command()
@@ -64,16 +66,14 @@ def rebuild(environment: Environment) -> None:
     click.echo(f"{applied:,} status events applied")
 
 
-async def _index(settings: Settings, logger: Logger, beside: int | None) -> None:
+async def _index(settings: Settings, logger: Logger, source: TopicsOfConfiguration | TopicsOfService) -> None:
     client = connect(redis_url(settings))
-    routing = configured_routing(settings.projects.values())
-    overrides = RouteOverrides(client, routing, logger)
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     consumer = f"{socket.gethostname()}-{os.getpid()}"
-    indexer = Indexer(client, reports, topics=routing.event_topics, consumer=consumer, log=logger)
+    indexer = Indexer(client, reports, topics=source.topics, consumer=consumer, log=logger)
     await open_client(client)
-    await overrides.open()
     stop = asyncio.Event()
+    await source.open(client, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     counts = IndexCounts(client)
@@ -82,22 +82,13 @@ async def _index(settings: Settings, logger: Logger, beside: int | None) -> None
         asyncio.create_task(_expire(reports, logger)),
         asyncio.create_task(_count(indexer, counts, logger)),
     ]
-    if beside is not None:
-        tasks.append(asyncio.create_task(_end_with(beside, stop)))
     logger.info("indexer.started", consumer=consumer)
     await stop.wait()
     await cancel_and_wait(*tasks)
     await _add_counts(indexer, counts, logger)
-    await overrides.close()
+    await source.close()
     await client.aclose()
     logger.info("indexer.stopped", applied_count=indexer.applied)
-
-
-async def _end_with(parent: int, stop: asyncio.Event) -> None:
-    """Stop when the service that started this index has ended."""
-    while os.getppid() == parent:  # noqa: ASYNC110 there is no event for the end of a parent process
-        await asyncio.sleep(_EXPIRE_EVERY)
-    stop.set()
 
 
 async def _expire(reports: Reports, logger: Logger) -> None:

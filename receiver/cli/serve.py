@@ -20,6 +20,7 @@ from receiver.errors import ReceiverError
 from receiver.runtime.index_process import add_index
 from receiver.runtime.prefork import become_supervisor
 from receiver.runtime.private import keep_private
+from receiver.runtime.reload import add_reload
 from receiver.runtime.signals import StopSignals, longest_stop
 from receiver.runtime.sockets import BACKLOG, authority, cannot_listen
 from receiver.runtime.valkey_watchdog import add_watch
@@ -93,7 +94,7 @@ class _Service(NamedTuple):
 
 def _run(service: _Service) -> None:
     if service.settings.workers > 1:
-        become_supervisor(service.environment.variables, service.settings, service.redis_url, service.stopping)
+        become_supervisor(service.environment, service.settings, service.redis_url, service.stopping)
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(service))
@@ -113,7 +114,8 @@ async def _serve(service: _Service) -> None:
             stop.set_result(reason)
 
     stopping.deadline.unfinished = app[DELIVERY].unfinished
-    stopping.hand_over(stop_for)
+    reload = add_reload(app, environment, settings, logger)
+    stopping.hand_over(stop_for, reload)
     runner = create_runner(app, settings)
     try:
         await runner.setup()

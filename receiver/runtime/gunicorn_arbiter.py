@@ -10,10 +10,13 @@ tests/test_dependencies.py checks that they exist.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -22,7 +25,7 @@ from gunicorn.errors import HaltServer
 
 from receiver import log
 from receiver.embedded import EmbeddedValkey
-from receiver.errors import SettingsError
+from receiver.environment import Environment
 from receiver.peers import Peers, SharedRecords
 from receiver.runtime import gunicorn_worker
 from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
@@ -33,7 +36,6 @@ from receiver.runtime.signals import (
     let_through,
     longest_stop_of_all,
 )
-from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -131,13 +133,11 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         Environment variables stay as they were, and with them port, number of workers and data folder.
         """
         logger = log.configure(self.app.settings.log_level)
-        try:
-            self.app.settings = read_settings(os.environ)
-        except SettingsError as mistakes:
-            for problem in mistakes.problems:
-                logger.error("settings.refused", problem=problem)  # noqa: TRY400 an operator's mistake needs no traceback
+        projects = self.app.environment.reload(logger, secrets=True)
+        if projects is None:
             return
-        logger.info("settings.reloaded", projects=[project.id for project in self.app.settings.projects.values()])
+        self.app.settings = dataclasses.replace(self.app.settings, projects=projects)
+        logger.info("settings.reloaded", projects=[*projects.by_id])
         self._reloading = True
         try:
             super().handle_hup()
@@ -150,9 +150,11 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's application object: the configuration, and the application that workers serve."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Workers get ``settings`` when they are forked; a reload replaces them."""
-        self.settings = settings
+    def __init__(self, environment: Environment) -> None:
+        """Workers get ``settings`` when they are forked; a reload replaces their projects."""
+        self.environment = environment
+        self.settings = environment.settings(secrets=True)
+        self.settings = dataclasses.replace(self.settings, workers=int(os.environ["RECEIVER_WORKERS"]))
         self.peers = Peers()
         super().__init__()
 
@@ -241,4 +243,4 @@ def _on_exit(server: Any) -> None:  # noqa: ANN401 gunicorn has no types
 
 
 if __name__ == "__main__":
-    GunicornApplication(read_settings(os.environ)).run()
+    GunicornApplication(Environment(*(Path(path) if path else None for path in sys.argv[1:]))).run()

@@ -3,6 +3,9 @@
 The child has a lower priority. It starts with the service if a project is configured for lookups or the index has run
 before, otherwise at the first lookup; it then catches up from the beginning of the streams. Of several services that
 share a data folder one runs the child. When that service ends, another takes over within seconds.
+
+The child reads no file of projects: the service writes the streams to its stdin, as a JSON array a line, and again when
+they change. So a reload reaches the index, and a broken file does not. The end of stdin is the end of the service.
 """
 
 from __future__ import annotations
@@ -11,23 +14,30 @@ import asyncio
 import fcntl
 import os
 import sys
+from asyncio.subprocess import PIPE
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from receiver.app import INDEX_WANTED, OPS
+import msgspec
+
+from receiver.app import INDEX_WANTED, OPS, ROUTING
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from io import TextIOWrapper
     from pathlib import Path
 
     from aiohttp import web
 
     from receiver.log import Logger
-    from receiver.projects import Project
+    from receiver.projects import Projects
     from receiver.settings import Settings
 
 #: Seconds until a child that ended is started again, and between attempts to take over from another service.
 _RETRY: Final = 2.0
+#: Seconds between two looks at the streams.
+_FEED_EVERY: Final = 0.4
 #: Seconds for the child to end by itself. A kill after that loses nothing: the consumer group keeps the position.
 STOP_TIMEOUT: Final = 3.0
 
@@ -36,9 +46,10 @@ def add_index(app: web.Application, settings: Settings, environ: Mapping[str, st
     """Keep ``receiver index`` running with these variables while the application runs, unless settings disable it."""
 
     async def index_process(app: web.Application) -> AsyncIterator[None]:
-        if settings.index == "1" or _lock_of(settings).exists() or any(map(_looks_up, settings.projects.values())):
+        if settings.index == "1" or _lock_of(settings).exists() or looks_up(settings.projects):
             app[INDEX_WANTED].set()
-        keeping = asyncio.create_task(_keep(app, _lock_of(settings), environ, logger))
+        own = {name: value for name, value in environ.items() if name != "RECEIVER_CONFIG"}
+        keeping = asyncio.create_task(_keep(app, _lock_of(settings), own, logger))
         yield
         keeping.cancel()
         await asyncio.wait([keeping])
@@ -52,8 +63,9 @@ def _lock_of(settings: Settings) -> Path:
     return settings.data_dir / "index.lock"
 
 
-def _looks_up(project: Project) -> bool:
-    return bool(project.sign_id or project.tokens or project.access_keys or project.users)
+def looks_up(projects: Projects) -> bool:
+    """Return whether a project is configured for lookups, which need the index."""
+    return any(one.sign_id or one.tokens or one.access_keys or one.users for one in projects.values())
 
 
 async def _keep(app: web.Application, lock: Path, environ: Mapping[str, str], logger: Logger) -> None:
@@ -61,7 +73,7 @@ async def _keep(app: web.Application, lock: Path, environ: Mapping[str, str], lo
     await app[INDEX_WANTED].wait()
     while not app[OPS].stopping:  # systemd signals the child together with the service
         try:
-            code = await _run(lock, environ)
+            code = await _run(lock, environ, app[ROUTING].event_topics)
         except Exception as error:  # noqa: BLE001 without its index the service would answer that there are no reports
             logger.error("indexer.not_started", error=error)  # noqa: TRY400 usually an error of the disk
         else:
@@ -70,18 +82,36 @@ async def _keep(app: web.Application, lock: Path, environ: Mapping[str, str], lo
         await asyncio.sleep(_RETRY)
 
 
-async def _run(path: Path, environ: Mapping[str, str]) -> int | None:
+async def _run(path: Path, environ: Mapping[str, str], topics: Callable[[], list[str]]) -> int | None:
     """Run the child and return its exit code; return None at once when another service runs one."""
     with path.open("w") as lock:
         if not _locked(lock):
             return None
         command = (sys.executable, "-m", "receiver", "index", "--beside", str(os.getpid()))
-        child = await asyncio.create_subprocess_exec(*command, env=environ, start_new_session=True)
+        child = await asyncio.create_subprocess_exec(*command, env=environ, stdin=PIPE, start_new_session=True)
+        feeding = asyncio.create_task(_feed(child, topics), name="feed index")
         try:
             return await child.wait()
         except asyncio.CancelledError:
             await _end(child)
             raise
+        finally:
+            await cancel_and_wait(feeding)
+
+
+async def _feed(child: asyncio.subprocess.Process, topics: Callable[[], list[str]]) -> None:
+    """Write the streams to the child whenever they have changed, until it has ended."""
+    if child.stdin is None:
+        return
+    told: list[str] | None = None
+    while child.returncode is None:
+        now = topics()
+        if now != told:
+            told = now
+            child.stdin.write(msgspec.json.encode(now) + b"\n")
+            with suppress(ConnectionError):  # it has just ended
+                await child.stdin.drain()
+        await asyncio.sleep(_FEED_EVERY)
 
 
 def _locked(lock: TextIOWrapper) -> bool:

@@ -13,8 +13,7 @@ from receiver.runtime.sockets import BACKLOG, cannot_listen
 from receiver.spool.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from receiver.environment import Environment
     from receiver.runtime.signals import StopSignals
     from receiver.settings import Settings
 
@@ -25,20 +24,21 @@ LISTENERS: Final = "RECEIVER_LISTENERS"
 _SUPERVISOR: Final = "receiver.runtime.gunicorn_arbiter"
 
 
-def become_supervisor(variables: Mapping[str, str], settings: Settings, redis_url: str, stopping: StopSignals) -> None:
-    """Replace this process by a supervisor of the workers, with these variables. Return only after a signal to stop.
+def become_supervisor(environment: Environment, settings: Settings, redis_url: str, stopping: StopSignals) -> None:
+    """Replace this process by a supervisor of the workers. Return only after a signal to stop.
 
     The supervisor needs a new process image: it forks, and this process has run threads and an event loop. Raises
     ReceiverError when the port cannot be bound, and SettingsError when the data folder is not writable, so that one
     error is reported instead of one per worker.
     """
     asyncio.run(_probe_spool(settings))
-    environ = dict(variables, RECEIVER_WORKERS=str(settings.workers))
+    environ = dict(environment.variables, RECEIVER_WORKERS=str(settings.workers))
     listeners = _listeners(settings)
     environ[LISTENERS] = ",".join(str(listener.fileno()) for listener in listeners)
     if settings.redis_url is None:
         environ[EMBEDDED_URL] = redis_url
-    command = [sys.executable, "-m", _SUPERVISOR]
+    files = [str(path or "") for path in (environment.env_file, environment.data_dir)]
+    command = [sys.executable, "-m", _SUPERVISOR, *files]
     sys.stderr.flush()
     keep_pending()
     if stopping.asked:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import termios
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
     from receiver.settings import Settings
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: The supervisor stops its workers with SIGQUIT as well.
-_KEPT: Final = (*SIGNALS, signal.SIGQUIT)
+_KEPT: Final = (*SIGNALS, signal.SIGHUP, signal.SIGQUIT)
 #: Seconds for an idle thread to end.
 _THREAD_TIMEOUT: Final = 0.2
 
@@ -90,11 +91,16 @@ class Deadline:
 
 
 class StopSignals:
-    """Remembers whether a signal has asked the service to stop."""
+    """Remembers whether a signal has asked the service to stop, or to read its files again.
+
+    SIGHUP means the latter, unless the terminal of the service has been closed. Under nohup it means nothing.
+    """
 
     def __init__(self) -> None:
         self.deadline = Deadline()
         self._asked: signal.Signals | None = None
+        self._reload_asked = False
+        self._terminal = _terminal()
 
     @property
     def asked(self) -> bool:
@@ -106,21 +112,37 @@ class StopSignals:
         for number in _ours():
             signal.signal(number, self._take)
 
-    def hand_over(self, act: Callable[[signal.Signals], None]) -> None:
-        """Let the running event loop act on signals, including one that was remembered."""
+    def hand_over(self, stop: Callable[[signal.Signals], None], reload: Callable[[], None]) -> None:
+        """Let the running event loop act on signals, including those that were remembered."""
 
-        def begin(number: signal.Signals) -> None:
-            self.deadline.begin()
-            act(number)
+        def act(number: signal.Signals) -> None:
+            if self._asks_to_reload(number):
+                reload()
+            else:
+                self.deadline.begin()
+                stop(number)
 
         for number in _ours():
-            asyncio.get_running_loop().add_signal_handler(number, begin, number)
+            asyncio.get_running_loop().add_signal_handler(number, act, number)
         if self._asked is not None:
-            act(self._asked)
+            stop(self._asked)
+        elif self._reload_asked:
+            reload()
+
+    def pass_on_reload(self) -> None:
+        """Ask the process that takes the place of this one to read its files again, if this one was asked to."""
+        if self._reload_asked:
+            os.kill(os.getpid(), signal.SIGHUP)  # which is blocked now, and therefore kept
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self._asks_to_reload(number):
+            self._reload_asked = True
+            return
         self._asked = self._asked or signal.Signals(number)
         self.deadline.begin()
+
+    def _asks_to_reload(self, number: int) -> bool:
+        return number == signal.SIGHUP and not _is_closed(self._terminal)
 
 
 def keep_pending() -> None:
@@ -134,5 +156,24 @@ def let_through() -> None:
 
 
 def _ours() -> list[signal.Signals]:
-    """Return the signals that stop the service; not SIGHUP if nohup has set it to be ignored."""
-    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    """Return the signals that the service acts on; not SIGHUP if nohup has set it to be ignored."""
+    return [*SIGNALS, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
+
+
+def _terminal() -> int | None:
+    """Return a descriptor of the terminal that the service was started from, or None under a service manager."""
+    try:
+        return os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _is_closed(terminal: int | None) -> bool:
+    """Tell whether a terminal has been closed: its system calls fail from then on."""
+    if terminal is None:
+        return False
+    try:
+        termios.tcgetattr(terminal)
+    except termios.error:
+        return True
+    return False

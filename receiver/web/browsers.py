@@ -59,11 +59,12 @@ class BrowserGuard:
                 "Configure callback_keys and tokens for the project, or send the request without a browser"
             )
 
-    def before(self, handler: Handler) -> Handler:
-        """Return a handler that checks each request before ``handler`` runs."""
+    def before(self, handler: Handler, applies: Callable[[], bool]) -> Handler:
+        """Return a handler that checks each request before ``handler`` runs, while ``applies()``."""
 
         async def checked(request: web.Request) -> web.StreamResponse:
-            self.check(request)
+            if applies():
+                self.check(request)
             return await handler(request)
 
         return checked

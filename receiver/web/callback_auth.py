@@ -55,6 +55,10 @@ class CallbackAuth:
         """
         return self._authenticated.get(url)
 
+    def reload(self) -> None:
+        """Forget the authenticated URLs: the projects have been replaced, and with them their keys."""
+        self._authenticated.clear()
+
     def check_client(self, request: BaseRequest, endpoint: Endpoint) -> None:
         """Raise ForbiddenError unless the project accepts callbacks from this client."""
         project = endpoint.project

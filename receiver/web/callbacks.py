@@ -107,8 +107,12 @@ class Callbacks:
         self._fetcher = fetcher
         self._bodies = Bodies(settings.max_body, settings.read_timeout, "RECEIVER_MAX_BODY")
         self._new_fields = new_fields
+        self.reload()
+
+    def reload(self) -> None:
+        """Make the endpoints of the projects as they are now. Callbacks in work keep theirs."""
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
-        for project in settings.projects.values():
+        for project in self._settings.projects.values():
             for name in (DEFAULT.name, *project.providers):
                 self._endpoint(name, project)
 

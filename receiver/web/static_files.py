@@ -15,6 +15,8 @@ from receiver.errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from receiver.projects import Projects
+
 _FOLDER: Final = files("receiver.web").joinpath("static")
 _TYPES: Final = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: Headers of every file. No other site may embed it.
@@ -69,11 +71,15 @@ class StaticFile:
 class StaticFiles:
     """The files of ``receiver/web/static``, read when the service starts."""
 
-    def __init__(self, *, open_project: bool) -> None:
-        """``open_project``: a project has no credentials, so the console shows it without asking for some."""
+    def __init__(self, projects: Projects) -> None:
+        """Read the files. The console needs no credentials for a project that has none."""
+        self._projects = projects
         self._files = {name: StaticFile(_read(name), _TYPES[_suffix(name)]) for name in NAMES}
-        page = _read("console.html").replace(b"{open}", b"yes" if open_project else b"no")
-        self._console = StaticFile(page, _TYPES[".html"], PAGE_HEADERS)
+        page = _read("console.html")
+        self._consoles = {
+            open_: StaticFile(page.replace(b"{open}", text), _TYPES[".html"], PAGE_HEADERS)
+            for open_, text in ((True, b"yes"), (False, b"no"))
+        }
 
     async def file(self, request: web.Request) -> web.Response:
         """Answer ``GET /static/{file}``. Raises NotFoundError."""
@@ -84,7 +90,7 @@ class StaticFiles:
 
     async def console(self, request: web.Request) -> web.Response:
         """Answer ``GET /console``: the page without any data."""
-        return self._console.answer(request)
+        return self._consoles[self._projects.any_open].answer(request)
 
 
 def _suffix(name: str) -> str:

@@ -17,7 +17,7 @@ from cli.conftest import json_lines
 from messages import SUCCESS, report
 from servers import free_port
 
-from receiver.cli.environment import read_env_file
+from receiver.environment import read_env_file
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:

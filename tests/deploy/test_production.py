@@ -10,7 +10,7 @@ from pages import commands, run
 from redis import Redis
 from servers import Receiver, RedisServer, free_port
 
-from receiver.cli.environment import read_env_file
+from receiver.environment import read_env_file
 
 PAGE = "production.md"
 

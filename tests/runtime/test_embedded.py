@@ -337,7 +337,6 @@ def test_one_that_ends_at_once_is_tried_less_and_less_often(alone, tmp_path):
     [
         ("1", signal.SIGTERM, "valkey.log"),
         ("1", signal.SIGINT, "appendonlydir"),
-        ("1", signal.SIGHUP, "valkey.log"),
         ("2", signal.SIGTERM, "appendonlydir"),
         ("2", signal.SIGINT, "valkey.log"),
     ],

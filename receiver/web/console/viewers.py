@@ -142,13 +142,19 @@ class Viewers:
             await self._leave(project.id, watched)
         return response
 
+    def reload(self) -> None:
+        """End all streams: their browsers come back, and authenticate against the projects as they are now."""
+        watched_before, self._watched = self._watched, {}
+        for watched in watched_before.values():
+            for viewer in watched.viewers:
+                viewer.end()
+
     async def close(self, _app: web.Application) -> None:
         """End all streams at once: an ``on_shutdown`` signal, which comes before the server waits for its handlers."""
         self._closed = True
-        for watched in self._watched.values():
-            for viewer in watched.viewers:
-                viewer.end()
-        await cancel_and_wait(*(watched.task for watched in self._watched.values()))
+        tasks = [watched.task for watched in self._watched.values()]
+        self.reload()
+        await cancel_and_wait(*tasks)
 
     def _watch(self, project_id: str) -> _Watched:
         if project_id not in self._watched:
@@ -157,6 +163,7 @@ class Viewers:
         return self._watched[project_id]
 
     async def _leave(self, project_id: str, watched: _Watched) -> None:
-        if not watched.viewers and self._watched.get(project_id) is watched:
-            del self._watched[project_id]
+        if not watched.viewers:
+            if self._watched.get(project_id) is watched:
+                del self._watched[project_id]
             await cancel_and_wait(watched.task)

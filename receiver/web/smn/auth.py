@@ -50,14 +50,19 @@ class Credentials:
         self.browsers = browsers
         self._failures = failures
         self._read_body = read_body
+        self.reload()
+        # Compared for an unknown access key, so that it takes as much time as a known one.
+        self._decoy: list[tuple[Project | None, str]] = [(None, secrets.token_hex(20))]
+
+    def reload(self) -> None:
+        """Take the credentials of the projects as they are now."""
+        projects = self._projects
         self.tokens = Tokens(projects)
         self._static = [(sha256(text.encode()).digest(), p) for p in projects.values() for text in p.tokens]
         self._secret_keys: dict[str, list[tuple[Project | None, str]]] = {}
         for project in projects.values():
             for access_key, secret_key in project.access_keys.items():
                 self._secret_keys.setdefault(access_key, []).append((project, secret_key))
-        # Compared for an unknown access key, so that it takes as much time as a known one.
-        self._decoy: list[tuple[Project | None, str]] = [(None, secrets.token_hex(20))]
 
     async def check(self, request: web.Request, project_id: str) -> Caller:
         """Return the caller if the request may use the project.

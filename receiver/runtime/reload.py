@@ -1,0 +1,47 @@
+"""Reads the files of the projects again on SIGHUP, in a single process. A supervisor replaces its workers instead."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from receiver.app import INDEX_WANTED, RELOAD
+from receiver.runtime.index_process import looks_up
+from receiver.tasks import cancel_and_wait
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from aiohttp import web
+
+    from receiver.environment import Environment
+    from receiver.log import Logger
+    from receiver.settings import Settings
+
+
+def add_reload(
+    app: web.Application, environment: Environment, settings: Settings, logger: Logger
+) -> Callable[[], None]:
+    """Return a function that asks the application to reload. Requests during a reload make one more."""
+    asked = asyncio.Event()
+
+    async def reload() -> None:
+        while await asked.wait():
+            asked.clear()
+            try:
+                projects = await asyncio.to_thread(environment.reload, logger, secrets=True)
+                if projects is not None:
+                    await app[RELOAD](projects)
+                    logger.info("settings.reloaded", projects=[*projects.by_id])
+                    if looks_up(settings.projects):
+                        app[INDEX_WANTED].set()
+            except Exception:  # any: without this task every later reload would do nothing, without a word
+                logger.exception("settings.not_reloaded")
+
+    async def reloading(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(reload(), name="reload")
+        yield
+        await cancel_and_wait(task)
+
+    app.cleanup_ctx.append(reloading)
+    return asked.set
