@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pages import commands, run
 
-from receiver.cli.environment import read_env_file
+from receiver.environment import read_env_file
 from receiver.runtime.signals import longest_stop_of_all
 from receiver.settings import read_settings
 
