@@ -3,6 +3,7 @@
 // REDIS_URL=redis://127.0.0.1:6379/0 TOPICS=urn:smn:local:default:sms_success GROUP=crm node node_consumer.js
 //
 // Start as many as you like, each under a CONSUMER name of its own that stays the same after a restart.
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster, Redis } from "ioredis";
@@ -107,14 +108,17 @@ async function attempt(redis, fields, delivered) {
 function connect(url) {
   const reconnectOnError = ({ message }) => message.startsWith("READONLY"); // a primary that has become a replica
   const options = { protocol: 2, socketTimeout: 5000, maxRetriesPerRequest: 1, enableOfflineQueue: false, reconnectOnError };
-  const [, scheme, login, hosts, service, db] = url.match(/^(\w+(?:\+\w+)?):\/\/(?:(.*)@)?([^/]+)\/?([^/]*)\/?(\d*)$/);
+  const form = /^(\w+(?:\+\w+)?):\/\/(?:(.*)@)?([^/?]+)\/?([^/?]*)\/?(\d*)(?:\?(.*))?$/;
+  const [, scheme, login = ":", hosts, service, db, query] = url.match(form);
   if (!scheme.includes("+")) return new Redis(url, options);
-  const [username, password] = (login ?? ":").split(":").map((part) => decodeURIComponent(part) || undefined);
-  const tls = scheme.startsWith("rediss") ? {} : undefined;
+  const [username, password] = login.split(":").map((part) => decodeURIComponent(part) || undefined);
+  const { ssl_ca_certs, sentinel_username, sentinel_password } = Object.fromEntries(new URLSearchParams(query));
+  const tls = scheme.startsWith("rediss") ? { ca: ssl_ca_certs && readFileSync(ssl_ca_certs) } : undefined;
   const nodes = hosts.split(",").map((host) => new URL(`redis://${host}`)).map(({ hostname: host, port }) => ({ host, port }));
   Object.assign(options, { username, password, tls });
   if (scheme.endsWith("+cluster")) return new Cluster(nodes, { enableOfflineQueue: false, redisOptions: options });
-  return new Redis({ ...options, sentinels: nodes, name: service, db: Number(db), enableTLSForSentinelMode: !!tls });
+  const sentinel = { sentinels: nodes, sentinelUsername: sentinel_username, sentinelPassword: sentinel_password, sentinelTLS: tls };
+  return new Redis({ ...options, ...sentinel, name: service, db: Number(db), enableTLSForSentinelMode: Boolean(tls) });
 }
 
 await Promise.all(TOPICS.split(",").map(consume));

@@ -148,13 +148,18 @@ def connect(url: str) -> Redis | RedisCluster:
     rest, _, query = rest.partition("?")
     login, _, address = rest.rpartition("@")
     hosts, *path = address.split("/")
-    nodes = [(one.hostname, one.port) for one in (urlsplit(f"//{host}") for host in hosts.split(","))]
+    hosts = [urlsplit(f"//{host}") for host in hosts.split(",")]
     user, _, password = (unquote(part) or None for part in login.partition(":"))
-    options = {"username": user, "password": password, "ssl": scheme.startswith("rediss"), **dict(parse_qsl(query))}
+    given = {name: {"true": True, "false": False}.get(value, value) for name, value in parse_qsl(query)}
+    tls = {"ssl": scheme.startswith("rediss"), **{name: value for name, value in given.items() if "ssl_" in name}}
+    options = {"username": user, "password": password, **tls}
     if scheme.endswith("+cluster"):
-        nodes = [ClusterNode(*node) for node in nodes]
+        nodes = [ClusterNode(host.hostname, host.port or 6379) for host in hosts]
         return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
-    return Sentinel(nodes, socket_timeout=1, **options).master_for(path[0], db=int(path[1]) if path[1:] else 0)
+    sentinels = [(host.hostname, host.port or 26379) for host in hosts]
+    own = {name.removeprefix("sentinel_"): value for name, value in given.items() if "sentinel_" in name}
+    own = {"socket_timeout": 1, "socket_connect_timeout": 1, **tls, **own}
+    return Sentinel(sentinels, sentinel_kwargs=own, **options).master_for(path[0], db=int("".join(path[1:]) or 0))
 
 
 def main() -> None:
