@@ -33,10 +33,15 @@ from receiver.settings import described, read_settings
 ROOT = Path(__file__).parents[1]
 PAYLOADS = ROOT / "tests" / "payloads"
 README, DEPLOY, CODE = "README.md", "deploy/README.md", "receiver/README.md"
+CONFIGURATION, OF_PROVIDERS, CONSUME = "deploy/configuration.md", "deploy/providers.md", "deploy/consume.md"
 RUNBOOK = "deploy/RUNBOOK.md"
 DOCUMENTS = (
     README,
     DEPLOY,
+    CONFIGURATION,
+    OF_PROVIDERS,
+    CONSUME,
+    "deploy/lookups.md",
     "deploy/production.md",
     "deploy/kubernetes.md",
     "deploy/maintenance.md",
@@ -118,7 +123,7 @@ def test_the_two_commands_of_the_readme_run_the_service_and_the_tests(extras):
 
 
 def test_the_consumer_of_the_guide_is_a_part_of_the_program_that_is_tested():
-    [excerpt] = fenced(DEPLOY, "python")
+    [excerpt] = fenced(CONSUME, "python")
     assert f"\n\n{excerpt}\n" in (ROOT / "deploy" / "consumers" / "redis_consumer.py").read_text(encoding="utf-8")
 
 
@@ -214,7 +219,7 @@ def test_every_setting_stands_in_its_table_with_meaning_and_default():
     expected = [
         f"| `{name}` | {meaning} | {f'`{default}`' if default else ''} |" for name, default, meaning in described()
     ]
-    require_rows(DEPLOY, "| variable | meaning |", expected)
+    require_rows(CONFIGURATION, "| variable | meaning |", expected)
 
 
 @every_document
@@ -224,11 +229,11 @@ def test_every_variable_that_a_document_names_is_a_setting(name):
 
 def test_every_key_of_a_project_stands_in_its_table():
     names = {field.name for field in dataclasses.fields(Project)} - {"id"}
-    assert {cells(row)[0].strip("`") for row in rows(DEPLOY, "| key of a project |")} == names
+    assert {cells(row)[0].strip("`") for row in rows(CONFIGURATION, "| key of a project |")} == names
 
 
 def test_the_example_of_the_configuration_is_valid(tmp_path):
-    example = "\n".join(fenced(DEPLOY, "toml"))
+    example = "\n".join(fenced(CONFIGURATION, "toml"))
     for name in re.findall(r"/run/secrets/([\w-]+)", example):
         (tmp_path / name).write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n", encoding="utf-8")
     config = tmp_path / "receiver.toml"
@@ -305,7 +310,7 @@ def test_the_ack_of_each_provider_stands_in_its_table():
         assert provider.ack.status == 200
         body = provider.ack.body.decode()
         expected.append(f"| `{name}` | {', '.join(sorted(provider.methods))} | {f'`{body}`' if body else 'empty'} |")
-    require_rows(DEPLOY, "| name | method |", expected)
+    require_rows(OF_PROVIDERS, "| name | method |", expected)
 
 
 def written(default):
@@ -332,7 +337,7 @@ def test_every_option_of_a_provider_stands_in_its_table_with_meaning_and_default
     expected = [
         f"| {who} | `{field.name}` | {field.metadata['help']} | {written(field.default)} |" for who, field in named
     ]
-    require_rows(DEPLOY, "| provider | option |", expected)
+    require_rows(OF_PROVIDERS, "| provider | option |", expected)
 
 
 # The architecture, and the guide
