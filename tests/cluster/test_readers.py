@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -145,6 +146,20 @@ def test_groups_and_gauges_are_those_of_all_shards(service: Receiver) -> None:
     eventually(measured, "the groups of all projects are measured", 20)
     primaries = json.loads(service.get("/readyz")[1])["redis"]["primaries"]
     assert list(primaries.values()) == [True] * 3
+
+
+def test_the_console_reads_the_streams_of_all_shards(service: Receiver) -> None:
+    """Each project's are on shards of their own."""
+    for project in PROJECTS:
+        send(service, project, f"{project}:2")
+        stream = Request(  # noqa: S310 our own URL
+            f"{service.url}/v2/{project}/console/events", headers={"X-Auth-Token": f"token-of-{project}"}
+        )
+        with urlopen(stream, timeout=10) as answer:  # noqa: S310 our own URL
+            message = json.loads(answer.readline().removeprefix(b"data: "))
+        assert message["reachable"]
+        assert f"{project}:2" in {event["message_id"] for event in message["events"]}
+        assert message["quarantine"]["count"] >= 1
 
 
 def test_commands_work(service: Receiver, command: Callable[..., str]) -> None:

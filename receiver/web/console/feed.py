@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from receiver.events import EventType
 from receiver.phone_numbers import masked, without_numbers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Entries that are read in a round, of all streams together. Beyond them the newest stand for all, by number.
 _MAX_READ: Final = 2000
-#: The same in the first round, for figures of the past.
+#: The same of streams that are read for the first time, for figures of the past.
 _MAX_READ_FIRST: Final = 10_000
 #: The fewest that are read of one stream.
 _MIN_READ: Final = 20
@@ -50,11 +50,10 @@ class Feed:
         self._routes = routes
         self._state = state
         self._tails: dict[str, Tail] = {}
-        self._window = Window()
+        self._window = Window(time.time() - WINDOW)
         self._quarantined = Quarantined(redis, routes.quarantine)
         self._latest: deque[dict[str, Any]] = deque(maxlen=_MAX_LISTED)
         self._new = 0
-        self._first = True
         self._reachable = False
 
     async def round(self) -> None:
@@ -66,7 +65,7 @@ class Feed:
                 await self._read_streams(now)
                 await self._quarantined.refresh(now)
             self._reachable = True
-        except (RedisError, OSError):  # TimeoutError is an OSError; delivery logs that Redis is away
+        except (RedisError, RedisClusterException, OSError):  # TimeoutError is one; delivery logs that Redis is away
             self._reachable = False
         self._window.forget(now)
 
@@ -95,27 +94,29 @@ class Feed:
     async def _read_streams(self, now: float) -> None:
         streams = dict.fromkeys((*self._routes.routed_streams(), self._routes.quarantine))
         self._tails = {stream: self._tails.get(stream) or Tail(self._redis, stream) for stream in streams}
-        limit = max(_MIN_READ, (_MAX_READ_FIRST if self._first else _MAX_READ) // len(streams))
+        limit, first_limit = (max(_MIN_READ, most // len(streams)) for most in (_MAX_READ, _MAX_READ_FIRST))
         since_ms = int((now - WINDOW) * 1000)
-        found = [await tail.new(limit, since_ms) for tail in self._tails.values()]
-        self._count(found, now)
-        self._list([event for entries in found for event in entries.events])
-        self._new = sum(entries.added for entries in found)
-        self._first = False
+        found: list[NewEntries] = []
+        try:
+            for tail in self._tails.values():
+                found.append(await tail.new(limit, first_limit, since_ms))  # noqa: PERF401 what was read counts, even if the next one fails
+        finally:
+            self._count(found, now)
+            self._list([event for entries in found for event in entries.events])
+            self._new = sum(entries.added for entries in found)
 
     def _count(self, found: Iterable[NewEntries], now: float) -> None:
-        """Count events now, or the first time at the times of their entries.
+        """Count events now, or those of a first read at the times of their entries.
 
-        The first time, the busiest stream reaches back least. Earlier events of the others do not count, or a rare type
-        would look frequent.
+        The busiest stream reaches back least. Earlier events of the others do not count, or a rare type would look
+        frequent.
         """
-        if self._first:
-            reaches = [entries.events[0][0] / 1000 for entries in found if entries.truncated and entries.events]
-            self._window.since = max(now - WINDOW, *reaches) if reaches else now - WINDOW
+        reaches = [one.events[0][0] / 1000 for one in found if one.first and one.truncated and one.events]
+        self._window.since = max(self._window.since, *reaches) if reaches else self._window.since
         for entries in found:
             number = entries.added / len(entries.events) if entries.events else 0.0
             for milliseconds, event in entries.events:
-                at = min(now, milliseconds / 1000) if self._first else now
+                at = min(now, milliseconds / 1000) if entries.first else now
                 if at >= self._window.since:
                     self._window.add(at, event, number)
 

@@ -40,10 +40,10 @@ class Quarantined:
             return
         self._next = now + _EVERY
         count: int = await on(self._client, self._stream).xlen(self._stream)
-        last: Any = await newest(self._client, self._stream, 1)
+        last, _ = await newest(self._client, self._stream, 1)
         if (count, last[0][0] if last else None) == self._seen:
             return
-        items = await newest(self._client, self._stream, MAX_ITEMS)
+        items, _ = await newest(self._client, self._stream, MAX_ITEMS)
         self._seen = count, items[0][0] if items else None
         self.figures = {"count": count, "read": len(items), "reasons": _grouped(items)}
 

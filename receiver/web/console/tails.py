@@ -55,12 +55,13 @@ class NewEntries(NamedTuple):
     """Entries that were added since the last read.
 
     ``events`` are the newest of them, oldest first, each with the time of its entry in ms. ``added`` is the number of
-    all: more than the events if there were too many to read.
+    all: more than the events if there were too many to read (``truncated``). ``first``: nothing was read before.
     """
 
     events: list[tuple[int, SeenEvent]]
     added: int
     truncated: bool
+    first: bool
 
 
 _decoder: Final = msgspec.json.Decoder(SeenEvent)
@@ -78,20 +79,24 @@ class Tail:
         #: Rounds for which the entries are counted as well, which takes a command more: a stream that was busy.
         self._count_rounds = 0
 
-    async def new(self, limit: int, since_ms: int) -> NewEntries:
-        """Return what was added since the last call, at most ``limit`` events; the first time, since a time in ms."""
+    async def new(self, limit: int, first_limit: int, since_ms: int) -> NewEntries:
+        """Return what was added since the last call, at most ``limit`` events.
+
+        The first time it is what was added since a time in ms, at most ``first_limit`` events.
+        """
+        first = self._after is None
+        limit = first_limit if first else limit
         total = await self._entries_added() if self._count_rounds else None
         after = self._after or f"{since_ms}-0".encode()
-        entries = await newest(self._client, self._stream, limit, after)
+        entries, truncated = await newest(self._client, self._stream, limit, after)
         added = len(entries)
-        truncated = added >= limit
         if truncated and total is not None and self._total is not None:
             added = max(added, total - self._total)
         self._total = await self._entries_added() if truncated and total is None else total
         self._count_rounds = _COUNT_ROUNDS if 2 * len(entries) >= limit else max(0, self._count_rounds - 1)
         self._after = entries[0][0] if entries else after
         events = [(_milliseconds(id_), event) for id_, fields in reversed(entries) if (event := decoded(fields))]
-        return NewEntries(events, added, truncated)
+        return NewEntries(events, added, truncated, first)
 
     async def _entries_added(self) -> int | None:
         """Return how many entries the stream has ever had; None before Redis 7, which does not count them."""
@@ -102,10 +107,10 @@ class Tail:
         return added
 
 
-async def newest(client: Client, stream: str, limit: int, after: bytes | None = None) -> list[StreamEntry]:
+async def newest(client: Client, stream: str, limit: int, after: bytes | None = None) -> tuple[list[StreamEntry], bool]:
     """Return the newest entries, newest first, up to ``limit`` or some 8 MiB. ``after`` is the id of the last one seen.
 
-    Raises the errors of redis-py.
+    Also return whether there may be more. Raises the errors of redis-py.
     """
     found: list[StreamEntry] = []
     size, page_size, end = 0, _FIRST_PAGE, b"+"
@@ -115,12 +120,12 @@ async def newest(client: Client, stream: str, limit: int, after: bytes | None = 
         page: Any = await on(client, stream).xrevrange(stream, end, start, count=count)
         found += page
         if len(page) < count:
-            break
+            return found, False
         largest = max(_size(fields) for _, fields in page)
         size += sum(_size(fields) for _, fields in page)
         page_size = max(1, min(_MAX_PAGE, _MAX_BYTES // max(largest, 1) // 2, 4 * page_size))
         end = b"(" + page[-1][0]
-    return found
+    return found, True
 
 
 def decoded(fields: dict[bytes, bytes]) -> SeenEvent | None:

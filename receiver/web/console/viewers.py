@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import hdrs, web
 
 from receiver.errors import OverloadedError
+from receiver.log import OnceAMinute
 from receiver.tasks import cancel_and_wait
 from receiver.web.acks import harden
 from receiver.web.console.feed import Feed
@@ -70,6 +71,7 @@ class _Watched:
         self.viewers: set[Viewer] = set()
         self._feed = feed
         self._logger = logger
+        self._failure = OnceAMinute()
         self.task = asyncio.create_task(self._run(), name="console feed")
 
     async def _run(self) -> None:
@@ -78,7 +80,8 @@ class _Watched:
                 await self._feed.round()
                 self._send()
             except Exception:  # any: without this task the viewers would wait forever
-                self._logger.exception("console.failed")
+                if self._failure.due():
+                    self._logger.exception("console.failed")
             await asyncio.sleep(_ROUND)
 
     def _send(self) -> None:

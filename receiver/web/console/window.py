@@ -62,10 +62,10 @@ class _Bin:
 class Window:
     """Counts events by type and provider, and their delays. Numbers may be fractions: samples stand for more events."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        """``since`` is the first second that is covered: earlier bins are unknown, not empty."""
         self._bins: dict[int, _Bin] = {}
-        #: The first second that is covered: earlier bins are unknown, not empty.
-        self.since = 0.0
+        self.since = since
 
     def add(self, at: float, event: SeenEvent, number: float) -> None:
         """Count an event as ``number`` events, stored at ``at``, in seconds since the epoch."""

@@ -68,7 +68,7 @@ export class EventList {
 
   #about(all, listed) {
     const paused = this.#paused() && this.#missed > 0 ? `paused, ${this.#missed.toLocaleString("en")} new` : "";
-    const skipped = all > listed && listed > 0 ? `${listed} of ${all.toLocaleString("en")} new ones each second` : "";
+    const skipped = all > listed && listed > 0 ? `the newest ${listed} of ${all.toLocaleString("en")}` : "";
     say("events-about", paused || skipped);
   }
 
