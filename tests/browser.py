@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds for a page to do what a test waits for. A busy machine takes some for a browser to start.
 PATIENCE = 20.0
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39, " ": 32}
+_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowDown": 40, " ": 32}
 
 
 def chromium() -> str | None:
@@ -147,7 +147,9 @@ class Page:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + PATIENCE
         while not (value := await self.value(expression)):
-            assert time.monotonic() < end, f"{expression}: not within {PATIENCE:g} s; {self.problems}"
+            if time.monotonic() > end:
+                shown = await self.value("document.body.innerText")
+                raise AssertionError(f"{expression}: not within {PATIENCE:g} s; {self.problems}; {shown[-2000:]}")
             await asyncio.sleep(0.02)
         return value
 

@@ -23,6 +23,7 @@ export class EventList {
     const hold = () => this.#hold(area.matches(":hover") || area.contains(document.activeElement));
     for (const event of ["pointerenter", "pointerleave", "focusin"]) area.addEventListener(event, hold);
     area.addEventListener("focusout", () => queueMicrotask(hold));
+    area.addEventListener("keydown", (event) => this.#move(event, { ArrowDown: 1, ArrowUp: -1 }[event.key]));
   }
 
   clear() {
@@ -42,6 +43,15 @@ export class EventList {
       this.#draw(this.#body.rows.length ? fresh.length : 0);
     }
     this.#about(all, events.length);
+  }
+
+  /** Move to the next message id: 50 stops for the Tab key would keep the rest of the page out of reach. */
+  #move(event, step) {
+    const ids = [...this.#body.querySelectorAll("button")];
+    if (!step || ids.length === 0) return;
+    event.preventDefault();
+    const place = ids.indexOf(document.activeElement);
+    ids[place < 0 ? 0 : Math.min(Math.max(place + step, 0), ids.length - 1)].focus();
   }
 
   #paused() {
@@ -105,6 +115,7 @@ export class EventList {
   #link(id) {
     const made = element("button", "link", id);
     made.type = "button";
+    made.tabIndex = -1;
     made.addEventListener("click", () => this.#find(id));
     return id ? made : document.createTextNode("");
   }

@@ -46,8 +46,8 @@ async function search(text, path) {
   await more(`${path}/${encodeURIComponent(text)}`, "");
 }
 
-/** Search, or search on from where the last answer ended. */
-async function more(path, query) {
+/** Search, or search on from where the last answer ended. A service that is busy is asked again, some times. */
+async function more(path, query, tries = 5) {
   latest?.abort();
   const abort = (latest = new AbortController());
   const waiting = element("p", "empty", "Searching");
@@ -56,8 +56,27 @@ async function more(path, query) {
     const answer = await (await ask(path + query, { signal: abort.signal })).json();
     waiting.replaceWith(...answer.data.map(finding), ...rest(answer, path));
   } catch (error) {
-    if (error.name !== "AbortError") waiting.replaceWith(element("p", "empty error", error.message));
+    if (error.name === "AbortError") return;
+    if (error.status === 503 && tries > 1) {
+      await new Promise((done) => setTimeout(done, 1000 * (error.wait ?? 1)));
+      waiting.remove();
+      if (!abort.signal.aborted) await more(path, query, tries - 1);
+    } else {
+      waiting.replaceWith(retry(error.message, path, query));
+    }
   }
+}
+
+function retry(reason, path, query) {
+  const note = element("p", "note error", `${reason} `);
+  const button = element("button", "", "Try again");
+  button.type = "button";
+  button.addEventListener("click", () => {
+    note.remove();
+    more(path, query);
+  });
+  note.append(button);
+  return note;
 }
 
 function* rest(answer, path) {

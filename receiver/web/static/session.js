@@ -3,9 +3,11 @@
 const TOKEN = "receiver.token";
 
 export class ApiError extends Error {
-  constructor(status, message) {
+  /** `wait`: seconds after which the service may have room; null if it did not say. */
+  constructor(status, message, wait = null) {
     super(message);
     this.status = status;
+    this.wait = wait;
   }
 }
 
@@ -24,7 +26,8 @@ export async function ask(path, options = {}) {
     throw new ApiError(0, "The service does not answer.");
   }
   if (response.ok) return response;
-  throw new ApiError(response.status, await reason(response));
+  const wait = response.headers.get("Retry-After");
+  throw new ApiError(response.status, await reason(response), wait === null ? null : Number(wait));
 }
 
 /** The projects that the credentials of this tab give access to. */
@@ -35,6 +38,7 @@ export async function projects() {
 
 /** Keep a token, if the service knows it. */
 export async function signInWithToken(token) {
+  if (!/^[!-~]+$/.test(token)) throw new ApiError(0, token ? "A token has no blanks and no special letters." : "Enter a token.");
   sessionStorage.setItem(TOKEN, token);
   try {
     return await projects();

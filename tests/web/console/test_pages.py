@@ -104,6 +104,13 @@ async def test_by_keyboard_alone(service: Service, browser: Browser) -> None:
     assert await page.value(f"{EVENTS}.rows.length") == 0
     await page.press(" ")
     await page.until(f"{EVENTS}.rows.length === 1")
+    await page.press("Tab")
+    await page.press("ArrowDown")
+    await page.press("Enter")
+    await page.until("!!document.querySelector('dialog[open] article')")
+    await page.press("Escape")
+    await page.until("!document.querySelector('dialog[open]')")
+    assert await page.value("document.activeElement.textContent") == "5000:1"
     await page.press("/")
     assert await page.value(FOCUS) == "find-input"
     while await page.value(FOCUS) != "sign-out":
