@@ -170,33 +170,40 @@ def _stamp(milliseconds: int) -> bytes:
     return f"{utc(seconds)[:-1]}.{rest:03d}Z".encode()
 
 
-#: What the envelope of a replay has.
+#: What the envelope of a replay has, behind its id.
 REPLAY_OF: Final = b'"replayof":"'
-#: The beginning of an envelope: the event's id and, of a replay, the id of the original and the name of the replay.
-_HEAD: Final = re.compile(
-    rb'\{"specversion":"1\.0","id":"([0-9a-f]{32})",(?:"replayof":"[0-9a-f]{32}","replayname":"([^"]*)",)?'
-)
+#: The beginning of an envelope, with the event's id.
+_HEAD: Final = re.compile(rb'\{"specversion":"1\.0","id":"([0-9a-f]{32})",')
 
 
-def replay(data: bytes, topic: str, name: str, *, replays: bool = False) -> Entry | None:
+def replay(data: bytes, topic: str, name: str) -> Entry | None:
     """Return the entry that publishes an event again, or None for what is not an event of ours, or a replay itself.
 
     It has a new id, so that consumers take it for a new event, and two extension attributes of CloudEvents:
     ``replayof`` is the id of the original, ``replayname`` the ``name``. The new id is a hash of both, so a replay that
-    is repeated under its name adds nothing twice within the dedupe window. With ``replays``, replays of other names
-    count as events.
+    is repeated under its name adds nothing twice within the dedupe window.
     """
     head = _HEAD.match(data)
-    if head is None or (head[2] is not None and (not replays or head[2] == name.encode())):
+    if head is None or data.startswith(REPLAY_OF, head.end()):
         return None
-    digest = blake2b(b"replay\0%b\0%b" % (name.encode(), head[1]), digest_size=16)
-    wire = b'{"specversion":"1.0","id":"%b","replayof":"%b","replayname":"%b",%b' % (
-        digest.hexdigest().encode(),
-        head[1],
-        name.encode(),
-        data[head.end() :],
-    )
-    return Entry(topic, digest.digest(), wire)
+    digest = _replay_id(name, head[1])
+    attributes = b'%b%b","replayname":"%b",' % (REPLAY_OF, head[1], name.encode())
+    wire = b'{"specversion":"1.0","id":"%b",%b%b' % (digest.hex().encode(), attributes, data[head.end() :])
+    return Entry(topic, digest, wire)
+
+
+def give_back(data: bytes, topic: str, name: str) -> Entry | None:
+    """Return the entry that publishes a dead letter again, unchanged, or None for what is not an event of ours.
+
+    Its id is the event's own, by which consumers that have handled it recognise it. The dedupe knows it under the id
+    that a replay would have, so it is added once under a name, however many groups had put it aside.
+    """
+    head = _HEAD.match(data)
+    return None if head is None else Entry(topic, _replay_id(name, head[1]), data)
+
+
+def _replay_id(name: str, event_id: bytes) -> bytes:
+    return blake2b(b"replay\0%b\0%b" % (name.encode(), event_id), digest_size=16).digest()
 
 
 class EnvelopeBuilder:

@@ -86,14 +86,15 @@ def moment(receivedtime: str, *, date: bool) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """Return a duration in its two largest units: ``2d 3h``, ``13m 32s``, ``0s``."""
-    left = max(0, round(seconds))
-    parts: list[str] = []
+    """Return a duration in its largest unit and the next one: ``2d 3h``, ``13m 32s``, ``4d``, ``0s``."""
+    left, parts = max(0, round(seconds)), list[str]()
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, length)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
+        if parts:
+            return " ".join([*parts, f"{count}{unit}"] if count else parts)
+        if count:
+            parts = [f"{count}{unit}"]
+    return parts[0] if parts else "0s"
 
 
 def _padded(text: str, width: int) -> str:

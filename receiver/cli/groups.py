@@ -119,7 +119,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
     epilog="\b\nExamples:\n"
     "  receiver groups dead-letter billing --dry-run\n"
     "  receiver groups dead-letter billing --topic sms_success --reason 'no such order'\n"
-    "  receiver replay --topic sms_success_dead --from start --to-topic sms_success   once the cause is fixed",
+    "  receiver replay --topic sms_success_dead --from start   once the cause is fixed",
 )
 @_group
 @click.option(

@@ -20,7 +20,7 @@ from receiver.route_overrides import RouteOverrides
 from receiver.routing import TOPIC_URN, topic_problem
 from receiver.search.streams import count
 from receiver.streams.backlog import now_ms
-from receiver.streams.dead_letters import dead_letters_of
+from receiver.streams.dead_letters import dead_letters_of, topic_of
 from receiver.streams.replay import Pace, Range, publish
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "  receiver replay --topic sms_success --from 2026-11-25T08:00 --to 2026-11-25T09:30\n"
     "  receiver replay --topic sms_fail --from 1795258820220-0 --to 1795258820220-0   one event\n"
     "  receiver replay --topic sms_reply --from 7d --to-topic sms_reply_test --rate 50\n"
-    "  receiver replay --topic sms_success_dead --from start --to-topic sms_success   dead letters",
+    "  receiver replay --topic sms_success_dead --from start            dead letters go back",
 )
 @click.option(
     "--topic", "names", required=True, multiple=True, metavar="NAME", help="A topic's URN or name; repeatable."
@@ -61,7 +61,9 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str | Non
     help="24h (ago), 2026-11-25T08:00 (local time, or with a zone), an entry's id, or start.",
 )
 @click.option("--to", "last", type=PlaceType(), default=NOW, metavar="TIME", help="The same. [default: now]")
-@click.option("--to-topic", metavar="NAME", help="Another topic, a new one too. [default: the same]")
+@click.option(
+    "--to-topic", metavar="NAME", help="Another topic, a new one too. [default: the same; of dead letters, their own]"
+)
 @click.option(
     "--name",
     callback=_name,
@@ -89,8 +91,9 @@ def replay(  # noqa: PLR0913 a parameter for each option
     """Publish past events again, as new events.
 
     Every consumer group of the topic gets them. An event that is published again has a new id; `replayof` is the id of
-    the original, `replayname` the name of the replay. Replays are not replayed. For a single new consumer, `receiver
-    groups create --since` does without.
+    the original, `replayname` the name of the replay. Replays are not replayed. Dead letters (--topic NAME_dead) go
+    back to their topic under their own ids, so that groups that have handled them can tell. For a single new consumer,
+    `receiver groups create --since` does without.
 
     After an interruption repeat the command under the same name, within RECEIVER_DEDUPE_WINDOW: the events that are
     there already are not added again.
@@ -118,7 +121,10 @@ async def _replay(  # noqa: PLR0913 the options
         name = order.name or utc(now // 1000)[: len("2026-11-26")]
         target = None if order.to_topic is None else _target(routing, order.names, order.to_topic)
         ends = order.first.first(now), order.last.last(now)
-        counts = {part: await _count(client, part) for part in [Range(each, *ends, target or each) for each in topics]}
+        counts = {
+            part: await _count(client, part)
+            for part in [Range(each, *ends, target or topic_of(each)) for each in topics]
+        }
         for part, events in counts.items():
             click.echo(f"{part.topic}  {_events(events)} → {part.target}", err=True)
         total = sum(counts.values())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from receiver.redis_client import Client
 
 SCRIPT: Final = files("receiver.streams").joinpath("dead_letters.lua").read_text()
+_SUFFIX: Final = "_dead"
 #: The consumer that entries belong to while they are put aside.
 CONSUMER: Final = "receiver-dead-letters"
 #: Seconds for which an entry is not added a second time: longer than anybody takes to repeat a command.
@@ -31,7 +32,12 @@ _PAGE: Final = 200
 
 def dead_letters_of(topic: str) -> str:
     """Return the key of the dead letters of a topic."""
-    return f"{topic}_dead"
+    return topic + _SUFFIX
+
+
+def topic_of(key: str) -> str:
+    """Return the topic of a stream of dead letters; any other stream is its own."""
+    return key.removesuffix(_SUFFIX)
 
 
 class DeadLetter(NamedTuple):

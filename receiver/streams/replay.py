@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.errors import WriteFailedError
-from receiver.events import replay
+from receiver.events import give_back, replay
 from receiver.streams.dead_letters import dead_letters_of
 from receiver.streams.paging import pages
 
@@ -39,7 +39,7 @@ class Range(NamedTuple):
 
     @property
     def of_dead_letters(self) -> bool:
-        """Whether its events are dead letters. These are published again even if they are replays."""
+        """Whether its events are dead letters. They are given back: they keep their ids, and may be replays."""
         return self.topic.endswith(dead_letters_of(""))
 
 
@@ -48,7 +48,7 @@ class Pace:
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
-        self._started = time.monotonic()
+        self._started = 0.0
         self._events = 0
 
     @property
@@ -59,6 +59,7 @@ class Pace:
     async def wait(self, events: int) -> None:
         """Wait until so many more events are due."""
         if self._rate is not None:
+            self._started = self._started or time.monotonic()
             self._events += events
             await asyncio.sleep(max(0.0, self._started + self._events / self._rate - time.monotonic()))
 
@@ -66,12 +67,14 @@ class Pace:
 async def publish(client: Client, part: Range, name: str, pace: Pace, write: Write) -> AsyncIterator[int]:
     """Publish the events of a range again, and yield how many of them there are, page by page.
 
-    Replays are left out, and what is not an event. ``write`` adds events to streams. Raises WriteFailedError if the
-    target does not take them, and the errors of redis-py. After an error, do the whole range again.
+    Left out are replays, unless they are dead letters, and what is not an event. ``write`` adds events to streams.
+    Raises WriteFailedError if the target does not take them, and the errors of redis-py. After an error, do the whole
+    range again.
     """
+    again = give_back if part.of_dead_letters else replay
     async for page in pages(client, part.topic, pace.batch, part.first, part.last):
         data = (fields.get(b"data", b"") for _, fields in page)
-        made = (replay(each, part.target, name, replays=part.of_dead_letters) for each in data)
+        made = (again(each, part.target, name) for each in data)
         entries = [entry for entry in made if entry is not None]
         if entries:
             await _insist(write, entries)

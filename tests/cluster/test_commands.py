@@ -79,7 +79,7 @@ def test_a_lost_report_is_found_put_aside_and_sent_again(redis: RedisCluster, ru
         "published",
         "dead-lettered",
     }
-    back = ("replay", "--topic", "sms_success_dead", "--from", "start", "--to-topic", "sms_success", "--yes")
+    back = ("replay", "--topic", "sms_success_dead", "--from", "start", "--yes")
     assert run(*back) == ["1 event added."]
     assert run(*back) == ["0 events added."]
     assert redis.xlen(TOPIC) == 3
