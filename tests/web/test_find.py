@@ -115,7 +115,7 @@ async def test_a_limit_loses_no_event_and_shows_few_twice(places: Places) -> Non
 async def test_a_search_of_a_large_stream_is_bounded_and_holds_up_nobody(smn: Smn, redis: redis.asyncio.Redis) -> None:
     event = {"id": "0" * 32, "type": "sms_success_event", "data": {"message_id": "x" * 40, "mobile": "13900139000"}}
     data = json.dumps(event, separators=(",", ":"))
-    fill = "for i = 1, 50000 do redis.call('XADD', KEYS[1], '*', 'data', ARGV[1]) end"
+    fill = "for i = 1, 10000 do redis.call('XADD', KEYS[1], '*', 'data', ARGV[1]) end"
     await redis.eval(fill, 1, SUCCESS, data)
     searching = asyncio.create_task(smn("GET", "/events/5000:1"))
     answered = 0
@@ -125,7 +125,7 @@ async def test_a_search_of_a_large_stream_is_bounded_and_holds_up_nobody(smn: Sm
     status, body = await searching
     assert status == 200
     assert body["complete"] or body["next_end_time"]
-    assert answered > 5, "others are served between the steps"
+    assert answered > 2, "others are served between the steps"
 
 
 async def test_while_redis_is_away_an_event_is_found_in_the_spool(service: Service) -> None:
