@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisError, SlotNotCoveredError
 
 from receiver.redis_connection import connect_node, pooled
-from receiver.tasks import cancel_and_wait
+from receiver.tasks import answers, cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Nodes that are asked for the map at a time, the seconds that they may take, and, after the first good answer, the
 #: seconds for another node to know better.
 _ASKED: Final = 5
-_TIMEOUT: Final = 0.5
+_TIMEOUT: Final = 2.0
 _SECOND_OPINION: Final = 0.05
 #: Seconds between two refreshes: while all is well, and while something is wrong.
 _IDLE: Final = 5.0
@@ -140,32 +140,19 @@ class Cluster:
 
     async def _best(self, addresses: list[Address]) -> _Answer | None:
         """Return the best answer of some nodes, soon after the first good one."""
-        waiting = {asyncio.create_task(self._ask(address)) for address in addresses}
-        best: _Answer | None = None
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _TIMEOUT
-        try:
-            while waiting and loop.time() < end:
-                done, waiting = await asyncio.wait(
-                    waiting, timeout=max(0.0, end - loop.time()), return_when=asyncio.FIRST_COMPLETED
-                )
-                for answer in (task.result() for task in done):
-                    if answer is not None and (best is None or answer[:2] > best[:2]):
-                        best = answer
-                if best is not None and best.works:
-                    end = min(end, loop.time() + _SECOND_OPINION)
-        finally:
-            await cancel_and_wait(*waiting)
-        return best
+        asking = map(self._ask, addresses)
+        found = await answers(asking, lambda answer: answer is not None and answer.works, _TIMEOUT, _SECOND_OPINION)
+        return max((answer for answer in found if answer is not None), key=lambda answer: answer[:2], default=None)
 
     async def _ask(self, address: Address) -> _Answer | None:
+        self.problems[address] = "no answer"
         try:
-            async with asyncio.timeout(_TIMEOUT), self.at(address).pipeline(transaction=False) as pipe:
+            async with self.at(address).pipeline(transaction=False) as pipe:
                 pipe.execute_command("CLUSTER INFO")
                 pipe.execute_command("CLUSTER SLOTS")
                 info, ranges = await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            self.problems[address] = str(error) or f"no answer within {_TIMEOUT:g} s"
+        except (RedisError, OSError) as error:
+            self.problems[address] = str(error)
             return None
         self.problems.pop(address, None)
         return _answer(info, ranges, address)

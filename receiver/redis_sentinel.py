@@ -19,6 +19,8 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from receiver.tasks import answers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 
     from receiver.redis_url import Address, Place
 
-#: Seconds for a Sentinel to answer. A batch may take half a second, and has to reach the primary in it.
-_TIMEOUT: Final = 0.2
+#: Seconds for a Sentinel to answer, and, after the first answer, for another Sentinel to know better. A batch may take
+#: half a second, and has to reach the primary in it.
+_TIMEOUT: Final = 2.0
+_SECOND_OPINION: Final = 0.1
 #: Channels of the first steps of a fail-over. The message has the name of the service among its words.
 _ANNOUNCEMENTS: Final = ("+try-failover", "+failover-state-select-slave", "+failover-state-send-slaveof-noone")
 #: What the Sentinel that leads a fail-over says of the primary.
@@ -51,12 +55,13 @@ class Sentinels(Sentinel):
 
     async def discover_master(self, service_name: str) -> Address:
         """Return the address of the primary. Raises MasterNotFoundError while no Sentinel knows a healthy one."""
-        answers = await asyncio.gather(*(_ask(sentinel, service_name) for sentinel in self.sentinels))
-        states = [answer for answer in answers if isinstance(answer, dict)]
+        asking = (_ask(sentinel, service_name) for sentinel in self.sentinels)
+        found = await answers(asking, lambda answer: isinstance(answer, dict), _TIMEOUT, _SECOND_OPINION)
+        states = [answer for answer in found if isinstance(answer, dict)]
         if any(_FAILING_OVER in state["flags"] for state in states):
             raise MasterNotFoundError(f"a fail-over of {service_name!r} is under way")
         if not states:
-            problems = "; ".join(f"{host}: {problem}" for host, problem in zip(self._names(), answers, strict=True))
+            problems = "; ".join(map(str, found)) or f"no answer within {_TIMEOUT:g} s"
             raise MasterNotFoundError(f"no Sentinel knows a primary for {service_name!r} ({problems})")
         latest = max(states, key=lambda state: int(state["config-epoch"]))
         if not self.check_master_state(latest, service_name):
@@ -67,20 +72,15 @@ class Sentinels(Sentinel):
         """Call ``failing_over`` whenever a Sentinel begins a fail-over of a service, until cancelled."""
         await asyncio.gather(*(_listen(sentinel, service_name, failing_over) for sentinel in self.sentinels))
 
-    def _names(self) -> list[str]:
-        found = (sentinel.connection_pool.connection_kwargs for sentinel in self.sentinels)
-        return [f"{options['host']}:{options['port']}" for options in found]
-
 
 async def _ask(sentinel: Redis, service: str) -> dict[str, Any] | str:
     """Return what a Sentinel knows of a service, or why it tells nothing."""
     try:
-        async with asyncio.timeout(_TIMEOUT):
-            masters: Any = await sentinel.sentinel_masters()
-    except (RedisError, OSError, TimeoutError) as error:
+        masters: Any = await sentinel.sentinel_masters()
+    except (RedisError, OSError) as error:
         return str(error) or type(error).__name__
     state: dict[str, Any] | None = masters.get(service)
-    return f"it watches {', '.join(masters) or 'nothing'}" if state is None else state
+    return f"a Sentinel watches {', '.join(masters) or 'nothing'}" if state is None else state
 
 
 async def _listen(sentinel: Redis, service: str, failing_over: Callable[[], None]) -> None:

@@ -108,7 +108,7 @@ class Publisher:
             # Drop the connection after any error: the next write would take replies still to come for its own.
             raise await self._write_failed(_reason(error), str(error)) from error
         failed = _outcome(calls, replies)
-        if too_few is not None:
+        if too_few is not None and any(isinstance(reply, int) for reply in replies):  # else there is nothing to have
             metrics.PUBLISH_FAILURES.labels(too_few.reason).inc()
             raise too_few
         self.taken_at = loop.time()
@@ -127,9 +127,11 @@ class Publisher:
             raise await self._write_failed("timeout", f"no reply within {self._timeout * 1000:.0f} ms") from None
         except Exception as error:  # as in write
             raise await self._write_failed(_reason(error), str(error)) from error
-        # A user who may write to topics only is refused, or the key's slot has moved: Redis answers, and the next
-        # callback finds out the rest.
-        if isinstance(reply, ResponseError) and not isinstance(reply, (NoPermissionError, AskError)):
+        # The key's slot has moved, or the user may write to topics only: Redis answers, and the next callback finds out
+        # the rest.
+        if isinstance(reply, AskError):
+            return
+        if isinstance(reply, ResponseError) and not isinstance(reply, NoPermissionError):
             raise await self._write_failed(_reason(reply), str(reply))
         if too_few is not None:
             raise too_few

@@ -166,10 +166,14 @@ class Spool:
     async def measure(self) -> None:
         """Measure the file and set the metrics. Ignore errors: writes and ``heal`` handle them."""
         file = self.file
-        size = self.events = 0
+        size = 0
+        try:
+            # At once: until the file is counted, the last count holds, and what is written after that is added to it.
+            self.events = 0 if file is None else await self.run(file.count)
+        except (OSError, sqlite3.Error):
+            self.events = 0
         with contextlib.suppress(OSError, sqlite3.Error):
             if file is not None:
-                self.events = await self.run(file.count)
                 size = await self.run(file.size)
             self.free_bytes = (await self.run(shutil.disk_usage, self.folder)).free
         metrics.SPOOL_EVENTS.set(self.events)

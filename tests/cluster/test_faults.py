@@ -37,7 +37,7 @@ class Load:
     def __init__(self, url: str, folder: Path, topics: list[str], first: int) -> None:
         """``run`` sends them. ``first`` is the number of the first event."""
         self.topics = topics
-        settings = Settings(data_dir=folder, publish_timeout=1.0)
+        settings = Settings(data_dir=folder, publish_timeout=1.0, replicas=1)
         self.delivery = Delivery(settings, url, structlog.get_logger("load"))
         self.acknowledged: set[bytes] = set()
         self.sent = first
@@ -74,6 +74,13 @@ async def shard_killed(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
         await one.kill()
     await asyncio.sleep(0.5)
     await asyncio.gather(*(one.start() for one in shard))
+
+
+async def killed(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
+    """End a primary. Its replica takes over, and takes events again once the former primary follows it."""
+    await node.kill()
+    await cluster.failed_over(node)
+    await node.start()
 
 
 async def frozen(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
@@ -129,7 +136,7 @@ async def stored(url: str, topics: list[str]) -> Counter[bytes]:
     return found
 
 
-@pytest.mark.parametrize("fault", [shard_killed, frozen, failed_over, moved, moved_atomically])
+@pytest.mark.parametrize("fault", [shard_killed, killed, frozen, failed_over, moved, moved_atomically])
 async def test_a_fault_of_one_shard_loses_and_doubles_nothing(fault: Any, cluster: Cluster, tmp_path: Path) -> None:
     """And spools its own topics only, changes the route at most three times, and ends with an empty spool."""
     project = next(projects)
