@@ -76,7 +76,7 @@ class Settings:
     redis_url: str | None = _setting(
         "",
         fields.String(validate=check_redis_url),
-        "Redis or Valkey to publish to; unset: an embedded Valkey is started",
+        "Redis or Valkey to publish to: redis://…, redis+sentinel://…, redis+cluster://…; unset: an embedded Valkey",
     )
     data_dir: Path = _setting("data", _Path(), "folder of the spool and the embedded Valkey")
     config: Path | None = _setting("", _Path(), "TOML file of the projects; unset: one open project, default")

@@ -9,6 +9,7 @@ A package that is installed only because another one needs it may disappear. A p
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import re
 import sys
@@ -20,6 +21,7 @@ import hiredis
 import pytest
 from aiohttp import web_server
 from marshmallow import Schema, post_load
+from redis.exceptions import AskError, MovedError
 
 from receiver.redis_client import connect
 
@@ -88,6 +90,9 @@ MEMBERS = {
         "disconnect",
     ),
     "redis.asyncio.connection:ConnectionPool": ("get_connection", "release"),
+    # redis_sentinel.py, redis_cluster.py, delivery/topology.py
+    "redis.asyncio.sentinel:Sentinel": ("discover_master", "check_master_state", "master_for"),
+    "redis.crc": ("key_slot", "REDIS_CLUSTER_HASH_SLOTS"),
     "dotenv.parser": ("parse_stream",),
     "hiredis": ("pack_command",),
     # embedded.py
@@ -145,6 +150,23 @@ async def test_a_connection_to_redis_has_a_writer_whose_transport_can_be_aborted
     connection._writer.transport.abort()
     await connection.disconnect(nowait=True)
     await client.aclose()
+
+
+def test_a_moved_reply_is_told_from_ask_and_has_its_slot_and_address():
+    """redis_cluster.py corrects the map of slots by it. It is also an AskError, so it is asked for first."""
+    error = MovedError("3999 ::1:6381")
+    assert isinstance(error, AskError)
+    assert (error.slot_id, error.host, error.port) == (3999, "::1", 6381)
+    assert MovedError("3999 :6381").host == ""
+
+
+async def test_a_connection_through_sentinels_asks_the_pool_that_it_is_given():
+    """redis_connection.py gives a bounded pool's connections the pool that asks the Sentinels, by this name."""
+    pool = connect("redis+sentinel://127.0.0.1:1/mymaster").connection_pool
+    assert pool.connection_kwargs["connection_pool"].service_name == "mymaster"
+    bounded = connect("redis+sentinel://127.0.0.1:1/mymaster", 2).connection_pool
+    gc.collect()
+    assert bounded.make_connection().connection_pool.service_name == "mymaster"
 
 
 async def test_packed_commands_are_written_before_a_reply_is_read(redis_url):
