@@ -3,7 +3,6 @@
 // REDIS_URL=redis://127.0.0.1:6379/0 TOPICS=urn:smn:local:default:sms_success GROUP=crm node node_consumer.js
 //
 // Start as many as you like, each under a CONSUMER name of its own that stays the same after a restart.
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster, Redis } from "ioredis";
@@ -45,8 +44,11 @@ async function* entries(redis, topic) {
   await redis.xgroup("CREATE", topic, GROUP, "0", "MKSTREAM").catch((error) => {
     if (!error.message.startsWith("BUSYGROUP")) throw error; // the group is there
   });
-  const read = async (after, count) =>
-    (await redis.xreadgroup("GROUP", GROUP, CONSUMER, "COUNT", count, "BLOCK", 500, "STREAMS", topic, after))?.[0][1] ?? [];
+  const read = async (after, count) => {
+    const from = ["STREAMS", topic, after];
+    const reply = await redis.xreadgroup("GROUP", GROUP, CONSUMER, "COUNT", count, "BLOCK", 500, ...from);
+    return reply?.[0][1] ?? [];
+  };
   let batch;
   for (let last = "0"; !stopping && (batch = await read(last, 1)).length; last = batch[0][0])
     yield [batch[0], await deliveries(redis, topic, batch[0][0])]; // mine, from before a restart
@@ -107,18 +109,21 @@ async function attempt(redis, fields, delivered) {
 // Connect to redis://…, redis+sentinel://user:password@host:port,…/service/db or redis+cluster://host:port,…
 function connect(url) {
   const reconnectOnError = ({ message }) => message.startsWith("READONLY"); // a primary that has become a replica
-  const options = { protocol: 2, socketTimeout: 5000, maxRetriesPerRequest: 1, enableOfflineQueue: false, reconnectOnError };
+  const bounds = { socketTimeout: 5000, maxRetriesPerRequest: 1, enableOfflineQueue: false };
+  const options = { protocol: 2, ...bounds, reconnectOnError };
   const form = /^(\w+(?:\+\w+)?):\/\/(?:(.*)@)?([^/?]+)\/?([^/?]*)\/?(\d*)(?:\?(.*))?$/;
-  const [, scheme, login = ":", hosts, service, db, query] = url.match(form);
-  if (!scheme.includes("+")) return new Redis(url, options);
+  const [, scheme, login = ":", hosts, service, db, query] = url.replace(/^valkey/, "redis").match(form);
+  if (!scheme.includes("+")) return new Redis(url.replace(/^valkey/, "redis"), options);
   const [username, password] = login.split(":").map((part) => decodeURIComponent(part) || undefined);
-  const { ssl_ca_certs, sentinel_username, sentinel_password } = Object.fromEntries(new URLSearchParams(query));
-  const tls = scheme.startsWith("rediss") ? { ca: ssl_ca_certs && readFileSync(ssl_ca_certs) } : undefined;
-  const nodes = hosts.split(",").map((host) => new URL(`redis://${host}`)).map(({ hostname: host, port }) => ({ host, port }));
+  const { sentinel_username, sentinel_password } = Object.fromEntries(new URLSearchParams(query));
+  const tls = scheme.startsWith("rediss") ? {} : undefined; // an authority of your own: NODE_EXTRA_CA_CERTS
+  const parsed = hosts.split(",").map((host) => new URL(`redis://${host}`));
+  const nodes = parsed.map(({ hostname, port }) => ({ host: hostname.replace(/[[\]]/g, ""), port: port || undefined }));
   Object.assign(options, { username, password, tls });
   if (scheme.endsWith("+cluster")) return new Cluster(nodes, { enableOfflineQueue: false, redisOptions: options });
-  const sentinel = { sentinels: nodes, sentinelUsername: sentinel_username, sentinelPassword: sentinel_password, sentinelTLS: tls };
-  return new Redis({ ...options, ...sentinel, name: service, db: Number(db), enableTLSForSentinelMode: Boolean(tls) });
+  const own = { sentinelUsername: sentinel_username, sentinelPassword: sentinel_password, sentinelTLS: tls };
+  const primary = { name: service, db: Number(db), enableTLSForSentinelMode: Boolean(tls) };
+  return new Redis({ ...options, sentinels: nodes, ...own, ...primary });
 }
 
 await Promise.all(TOPICS.split(",").map(consume));

@@ -8,6 +8,7 @@ Start as many as you like, each under a CONSUMER name of its own that stays the 
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -142,6 +143,7 @@ def connect(url: str) -> Redis | RedisCluster:
 
     redis://…, redis+sentinel://user:password@host:port,…/service/db, redis+cluster://user:password@host:port,…
     """
+    url = re.sub("^valkey", "redis", url)
     scheme, _, rest = url.partition("://")
     if "+" not in scheme:
         return Redis.from_url(url)

@@ -228,7 +228,7 @@ def test_a_consumer_finds_redis_by_its_sentinels(program, sentinel):
     server, process = sentinel
     program.use(f"redis://:a%3Ab@127.0.0.1:{server.port}/2")
     program.add("one")
-    url = f"redis+sentinel://:a%3Ab@127.0.0.1:1,127.0.0.1:{process.port}/main/2"
+    url = f"valkey+sentinel://:a%3Ab@127.0.0.1:1,127.0.0.1:{process.port}/main/2"
     consumer = program.start("one", REDIS_URL=url)
     eventually(program.finished, "the event is handled", 20)
     assert consumer.stop() == 0, consumer.output
