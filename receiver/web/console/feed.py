@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Entries that are read in a round, of all streams together. Beyond them the newest stand for all, by number.
 _MAX_READ: Final = 2000
 #: The same of streams that are read for the first time, for figures of the past.
-_MAX_READ_FIRST: Final = 10_000
+_MAX_READ_FIRST: Final = 20_000
 #: The fewest that are read of one stream.
 _MIN_READ: Final = 20
 #: Events in the first message of a viewer, and in each further one.

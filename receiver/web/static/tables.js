@@ -19,10 +19,13 @@ export function badge(type) {
   return made;
 }
 
-/** A topic, which may wrap at its colons. */
+/** A topic, which may wrap at its colons. On a phone, lists of groups show its name alone. */
 export function topic(urn) {
   const made = element("span", "under mono");
-  urn.split(/(?<=:)/).forEach((part, index) => made.append(...(index ? [document.createElement("wbr"), part] : [part])));
+  const prefix = element("span", "prefix");
+  const parts = urn.split(/(?<=:)/);
+  for (const part of parts.slice(0, -1)) prefix.append(part, document.createElement("wbr"));
+  made.append(prefix, parts.at(-1));
   return made;
 }
 

@@ -125,7 +125,7 @@ async def test_the_past_counts_as_far_as_the_busiest_stream_reaches(client: Clie
     await client.post(
         "/sms/callback", data=body([report(f"old:{number}", report_status="FAIL") for number in range(50)])
     )
-    for burst in range(4):
+    for burst in range(6):
         await client.post("/sms/callback", data=body([report(f"{burst}:{number}") for number in range(1000)]))
     async with watching(client) as watch:
         message = await watch.next()
