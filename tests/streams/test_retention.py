@@ -26,6 +26,8 @@ OTHER = "urn:smn:local:retention:other"
 #: Trimming goes by whole nodes of a stream: up to so many entries more than asked for may stay.
 NODE = 100
 LEASE = "{" + TOPIC + "}:trimmer"
+#: Adds entries of one millisecond.
+FILL = "for n = 0, ARGV[2] - 1 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. n, 'data', ARGV[3]) end"
 HOUR = 3600
 MILLISECOND = 1000
 
@@ -34,10 +36,7 @@ async def fill(redis: Redis, hours_ago: list[int], each: int = 200, topic: str =
     """Add entries of so many hours ago, oldest first."""
     for hours in hours_ago:
         at = int((time.time() - hours * HOUR) * MILLISECOND)
-        async with redis.pipeline(transaction=False) as pipe:
-            for number in range(each):
-                pipe.xadd(topic, {"data": "x" * 50}, id=f"{at}-{number}")
-            await pipe.execute()
+        await redis.eval(FILL, 1, topic, at, each, "x" * 50)
 
 
 async def trim(

@@ -124,11 +124,12 @@ def test_on_sigterm_it_is_not_ready_yet_still_serves_and_then_ends_well(serve):
     assert process.process.wait(10) == 0
 
 
-async def test_a_scrape_of_a_thousand_topics_holds_up_nobody(serve, redis):
-    """It takes 0.1 s and more to render them; a request that comes meanwhile is answered first."""
+async def test_a_scrape_of_five_hundred_topics_holds_up_nobody(serve, redis):
+    """It takes 50 ms and more to render them; a request that comes meanwhile is answered first."""
+    topics = TOPICS[:500]
     async with redis.pipeline(transaction=False) as pipe:
-        pipe.sadd("{lookups:default}:topics", *TOPICS)
-        for topic in TOPICS:
+        pipe.sadd("{lookups:default}:topics", *topics)
+        for topic in topics:
             pipe.xadd(topic, {"data": "{}"})
             for group in ("billing", "crm", "audit"):
                 pipe.xgroup_create(topic, group, id="0")
@@ -136,7 +137,8 @@ async def test_a_scrape_of_a_thousand_topics_holds_up_nobody(serve, redis):
     process = serve()
     async with wire(process.port) as scraping, wire(process.port) as asking, asyncio.timeout(30):
         scraped = b""
-        while TOPICS[-1].encode() not in scraped:  # the first scrape that tells of them has rendered them
+        while topics[-1].encode() not in scraped:  # the first scrape that tells of them has rendered them
+            await asyncio.sleep(0.1)
             await scraping.send(request(method="GET", path="/metrics"))
             scrape = asyncio.create_task(scraping.answer())
             await asking.send(request(method="GET", path="/livez"))
