@@ -54,6 +54,7 @@ from receiver.web.fast_path import FastPath
 from receiver.web.fetcher import Fetcher
 from receiver.web.middleware import ErrorResponses
 from receiver.web.ops import Ops
+from receiver.web.ports import Ports
 from receiver.web.reload import Reload
 from receiver.web.server import Runner
 from receiver.web.smn.api import SmsEvents, SmsReports
@@ -78,6 +79,7 @@ DELIVERY: Final = web.AppKey("delivery", Delivery)
 INDEX_WANTED: Final = web.AppKey("index wanted", asyncio.Event)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 FAST_PATH: Final = web.AppKey("fast_path", FastPath)
+PORTS: Final = web.AppKey("ports", Ports)
 ROUTING: Final = web.AppKey("routing", Routing)
 RELOAD: Final = web.AppKey("reload", Reload)
 #: Seconds that an idle connection stays open. They also bound a client that never ends the head of a later request.
@@ -138,6 +140,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     wanted = app[INDEX_WANTED] = asyncio.Event()
     connections = app[CONNECTIONS] = Connections(connections_within_limit(settings.max_connections), logger)
     app[FAST_PATH] = FastPath(auth, callbacks, errors)
+    app[PORTS] = Ports(settings.internal_port, errors)
     app[ROUTING] = routing
     app[RELOAD] = Reload(projects, routing, overrides, (auth, callbacks, credentials, viewers))
     app.add_routes(
@@ -179,6 +182,7 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         app,
         app[FAST_PATH],
         app[CONNECTIONS],
+        app[PORTS],
         shutdown_timeout=settings.stop_timeout,
         keepalive=KEEPALIVE,
         first_request=settings.read_timeout,

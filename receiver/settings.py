@@ -73,6 +73,10 @@ class Settings:
     # ruff: noqa: RUF009 ``_setting`` returns a dataclass field
     port: int = _setting("8080", _count(1, 65535), "port to listen on")
     host: str = _setting("127.0.0.1", fields.String(validate=_host), "address to listen on; 0.0.0.0 for all")
+    internal_port: int | None = _setting(
+        "", _count(1, 65535), "second port: lookups, metrics, documents and the console move there; unset: one for all"
+    )
+    internal_host: str = _setting("127.0.0.1", fields.String(validate=_host), "address of the second port")
     redis_url: str | None = _setting(
         "",
         fields.String(validate=check_redis_url),
@@ -155,6 +159,8 @@ def read_settings(environ: Mapping[str, str], *, secrets: bool = True) -> Settin
     values["data_dir"] = values.get("data_dir", Settings.data_dir).absolute()
     projects = read_projects(values.get("config"), environ if secrets else None, problems)
     settings = Settings(**values, projects=projects)
+    if settings.internal_port == settings.port:
+        problems.append(f"RECEIVER_INTERNAL_PORT={settings.port}: it is PORT as well; choose another one.")
     if secrets:
         problems += _unsafe(settings)
     if problems:
@@ -191,16 +197,27 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
 
 
 def _unsafe(settings: Settings) -> list[str]:
-    """Return a problem for each project that anyone on the network could post to."""
-    if settings.allow_open or _is_loopback(settings.host):
+    """Return a problem for each project that anyone on the network could post to, or look up."""
+    if settings.allow_open:
         return []
-    return [
-        f"project {project.id} has no callback_keys, and RECEIVER_HOST={settings.host} is not a loopback address: "
-        "anyone could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
-        "RECEIVER_ALLOW_OPEN=1 if a proxy or firewall in front of the service restricts access."
-        for project in settings.projects.values()
-        if project.open_to_callbacks
-    ]
+    found: list[str] = []
+    if not _is_loopback(settings.host):
+        found += [
+            f"project {project.id} has no callback_keys, and RECEIVER_HOST={settings.host} is not a loopback address: "
+            "anyone could post to it. Give it callback_keys in the file that RECEIVER_CONFIG names, or set "
+            "RECEIVER_ALLOW_OPEN=1 if a proxy or firewall in front of the service restricts access."
+            for project in settings.projects.values()
+            if project.open_to_callbacks
+        ]
+    if settings.internal_port is not None and not _is_loopback(settings.internal_host):
+        found += [
+            f"project {project.id} has no secret, and RECEIVER_INTERNAL_HOST={settings.internal_host} is no loopback "
+            "address: anyone could look up its messages. Give it tokens in the file that RECEIVER_CONFIG names, or set "
+            "RECEIVER_ALLOW_OPEN=1 if a proxy or firewall in front of the service restricts access."
+            for project in settings.projects.values()
+            if project.open
+        ]
+    return found
 
 
 def _is_loopback(host: str) -> bool:

@@ -108,6 +108,7 @@ INSTANCE_ATTRIBUTES = {
         "_manager",
         "_next_keepalive_close_time",
         "_request_count",
+        "_request_handler",
         "_waiter",
     ),
     "aiohttp.web_server:Server": ("_kwargs", "_loop", "request_factory", "request_handler"),

@@ -22,7 +22,7 @@ from receiver.runtime.prefork import become_supervisor
 from receiver.runtime.private import keep_private
 from receiver.runtime.reload import add_reload
 from receiver.runtime.signals import StopSignals, longest_stop
-from receiver.runtime.sockets import BACKLOG, authority, cannot_listen
+from receiver.runtime.sockets import BACKLOG, addresses
 from receiver.runtime.valkey_watchdog import add_watch
 from receiver.settings import described, unknown_names
 
@@ -120,8 +120,8 @@ async def _serve(service: _Service) -> None:
     try:
         await runner.setup()
         await _listen(runner, settings)
-        url = f"http://{authority(settings.host, settings.port)}"
-        logger.info("service.listening", url=url, redis=redis_url)
+        for address in addresses(settings):
+            logger.info("service.listening", url=address.url, redis=redis_url)
         reason = await stop
         logger.info("service.stopping", signal=reason.name)
         if reason is signal.SIGTERM:  # with Ctrl-C there is no load balancer to wait for
@@ -132,7 +132,8 @@ async def _serve(service: _Service) -> None:
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG).start()
-    except OSError as error:
-        raise cannot_listen(settings, error) from None
+    for address in addresses(settings):
+        try:
+            await web.TCPSite(runner, address.host, address.port, backlog=BACKLOG).start()
+        except OSError as error:
+            raise address.cannot_listen(error) from None

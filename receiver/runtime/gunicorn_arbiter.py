@@ -197,10 +197,13 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Give a worker a number, and the socket that fewest workers use."""
+    """Give a worker a number and, of each port, the socket that fewest workers use."""
     worker.number = min(set(range(1, len(server.WORKERS) + 2)) - {other.number for other in server.WORKERS.values()})
-    taken = Counter(other.sockets[0] for other in server.WORKERS.values())
-    worker.sockets = [min(server.LISTENERS, key=taken.__getitem__)]
+    taken = Counter(listener for other in server.WORKERS.values() for listener in other.sockets)
+    ports: dict[int, list[Any]] = {}
+    for listener in server.LISTENERS:
+        ports.setdefault(listener.getsockname()[1], []).append(listener)
+    worker.sockets = [min(listeners, key=taken.__getitem__) for listeners in ports.values()]
 
 
 def _post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has no types

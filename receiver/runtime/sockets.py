@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.errors import ReceiverError
 
@@ -18,9 +18,28 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def cannot_listen(settings: Settings, error: OSError) -> ReceiverError:
-    """Return the error of a failed bind, with the fix."""
-    reason = error.strerror or error
-    return ReceiverError(
-        f"cannot listen on {authority(settings.host, settings.port)}: {reason}. Set PORT or RECEIVER_HOST."
-    )
+class Address(NamedTuple):
+    """Where the service listens, and the settings that say so."""
+
+    host: str
+    port: int
+    settings: str
+
+    @property
+    def url(self) -> str:
+        """The URL of the service there."""
+        return f"http://{authority(self.host, self.port)}"
+
+    def cannot_listen(self, error: OSError) -> ReceiverError:
+        """Return the error of a failed bind, with the fix."""
+        reason = error.strerror or error
+        return ReceiverError(f"cannot listen on {authority(self.host, self.port)}: {reason}. Set {self.settings}.")
+
+
+def addresses(settings: Settings) -> list[Address]:
+    """Return where the service listens: the public address and, if it is set, the internal one."""
+    found = [Address(settings.host, settings.port, "PORT or RECEIVER_HOST")]
+    if settings.internal_port is not None:
+        names = "RECEIVER_INTERNAL_PORT or RECEIVER_INTERNAL_HOST"
+        found.append(Address(settings.internal_host, settings.internal_port, names))
+    return found

@@ -1,4 +1,4 @@
-"""Authentication of callbacks: the key in the URL, and the networks that a project allows."""
+"""Authentication of callbacks: the key in the URL or a header, and the networks that a project allows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl
 from receiver.errors import ForbiddenError, NotFoundError, RateLimitedError, UnauthorizedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp.web import BaseRequest
 
     from receiver.projects import Project, Projects
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 _MAX_CACHED: Final = 256
 #: Keys of one URL that are compared; further ones are ignored.
 _MAX_KEYS: Final = 4
+#: The header that may have the key instead of the URL: proxies write URLs to their logs, and no headers.
+KEY_HEADER: Final = "X-Callback-Key"
+#: What is authenticated: a URL, key and all, or a URL with the key of the header.
+_Known = str | tuple[str, str]
 
 
 class CallbackAuth:
@@ -34,18 +40,19 @@ class CallbackAuth:
         self._browsers = browsers
         self._addresses = addresses
         self._failures = failures
-        self._authenticated: OrderedDict[str, Endpoint] = OrderedDict()
+        self._authenticated: OrderedDict[_Known, Endpoint] = OrderedDict()
 
     def authenticate(self, request: BaseRequest, endpoint: Endpoint) -> None:
         """Check the client's address and, unless the provider signs, the key. The body has not been read yet.
 
         Raises UnauthorizedError, RateLimitedError or ForbiddenError.
         """
+        known: _Known = request.raw_path
         if not endpoint.provider.signed:
-            self._check_key(request, endpoint.project)
+            known = self._check_key(request, endpoint.project)
         self.check_client(request, endpoint)
         if request.method == "POST":  # a GET carries its data in the URL, so no two are equal
-            self._cache(request.raw_path, endpoint)
+            self._cache(known, endpoint)
 
     def authenticated(self, url: str) -> Endpoint | None:
         """Return the endpoint of a URL whose path and key were authenticated before; None for any other URL.
@@ -54,6 +61,11 @@ class CallbackAuth:
         so the time of the look-up reveals nothing about a guessed key.
         """
         return self._authenticated.get(url)
+
+    def authenticated_by_header(self, request: BaseRequest) -> Endpoint | None:
+        """Return the endpoint of a URL that was authenticated before with the key in this request's header."""
+        key = request.headers.get(KEY_HEADER)
+        return None if key is None else self._authenticated.get((request.raw_path, key))
 
     def reload(self) -> None:
         """Forget the authenticated URLs: the projects have been replaced, and with them their keys."""
@@ -91,20 +103,24 @@ class CallbackAuth:
         """Count a wrong credential of a client. Return None for 401, or the seconds to wait for 429."""
         return self._failures.count(self._addresses.client(request), credential)
 
-    def _check_key(self, request: BaseRequest, project: Project) -> None:
-        if self._has_key(request.raw_path, project):
-            return
+    def _check_key(self, request: BaseRequest, project: Project) -> _Known:
+        """Return what is authenticated now. Raises UnauthorizedError or RateLimitedError."""
+        url, key = request.raw_path, request.headers.get(KEY_HEADER)
+        if self._has_key(url, project):
+            return url
+        if key is not None and _is_any_of([key.encode(errors="surrogateescape")], project.callback_keys):
+            return url, key
         if not project.callback_keys:
             if project.open_to_callbacks:
-                return
+                return url
             raise UnauthorizedError("the project accepts only signed callbacks; configure callback_keys for others")
         wait = self.count_failure(request, "callback_key")
         if wait is not None:
             raise RateLimitedError(wait, "the key is missing or wrong")
-        raise UnauthorizedError("the key is missing or wrong; the callback URL ends in ?key=…")
+        raise UnauthorizedError(f"the key is missing or wrong; the callback URL ends in ?key=…, or {KEY_HEADER} has it")
 
-    def _cache(self, url: str, endpoint: Endpoint) -> None:
-        self._authenticated[url] = endpoint
+    def _cache(self, known: _Known, endpoint: Endpoint) -> None:
+        self._authenticated[known] = endpoint
         if len(self._authenticated) > _MAX_CACHED:
             self._authenticated.popitem(last=False)
 
@@ -113,9 +129,12 @@ class CallbackAuth:
         query = url.partition("?")[2]
         # A plus means a space in forms, and a plus in pasted Base64 keys: both readings are tried.
         given = [*_keys_in(query), *_keys_in(query.replace("+", "%2B"))]
-        # A list, so that every pair is compared, each in constant time.
-        matches = [hmac.compare_digest(value, key.encode()) for value in given for key in project.callback_keys]
-        return any(matches)
+        return _is_any_of(given, project.callback_keys)
+
+
+def _is_any_of(given: Sequence[bytes], keys: Sequence[str]) -> bool:
+    # A list, so that every pair is compared, each in constant time.
+    return any([hmac.compare_digest(value, key.encode()) for value in given for key in keys])  # noqa: C419
 
 
 def _keys_in(query: str) -> list[bytes]:

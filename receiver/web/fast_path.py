@@ -37,6 +37,8 @@ class FastPath:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         endpoint = self._auth.authenticated(request.raw_path)
+        if endpoint is None:
+            endpoint = self._auth.authenticated_by_header(request)
         if endpoint is None or request.method != "POST" or not request.content.is_eof():
             return await self._application(request)  # type: ignore[misc]  # ``before`` has set it
         try:

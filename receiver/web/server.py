@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from receiver.web.connections import Connections
     from receiver.web.fast_path import FastPath, Handler
+    from receiver.web.ports import Ports
 
 # Private members of aiohttp, checked by tests/test_dependencies.py; it has no public way to either:
 # - RequestHandler's ``_keepalive_handle``, ``_request_count``, ``_waiter``, ``_current_request``,
 #   ``_process_keepalive`` and ``_next_keepalive_close_time`` give the first request its own timeout, and find idle and
 #   stalled connections.
+# - RequestHandler's ``_request_handler`` serves the connections of the internal port differently.
 # - Server's ``_kwargs`` and AppRunner's ``_make_server`` put the fast path before the router.
 
 #: Seconds in which the rest of a refused body is read and dropped, so that its sender sees the answer.
@@ -72,6 +74,10 @@ class Connection(RequestHandler):
         """When it last answered, or was opened, by the event loop's clock."""
         return self._next_keepalive_close_time - self._keepalive_timeout
 
+    def serve_with(self, handler: Handler) -> None:
+        """Serve its requests with another handler than that of the server."""
+        self._request_handler = handler
+
     def drop(self) -> None:
         """Close it at once."""
         transport = self.transport
@@ -118,10 +124,12 @@ class Server(web.Server):
         handler: Handler,
         connections: Connections,
         first_request_timeout: float,
+        internal: tuple[int, Handler] | None,
         **options: Any,  # noqa: ANN401 aiohttp's
     ) -> None:
-        """``first_request_timeout`` is in seconds."""
+        """``first_request_timeout`` is in seconds. ``internal`` is the internal port with its handler."""
         super().__init__(handler, **options)
+        self._internal = internal
         self._open_connections = connections
         self.first_request_timeout = first_request_timeout
         answer = DEFAULT().refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; send again later")
@@ -130,7 +138,11 @@ class Server(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Add a connection, or answer 503 and close it."""
         super().connection_made(handler, transport)
-        if isinstance(handler, Connection) and not self._open_connections.add(handler):
+        if not isinstance(handler, Connection):
+            return
+        if self._internal is not None and _port_of(transport) == self._internal[0]:
+            handler.serve_with(self._internal[1])
+        if not self._open_connections.add(handler):
             transport.write(self._busy)
             handler.force_close()
 
@@ -145,6 +157,12 @@ class Server(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
+def _port_of(transport: asyncio.Transport) -> int | None:
+    """Return the port of ours that a connection came to; None if it is gone already."""
+    name = transport.get_extra_info("sockname")
+    return name[1] if name else None
+
+
 class Runner(web.AppRunner):
     """Runs an application behind its fast path."""
 
@@ -153,6 +171,7 @@ class Runner(web.AppRunner):
         app: web.Application,
         fast_path: FastPath,
         connections: Connections,
+        ports: Ports,
         *,
         shutdown_timeout: float,
         keepalive: float,
@@ -168,6 +187,7 @@ class Runner(web.AppRunner):
             auto_decompress=False,  # web/decompression.py does it, for admitted requests only
         )
         self._fast_path = fast_path
+        self._ports = ports
         self._connections = connections
         self._first_request = first_request
 
@@ -180,6 +200,8 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        handler = self._fast_path.before(server.request_handler)
+        application, ports = server.request_handler, self._ports
+        handler = self._fast_path.before(ports.public(application))
+        internal = None if ports.internal is None else (ports.internal, ports.inside(application))
         options = {"request_factory": server.request_factory, **server._kwargs}  # noqa: SLF001 aiohttp has no other way
-        return Server(handler, self._connections, self._first_request, **options)
+        return Server(handler, self._connections, self._first_request, internal, **options)

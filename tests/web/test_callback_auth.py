@@ -156,3 +156,19 @@ async def test_ipv6_peers_are_known(service):
 async def test_a_project_is_not_told_from_none_by_its_key(gated, method):
     """Errors of the path come before those of the key."""
     assert (await ask(gated.port, request(path="/sms/callback/nobody?key=x", method=method))).status in (404, 405)
+
+
+async def test_the_key_may_come_in_a_header_and_opens_no_url(gated, redis):
+    """Proxies log URLs. A URL that was let in for its header is not let in without it, nor with another key."""
+    path, key = "/sms/callback/keyed", {"X_Callback_Key": "new-one-key"}
+    for _ in range(3):  # through the router first, then past it
+        assert await post(gated.port, path, **key) == 200
+        assert await post(gated.port, path, X_Forwarded_For="203.0.113.77") == 401
+        assert await post(gated.port, path, X_Callback_Key="new-one-ke", X_Forwarded_For="203.0.113.78") == 401
+    assert await post(gated.port, path, X_Callback_Key="münze-münze") == 200
+    assert await post(gated.port, f"{path}?key=of-yesterday", **key) == 200
+    assert await post(gated.port, f"{path}?key=new-one-key", X_Callback_Key="of-yesterday") == 200
+    assert (
+        await post(gated.port, "/sms/callback/both", X_Callback_Key="key-of-both", X_Forwarded_For="203.0.113.8") == 403
+    )
+    assert len(await events(redis, TOPIC.format("keyed"))) == 1

@@ -15,6 +15,7 @@ from marshmallow import Schema, fields
 from receiver.providers import PROVIDERS
 from receiver.providers.base import JSON, Answer
 from receiver.routing import PROJECT_ID
+from receiver.web.callback_auth import KEY_HEADER
 from receiver.web.documents.operations import OPERATIONS, TAGS, Operation, RequestBody
 from receiver.web.smn import error_codes
 from receiver.web.smn.request_schemas import FindPath, MessagePath
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _VERSION: Final = version("sms-callback-receiver")
 _SECURITY: Final = {
     "callbackKey": ("query", "key", "The project's callback key, in the callback URL."),
+    "callbackKeyHeader": ("header", KEY_HEADER, "The project's callback key, which proxies log in a URL."),
     "token": ("header", "X-Auth-Token", "A configured token, or one issued by `POST /v3/auth/tokens`."),
     "signature": (
         "header",
@@ -34,7 +36,7 @@ _SECURITY: Final = {
     ),
 }
 _ALLOWED: Final[dict[str, list[dict[str, list[str]]]]] = {
-    "callbacks": [{"callbackKey": []}],
+    "callbacks": [{"callbackKey": []}, {"callbackKeyHeader": []}],
     "lookups": [{"token": []}, {"signature": []}],
 }
 _CALLBACK_ERRORS: Final = {
