@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from functools import partial
@@ -27,6 +28,7 @@ from aiohttp import web
 
 from receiver import log
 from receiver.delivery.delivery import Delivery
+from receiver.delivery.group_commit import GroupCommit
 from receiver.descriptors import connections_within_limit
 from receiver.lookups.counts import IndexCounts
 from receiver.lookups.messages import Messages
@@ -39,6 +41,7 @@ from receiver.routing import Routing
 from receiver.search.places import Places
 from receiver.streams.retention import Retention
 from receiver.tasks import cancel_and_wait
+from receiver.traced import start_tracing
 from receiver.web.admission import AdmissionControl
 from receiver.web.auth_failures import AuthFailures
 from receiver.web.browsers import BrowserGuard
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
 
     from receiver.redis_client import Client
     from receiver.settings import Settings
+    from receiver.traced.tracing import Tracing
 
 OPS: Final = web.AppKey("ops", Ops)
 DELIVERY: Final = web.AppKey("delivery", Delivery)
@@ -112,9 +116,11 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     auth = CallbackAuth(settings.projects, addresses, failures, browsers)
     admission = AdmissionControl(settings.max_inflight_bytes, settings.max_inflight_events)
     fetcher = Fetcher(settings.fetch_proxy, logger)
-    delivery = Delivery(settings, redis_url, logger)
+    traced = start_tracing(os.environ, logger)
+    delivery = Delivery(settings, redis_url, logger, traced.group_commit if traced else GroupCommit)
     new_fields = NewFields(logger)
-    callbacks = Callbacks(settings, auth, admission, fetcher, routing, delivery, new_fields)
+    new_callbacks = traced.callbacks if traced else Callbacks
+    callbacks = new_callbacks(settings, auth, admission, fetcher, routing, delivery, new_fields)
 
     # A client of its own: a connection that only reads may lead to a former Redis, and no publisher may get that one.
     streams = connect(redis_url)
@@ -167,7 +173,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     app.cleanup_ctx.extend(  # the table above; ``runtime`` appends the report index and the watchdog
         [
             partial(_final_counts, ops),
-            partial(_delivering, delivery, retention, streams, fetcher, logger),
+            partial(_delivering, delivery, retention, streams, fetcher, traced, logger),
             partial(_looking_up, overrides, redis, counts, logger),
             partial(_reporting, ops, (connections, failures, new_fields)),
         ]
@@ -195,11 +201,12 @@ async def _final_counts(ops: Ops, _app: web.Application) -> AsyncIterator[None]:
     ops.publish()
 
 
-async def _delivering(
+async def _delivering(  # noqa: PLR0913, PLR0917 the parts that it starts and stops
     delivery: Delivery,
     retention: Retention,
     streams: Client,
     fetcher: Fetcher,
+    traced: Tracing | None,
     logger: log.Logger,
     _app: web.Application,
 ) -> AsyncIterator[None]:
@@ -208,7 +215,8 @@ async def _delivering(
     retention.start()
     yield
     await fetcher.close()
-    if not await _within(_DELIVERY_CLOSE, _close_all(delivery.close, retention.close, streams.aclose)):
+    spans = () if traced is None else (traced.close,)
+    if not await _within(_DELIVERY_CLOSE, _close_all(delivery.close, retention.close, streams.aclose, *spans)):
         logger.error("delivery.not_closed", **delivery.unfinished())
 
 

@@ -206,6 +206,15 @@ def _replay_id(name: str, event_id: bytes) -> bytes:
     return blake2b(b"replay\0%b\0%b" % (name.encode(), event_id), digest_size=16).digest()
 
 
+def with_traceparent(entry: Entry, traceparent: bytes) -> Entry:
+    """Return an entry whose envelope has a ``traceparent``, an extension attribute of CloudEvents. Its id is the same.
+
+    https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md
+    """
+    attributes, data, rest = entry.data.partition(b',"data":')  # no attribute of ours holds these bytes
+    return Entry(entry.topic, entry.id, b'%b,"traceparent":"%b"%b%b' % (attributes, traceparent, data, rest))
+
+
 class EnvelopeBuilder:
     """Turns events of one provider and project into entries with id and envelope."""
 

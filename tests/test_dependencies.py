@@ -41,7 +41,8 @@ def imported():
 def declared():
     """Return the names of the distributions that are installed with the service, extras of others included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["embedded"], *extras["tracing"]]
     return {name for line in lines for name in re.findall(r"[a-z][a-z-]+", re.split("[<>=]", line)[0])}
 
 

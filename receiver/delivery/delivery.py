@@ -14,6 +14,9 @@ from receiver.spool.spool import Spool
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from receiver.delivery.group_commit import Write
     from receiver.events import Entry
     from receiver.log import Logger
     from receiver.settings import Settings
@@ -25,11 +28,17 @@ _SPOOL_TIMEOUT: Final = 0.7
 class Delivery:
     """Takes entries and returns when they are safe."""
 
-    def __init__(self, settings: Settings, redis_url: str, logger: Logger) -> None:
-        """Wire the parts; ``open`` does the first I/O."""
-        self._primaries = topology(redis_url, settings, self._changed, logger)
+    def __init__(
+        self,
+        settings: Settings,
+        redis_url: str,
+        logger: Logger,
+        group_commit: Callable[[Write, str], GroupCommit] = GroupCommit,
+    ) -> None:
+        """Wire the parts; ``open`` does the first I/O. ``group_commit`` is what collects entries into writes."""
+        self._primaries = topology(redis_url, settings, self._changed, logger, group_commit)
         self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
-        self._disk = GroupCommit(self.spool.write)
+        self._disk = group_commit(self.spool.write, "spool")
         self._drain = Drain(self.spool, self._primaries, logger)
         self._healing: asyncio.Task[None] | None = None
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from receiver.events import Entry
 
+    Write = Callable[[list[Entry], float], Awaitable[Mapping[str, WriteFailedError]]]
+
 #: Events in one write. More would hold up the next write for long.
 MAX_EVENTS: Final = 4000
 #: Bytes of callbacks in one write, unless a single callback is larger: what a slow network or disk can do in time.
@@ -27,7 +29,9 @@ MAX_BYTES: Final = 8 << 20
 _NONE: Final[Mapping[str, WriteFailedError]] = {}
 
 
-class _Waiter(msgspec.Struct, frozen=True):
+class Waiter(msgspec.Struct, frozen=True):
+    """A caller that waits for its entries to be safe: their bytes, and since when, on the loop's clock."""
+
     entries: list[Entry]
     size: int
     since: float
@@ -41,11 +45,12 @@ class GroupCommit:
     topics while the rest is safe, and raises WriteFailedError when all failed.
     """
 
-    def __init__(self, write: Callable[[list[Entry], float], Awaitable[Mapping[str, WriteFailedError]]]) -> None:
-        """Create no task yet: ``start`` does."""
+    def __init__(self, write: Write, name: str = "redis") -> None:
+        """Create no task yet: ``start`` does. ``name`` says where entries go, for people."""
         self._write = write
-        self._waiting: deque[_Waiter] = deque()
-        self._writing: list[_Waiter] = []
+        self.name = name
+        self._waiting: deque[Waiter] = deque()
+        self._writing: list[Waiter] = []
         self._idle = asyncio.Event()
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -54,7 +59,7 @@ class GroupCommit:
         """Start writing."""
         self._loop = asyncio.get_running_loop()
         self._idle.set()
-        self._pump = asyncio.create_task(self._run(), name="group commit")
+        self._pump = asyncio.create_task(self._run(), name=f"group commit {self.name}")
 
     @property
     def events(self) -> int:
@@ -75,7 +80,7 @@ class GroupCommit:
         the whole write does. A caller that stops waiting cancels it.
         """
         done: asyncio.Future[Mapping[str, WriteFailedError]] = self._loop.create_future()
-        self._waiting.append(_Waiter(entries, size, self._loop.time(), done))
+        self._waiting.append(Waiter(entries, size, self._loop.time(), done))
         self._idle.clear()
         self._wake.set()
         return done
@@ -93,7 +98,7 @@ class GroupCommit:
             if not group:
                 continue
             try:
-                failed = await self._write([entry for waiter in group for entry in waiter.entries], group[0].since)
+                failed = await self._write_group(group)
             except WriteFailedError as error:
                 # Fail the queue as well: each of its callbacks would otherwise wait for the same timeout.
                 _fail([*group, *self._waiting], error)
@@ -106,9 +111,12 @@ class GroupCommit:
             else:
                 _finish(group, failed)
 
-    def _take(self) -> list[_Waiter]:
+    async def _write_group(self, group: list[Waiter]) -> Mapping[str, WriteFailedError]:
+        return await self._write([entry for waiter in group for entry in waiter.entries], group[0].since)
+
+    def _take(self) -> list[Waiter]:
         """Take the oldest waiters. Skip those that timed out; they would otherwise pile up behind a slow disk."""
-        group: list[_Waiter] = []
+        group: list[Waiter] = []
         events = size = 0
         while self._waiting:
             waiter = self._waiting[0]
@@ -122,14 +130,14 @@ class GroupCommit:
         return group
 
 
-def _fail(waiters: list[_Waiter], error: WriteFailedError) -> None:
+def _fail(waiters: list[Waiter], error: WriteFailedError) -> None:
     for waiter in waiters:
         if not waiter.done.done():
             # A new exception for each waiter: a shared one would collect the frames of all of them.
             waiter.done.set_exception(WriteFailedError(error.reason, str(error), error.topic))
 
 
-def _finish(group: list[_Waiter], failed: Mapping[str, WriteFailedError]) -> None:
+def _finish(group: list[Waiter], failed: Mapping[str, WriteFailedError]) -> None:
     for waiter in group:
         if not waiter.done.done():
             own = {entry.topic for entry in waiter.entries if entry.topic in failed} if failed else ()

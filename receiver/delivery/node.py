@@ -9,7 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from receiver.delivery.breaker import Breaker
-from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.publisher import Publisher
 from receiver.errors import WriteFailedError
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from receiver.delivery.group_commit import GroupCommit, Write
     from receiver.events import Entry
     from receiver.log import Logger
     from receiver.settings import Settings
@@ -44,6 +44,7 @@ class Node:
         changed: Callable[[WriteFailedError | None], None],
         logger: Logger,
         *,
+        group_commit: Callable[[Write, str], GroupCommit],
         moves: bool = False,
     ) -> None:
         """Create the parts; ``start`` does the first I/O. The node closes ``client``.
@@ -60,7 +61,7 @@ class Node:
         self._prober = Publisher(client, timeout, window, replicas)
         self._changed = changed
         self._moves = moves
-        self._commit = GroupCommit(self._publisher.write)
+        self._commit = group_commit(self._publisher.write, name)
         self.breaker = Breaker(self._probe, self._on_change, logger)
         #: The key that a probe writes to. In a cluster it is in a slot of this node.
         self.probe_key = b"receiver:probe"

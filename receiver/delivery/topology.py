@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.crc import key_slot
 
+from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.node import Node
 from receiver.delivery.publisher import MOVED
 from receiver.errors import WriteFailedError
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from receiver.delivery.group_commit import Write
     from receiver.events import Entry
     from receiver.log import Logger
     from receiver.redis_url import Address, Place
     from receiver.settings import Settings
 
+    Commit = Callable[[Write, str], GroupCommit]
     #: Entries, and the node that takes them; None while no primary is known to have their slot.
     Part = tuple[Node | None, list[Entry]]
 
@@ -39,10 +42,11 @@ _MAX_PROBE_NAMES: Final = 20_000
 class Topology(ABC):
     """The primaries, each with a node of its own. ``changed`` is called when one has come back or taken over."""
 
-    def __init__(self, settings: Settings, changed: Callable[[], None], logger: Logger) -> None:
+    def __init__(self, settings: Settings, changed: Callable[[], None], logger: Logger, group_commit: Commit) -> None:
         self._settings = settings
         self._changed = changed
         self._logger = logger
+        self._group_commit = group_commit
 
     @property
     @abstractmethod
@@ -92,26 +96,42 @@ class Topology(ABC):
         await asyncio.gather(*(node.close() for node in self.nodes))
 
     def _node(self, name: str, client: Redis, logger: Logger, *, moves: bool = False) -> Node:
-        return Node(name, client, self._settings, self._on_node_change, logger, moves=moves)
+        return Node(
+            name,
+            client,
+            self._settings,
+            self._on_node_change,
+            logger,
+            group_commit=self._group_commit,
+            moves=moves,
+        )
 
     def _on_node_change(self, error: WriteFailedError | None) -> None:
         if error is None:
             self._changed()
 
 
-def topology(redis_url: str, settings: Settings, changed: Callable[[], None], logger: Logger) -> Topology:
+def topology(
+    redis_url: str,
+    settings: Settings,
+    changed: Callable[[], None],
+    logger: Logger,
+    group_commit: Commit = GroupCommit,
+) -> Topology:
     """Return the topology of a Redis URL."""
     place = parse_redis_url(redis_url)
     if place.kind is Kind.CLUSTER:
-        return ManyNodes(place, settings, changed, logger)
-    return OneNode(place, settings, changed, logger)
+        return ManyNodes(place, settings, changed, logger, group_commit)
+    return OneNode(place, settings, changed, logger, group_commit)
 
 
 class OneNode(Topology):
     """One primary for all topics. Behind Sentinels its connections ask them where it is."""
 
-    def __init__(self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger) -> None:
-        super().__init__(settings, changed, logger)
+    def __init__(
+        self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger, group_commit: Commit
+    ) -> None:
+        super().__init__(settings, changed, logger, group_commit)
         self._service = place.service
         self._sentinels = Sentinels(place) if place.kind is Kind.SENTINEL else None
         moves = self._sentinels is not None
@@ -150,8 +170,10 @@ class OneNode(Topology):
 class ManyNodes(Topology):
     """The primaries of a cluster. Nodes come and go as slots move."""
 
-    def __init__(self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger) -> None:
-        super().__init__(settings, changed, logger)
+    def __init__(
+        self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger, group_commit: Commit
+    ) -> None:
+        super().__init__(settings, changed, logger, group_commit)
         self._cluster = Cluster(place, changed=self._follow, settled=lambda: self.takes_writes)
         self._nodes: dict[Address, Node] = {}
         self._covered = False

@@ -126,6 +126,11 @@ def _message(event_type: EventType) -> dict[str, Any]:
                     "format": "date-time",
                     "description": "Time of receipt, UTC.",
                 },
+                "traceparent": {
+                    "type": "string",
+                    "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+                    "description": "With tracing: the span of the callback, in W3C Trace Context.",
+                },
                 "data": {"$ref": _REFERENCE.format(name=data)},
             },
         },
