@@ -117,14 +117,15 @@ class Search:
             yield trimmed(self._taken[0].topics[0], self._topics)
 
     async def _leave_out(self) -> Iterable[str]:
-        """Leave out the topics whose primary is away, and return the projects whose report index can be read."""
+        """Leave out streams that are not there or out of reach; return the projects whose report index can be read."""
         indexes = {project_key(project_id): project_id for project_id in self._places.sign_ids}
-        away = await self._places.away([*self._topics, *indexes])
+        existing, away = await self._places.survey([*self._topics, *indexes])
         if away:
             self.complete = False
             left_out = f"{len(away.keys() & self._topics)} of {len(self._topics)} streams"
             self.problems.append(f"Redis is away, and {left_out} were not searched: {next(iter(away.values()))}")
-        self._topics = {topic: project_id for topic, project_id in self._topics.items() if topic not in away}
+        reached = {topic: project_id for topic, project_id in self._topics.items() if topic not in away}
+        self._topics = {topic: reached[topic] for topic in reached if topic in existing} or reached
         return [project_id for key, project_id in indexes.items() if key not in away]
 
     async def _read_index(self, projects: Iterable[str]) -> None:

@@ -81,11 +81,17 @@ class Places:
         project_id = topic.split(":")[3] if topic.count(":") == _COLONS else ""
         return project_id if project_id in self.sign_ids else None
 
-    async def away(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the keys whose primary does not answer, each with the reason."""
+    async def survey(self, keys: Iterable[str]) -> tuple[set[str], dict[str, str]]:
+        """Return the keys that exist, and those whose primary does not answer, each with the reason."""
         groups = by_primary(self.client, keys)
-        reasons = await asyncio.gather(*(self._ask(group[0]) for group in groups))
-        return {key: reason for group, reason in zip(groups, reasons, strict=True) if reason for key in group}
+        existing: set[str] = set()
+        away: dict[str, str] = {}
+        for group, found in zip(groups, await asyncio.gather(*map(self._exist, groups)), strict=True):
+            if isinstance(found, str):
+                away |= dict.fromkeys(group, found)
+            else:
+                existing |= found
+        return existing, away
 
     async def where_taken(self, text: str, topics: Iterable[str]) -> list[Span]:
         """Return where an event id was added, as far as the publish script knows."""
@@ -94,13 +100,15 @@ class Places:
         windows = [(topic, await taken(self.client, topic, text, self.dedupe_window)) for topic in topics]
         return [Span([topic], *window) for topic, window in windows if window is not None]
 
-    async def _ask(self, key: str) -> str | None:
+    async def _exist(self, keys: list[str]) -> set[str] | str:
+        """Return which keys of one primary exist, or why it does not answer."""
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await on(self.client, key).exists(key)
+            async with asyncio.timeout(_PATIENCE), on(self.client, keys[0]).pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.exists(key)
+                return {key for key, exists in zip(keys, await pipe.execute(), strict=True) if exists}
         except (RedisError, OSError) as error:
             return str(error) or f"no answer within {_PATIENCE:g} s"
-        return None
 
     def around(self, report: ReportAbout, topics: Sequence[str]) -> Iterator[Span]:
         """Yield the spans in which the entry of a report may be, the likely ones first."""
