@@ -31,7 +31,7 @@ allowed_networks = ["127.0.0.2"]
 class Nginx(Child):
     """Our configuration, but for its paths and ports."""
 
-    def __init__(self, folder, *upstreams):
+    def __init__(self, folder, *upstreams, internal=1):
         """Start it with a certificate of its own, in front of the receivers on these ports."""
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if binary is None:
@@ -53,6 +53,7 @@ class Nginx(Child):
                 r"server 127.0.0.1:8080 max_fails=0;",
                 "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in upstreams),
             ),
+            (r"server 127.0.0.1:8081;", f"server 127.0.0.1:{internal};"),
         ):
             own, found = re.subn(ours, theirs, own)
             assert found, ours
@@ -90,10 +91,12 @@ def behind(serve, tmp_path):
     """Return a receiver and the nginx in front of it."""
     config = tmp_path / "receiver.toml"
     config.write_text(TOML)
-    receiver = serve(RECEIVER_CONFIG=str(config), RECEIVER_TRUSTED_PROXIES="127.0.0.1")
+    internal = free_port()
+    environ = {"RECEIVER_TRUSTED_PROXIES": "127.0.0.1", "RECEIVER_INTERNAL_PORT": str(internal)}
+    receiver = serve(RECEIVER_CONFIG=str(config), **environ)
     folder = tmp_path / "nginx"
     folder.mkdir()
-    nginx = Nginx(folder, receiver.port)
+    nginx = Nginx(folder, receiver.port, internal=internal)
     yield receiver, nginx
     nginx.stop()
 

@@ -37,7 +37,7 @@ def test_the_page_makes_a_machine_that_passes_its_check_and_takes_a_callback(mac
     assert environment.stat().st_mode & 0o777 == 0o640
     assert "server_name your.host.name;" in (machine / "etc/nginx/conf.d/receiver.conf").read_text()
     port = free_port()
-    environment.write_text(environment.read_text().replace(":6379", f":{port}"))
+    environment.write_text(environment.read_text().replace(":6379", f":{port}").replace("8081", str(free_port())))
     settings = read_env_file(environment)
     password = urlsplit(settings["REDIS_URL"]).password
     config = machine / "etc/redis/redis.conf"
