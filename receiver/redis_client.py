@@ -41,7 +41,7 @@ async def open_client(client: Client) -> None:
 
 
 def on(client: Client, key: str) -> Redis:
-    """Return the client for the primary that holds a key. Raises SlotNotCoveredError while a cluster knows none."""
+    """Return the client for the primary that holds a key. Raises ClusterDownError while a cluster knows none."""
     return client.on(key) if isinstance(client, Cluster) else client
 
 

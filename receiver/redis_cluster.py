@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, RedisError, SlotNotCoveredError
 
 from receiver.redis_connection import connect_node, pooled
 from receiver.tasks import answers, cancel_and_wait
@@ -93,11 +93,11 @@ class Cluster:
             await client.aclose(close_connection_pool=True)
 
     def on(self, key: str) -> Redis:
-        """Return a client for the primary that holds a key. Raises SlotNotCoveredError while none is known."""
+        """Return a client for the primary that holds a key. Raises ClusterDownError while none is known."""
         address = self.slots[slot_of(key)]
         if address is None:
             self.hurry()
-            raise SlotNotCoveredError(f"no node of the cluster is known to hold {key}")
+            raise ClusterDownError(f"no node of the cluster is known to hold {key}")
         return self.at(address)
 
     def at(self, address: Address) -> Redis:

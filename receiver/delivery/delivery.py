@@ -96,7 +96,7 @@ class Delivery:
         moved: list[Entry] = []
         handed_in = []
         for node, part in self._primaries.split(entries):
-            if node is None or not node.takes_writes:
+            if node is None or not node.breaker.closed:
                 left += part
             else:
                 handed_in.append((node, part, node.commit(part, size)))

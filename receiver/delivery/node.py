@@ -61,7 +61,9 @@ class Node:
         self._prober = Publisher(client, timeout, window, replicas)
         self._changed = changed
         self._moves = moves
-        self._commit = group_commit(self._publisher.write, name)
+        self._group = group_commit(self._publisher.write, name)
+        #: Queues the entries of a callback.
+        self.commit = self._group.commit
         self.breaker = Breaker(self._probe, self._on_change, logger)
         #: The key that a probe writes to. In a cluster it is in a slot of this node.
         self.probe_key = b"receiver:probe"
@@ -75,11 +77,11 @@ class Node:
     @property
     def events(self) -> int:
         """How many events of callbacks wait or are being written."""
-        return self._commit.events
+        return self._group.events
 
     def start(self) -> None:
         """Start to commit, and to watch the primary."""
-        self._commit.start()
+        self._group.start()
         self.breaker.start(lambda: self._publisher.taken_at)
 
     async def probe(self) -> None:
@@ -88,10 +90,6 @@ class Node:
             await self._probe()
         except WriteFailedError as error:
             self.breaker.trip(error)
-
-    def commit(self, entries: list[Entry], size: int) -> asyncio.Future[Mapping[str, WriteFailedError]]:
-        """Queue the entries of a callback, see ``GroupCommit.commit``."""
-        return self._commit.commit(entries, size)
 
     async def drain(self, entries: list[Entry]) -> Mapping[str, WriteFailedError]:
         """Publish entries of the spool over several connections. Return the topics that refuse.
@@ -126,7 +124,7 @@ class Node:
 
     async def finish(self) -> None:
         """Make handed-in events safe, and take no more."""
-        await self._commit.close()
+        await self._group.close()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -14,7 +14,9 @@ import structlog
 from redis.crc import key_slot
 
 from receiver.chaos.cluster import move_slot, move_slot_atomically
+from receiver.chaos.processes import HOST
 from receiver.delivery.delivery import Delivery
+from receiver.errors import UnavailableError
 from receiver.events import Entry
 from receiver.redis_client import connect, on, open_client
 from receiver.settings import Settings
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 #: Events in a callback, and seconds between two callbacks.
 EVENTS, PAUSE = 20, 0.005
+CHANGES = {"redis.away", "redis.back"}
 #: Each test has topics of its own.
 projects = itertools.count()
 
@@ -37,9 +40,10 @@ class Load:
     def __init__(self, url: str, folder: Path, topics: list[str], first: int) -> None:
         """``run`` sends them. ``first`` is the number of the first event."""
         self.topics = topics
-        settings = Settings(data_dir=folder, publish_timeout=1.0, replicas=1)
+        settings = Settings(data_dir=folder, publish_timeout=1.2, replicas=1)
         self.delivery = Delivery(settings, url, structlog.get_logger("load"))
         self.acknowledged: set[bytes] = set()
+        self.refused = 0
         self.sent = first
 
     async def run(self) -> None:
@@ -54,8 +58,12 @@ class Load:
             Entry(self.topics[number % len(self.topics)], number.to_bytes(16, "big"), b'"%d"' % number)
             for number in numbers
         ]
-        await self.delivery.store(entries, 1000)
-        self.acknowledged |= {entry.data for entry in entries}
+        try:
+            await self.delivery.store(entries, 1000)
+        except UnavailableError:
+            self.refused += 1
+        else:
+            self.acknowledged |= {entry.data for entry in entries}
 
     @contextmanager
     def disk_refuses(self) -> Iterator[None]:
@@ -143,6 +151,7 @@ async def test_a_fault_of_one_shard_loses_and_doubles_nothing(fault: Any, cluste
     topics = [f"urn:smn:local:p{project}:topic{number}" for number in range(12)]
     slot = key_slot(topics[0].encode())
     node = cluster.owner(slot)
+    shard = {f"{HOST}:{one.port}" for one in (node, cluster.replica_of(node))}
     others = [topic for topic in topics if cluster.owner(key_slot(topic.encode())) is not node]
     loads = [Load(cluster.url, tmp_path / "all", topics, 0), Load(cluster.url, tmp_path / "others", others, 1 << 32)]
     with structlog.testing.capture_logs() as logs:
@@ -155,9 +164,10 @@ async def test_a_fault_of_one_shard_loses_and_doubles_nothing(fault: Any, cluste
             await until(lambda: loads[0].delivery.route == "redis")
             await asyncio.sleep(0.5)
             for one in sending:
-                assert not one.done(), one.exception()
                 one.cancel()
             await asyncio.wait(sending)
+            for one in sending:
+                assert one.cancelled(), one.exception()
         await until(lambda: not loads[0].delivery.spool.events)
         for load in loads:
             await load.delivery.close()
@@ -167,4 +177,11 @@ async def test_a_fault_of_one_shard_loses_and_doubles_nothing(fault: Any, cluste
         assert load.acknowledged
         assert load.acknowledged - found.keys() == set()
     assert [data for data, count in found.items() if count > 1] == []
-    assert sum(log["event"] in {"redis.away", "redis.back"} for log in logs) <= 3 * len(loads)
+    assert len(changes(logs, shard)) <= 3 * len(loads)
+    # A busy machine may let any primary wait for longer than a callback does.
+    assert not loads[1].refused or changes(logs) != changes(logs, shard)
+
+
+def changes(logs: list[Any], shard: set[str] | None = None) -> list[Any]:
+    """Return the changes of a route, of one shard or of all."""
+    return [log for log in logs if log["event"] in CHANGES and (shard is None or log["node"] in shard)]

@@ -5,8 +5,9 @@ The embedded Valkey has no TLS, so these are Debian's Redis.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,7 @@ from receiver.redis_url import parse_redis_url
 from receiver.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 TOPIC = "urn:smn:local:p:tls"
@@ -102,21 +103,37 @@ def allow_user(authority: Authority, port: int) -> None:
         client.execute_command("ACL", "SETUSER", USER, "on", f">{PASSWORD}", *rights)
 
 
-async def takes_an_event(url: str, folder: Path) -> bool:
-    """Return whether an event goes to Redis, and can be read there."""
+@asynccontextmanager
+async def opened(url: str, folder: Path) -> AsyncIterator[Delivery]:
+    """Open a delivery to a Redis, and close it."""
     delivery = Delivery(Settings(data_dir=folder, publish_timeout=1.2), url, structlog.get_logger("tls"))
     await delivery.open()
     try:
-        if delivery.route != "redis":
-            return False
+        yield delivery
+    finally:
+        await delivery.close()
+
+
+async def takes_an_event(url: str, folder: Path) -> None:
+    """Wait until an event has gone to Redis, and can be read there."""
+    async with opened(url, folder) as delivery, asyncio.timeout(30):
+        while delivery.route != "redis":
+            await asyncio.sleep(0.01)
         await delivery.store([Entry(TOPIC, b"1" * 16, b"{}")], 100)
         client = connect(url)
         await open_client(client)
-        length = await on(client, TOPIC).xlen(TOPIC)
+        while not await on(client, TOPIC).xlen(TOPIC):
+            await asyncio.sleep(0.01)
         await client.aclose()
-        return bool(length == 1 and delivery.spool.events == 0)
-    finally:
-        await delivery.close()
+
+
+async def is_refused(url: str, folder: Path, word: str) -> None:
+    """Wait until it is known why no connection succeeds."""
+    with structlog.testing.capture_logs() as logs:
+        async with opened(url, folder) as delivery, asyncio.timeout(30):
+            while not any(word in str(log.get("error")).lower() for log in logs):
+                await asyncio.sleep(0.01)
+            assert delivery.route == "spool"
 
 
 async def test_one_redis(authority: Authority, tmp_path: Path) -> None:
@@ -124,9 +141,9 @@ async def test_one_redis(authority: Authority, tmp_path: Path) -> None:
     with tls_server(authority, tmp_path / "one") as port:
         allow_user(authority, port)
         url = f"rediss://{QUOTED}@127.0.0.1:{port}/0"
-        assert await takes_an_event(f"{url}?{authority.query}", tmp_path / "data")
-        assert not await takes_an_event(f"{url}?ssl_ca_certs={authority.ca}", tmp_path / "other")
-        assert not await takes_an_event(url, tmp_path / "third")
+        await takes_an_event(f"{url}?{authority.query}", tmp_path / "data")
+        await is_refused(f"{url}?ssl_ca_certs={authority.ca}", tmp_path / "other", "certificate required")
+        await is_refused(url, tmp_path / "third", "certificate verify failed")
 
 
 async def test_a_cluster(authority: Authority, tmp_path: Path) -> None:
@@ -138,7 +155,7 @@ async def test_a_cluster(authority: Authority, tmp_path: Path) -> None:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             eventually(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"), "it serves", 20)
         url = f"rediss+cluster://{QUOTED}@127.0.0.1:{port}?{authority.query}"
-        assert await takes_an_event(url, tmp_path / "data")
+        await takes_an_event(url, tmp_path / "data")
 
 
 async def test_sentinels(authority: Authority, tmp_path: Path) -> None:
@@ -149,4 +166,4 @@ async def test_sentinels(authority: Authority, tmp_path: Path) -> None:
         with tls_server(authority, tmp_path / "sentinel", *lines, sentinel=True) as sentinel:
             url = f"rediss+sentinel://{QUOTED}@127.0.0.1:{sentinel}/mymaster/0?sentinel_password=sentinels"
             assert parse_redis_url(url).sentinel_options["password"] == "sentinels"
-            assert await takes_an_event(f"{url}&{authority.query}", tmp_path / "data")
+            await takes_an_event(f"{url}&{authority.query}", tmp_path / "data")

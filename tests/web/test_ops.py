@@ -65,11 +65,13 @@ def test_readyz_tells_the_state_of_each_part(receiver, redis_url):
     assert parts["spool"]["writable"]
 
 
-def test_without_redis_it_is_ready_by_its_disk(serve):
+@pytest.mark.parametrize("form", ["redis://{}", "redis+sentinel://{}/mymaster", "redis+cluster://{}"])
+def test_without_redis_it_is_ready_by_its_disk(serve, form):
     """A Redis that is away at the start is no reason not to start."""
-    process = serve(REDIS_URL="redis://127.0.0.1:1/0")
+    process = serve(REDIS_URL=form.format("127.0.0.1:1"))
     parts = json.loads(process.get("/readyz")[1])
     assert (parts["ready"], parts["route"]) == (True, "spool")
+    assert "Traceback" not in process.output
 
 
 def test_metrics_please_prometheus_own_linter(receiver, redis_url):
