@@ -48,6 +48,7 @@ SLOW = (
     "test_readme.py",
     "test_stopping.py",
     "web/test_attacks.py",
+    "web/console",
     "web/test_connections.py",
     "web/test_providers.py",
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.phone_numbers import ANY_COUNTRY, UNKNOWN_COUNTRY, canonical, readings
+from receiver.phone_numbers import ANY_COUNTRY, UNKNOWN_COUNTRY, canonical, masked, readings, without_numbers
 
 CHINESE = ("86", "13822220000")
 
@@ -94,3 +94,26 @@ def test_without_a_plus_a_text_may_mean_several_numbers_but_none_twice() -> None
         ("3822220000", UNKNOWN_COUNTRY),
     ]
     assert readings("138xxxx0000") == [("138xxxx0000", UNKNOWN_COUNTRY)]
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [("13800138000", "138****8000"), ("+8613800138000", "+86****8000"), ("85251188", "85****88"), ("1380013", "****")],
+)
+def test_a_masked_number_hides_half_of_it_or_four_digits(number: str, shown: str) -> None:
+    """A short one would be known by its ends."""
+    assert masked(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no route to +1 (415) 555-2344.", "no route to +1 ****2344."),
+        ("13800138000 is unknown, 13900139000 too", "138****8000 is unknown, 139****9000 too"),
+        ("it is written 2015-10-17 08:03:04", "it is written 2015-10-17 08:03:04"),
+        ("error 500123 at 12", "error 500123 at 12"),
+    ],
+)
+def test_numbers_within_a_text_are_masked(text: str, shown: str) -> None:
+    """In any spelling; times and short codes are none."""
+    assert without_numbers(text) == shown

@@ -210,4 +210,4 @@ def _pre(text: str, name: str = "") -> str:
 def _text(markdown: str) -> str:
     """Return HTML for the Markdown that the documents use: code, and links within the service."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(markdown))
-    return re.sub(r"\[([^\]]+)\]\(([a-z.]+)\)", r'<a href="/\2">\1</a>', marked)
+    return re.sub(r"\[([^\]]+)\]\(([a-z.]+)\)", r'<a href="\2">\1</a>', marked)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from browser import Browser, Page
     from conftest import Client, Service
 
-pytestmark = pytest.mark.slow
-
 TOML = """
 [projects.shop]
 default = true
