@@ -177,6 +177,7 @@ class ManyNodes(Topology):
         self._cluster = Cluster(place, changed=self._follow, settled=lambda: self.takes_writes)
         self._nodes: dict[Address, Node] = {}
         self._covered = False
+        self._names: list[str] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -227,6 +228,10 @@ class ManyNodes(Topology):
             retiring = asyncio.create_task(_retire(self._nodes.pop(address)), name="retire node")
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
+        names = sorted(node.name for node in self._nodes.values())
+        if names != self._names:
+            self._names = names
+            self._logger.info("cluster.primaries", primaries=names, covered=self._covered)
         self._give_probe_keys()
         self._changed()
 
