@@ -129,7 +129,8 @@ def test_workers_agree_on_what_is_wrong(serve: Callable[..., Receiver], own_valk
 def test_a_worker_that_cannot_start_does_not_end_the_others(serve: Callable[..., Receiver], tmp_path: Path) -> None:
     """What is wrong may pass: it is tried again."""
     data = tmp_path / "data"
-    service = serve(RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(data))
+    # The connection has sent nothing while the worker is tried again, which may take long.
+    service = serve(RECEIVER_WORKERS="2", RECEIVER_DATA_DIR=str(data), RECEIVER_READ_TIMEOUT="300s")
     before = service.children
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         ours = {connection.getsockname()[1]}
