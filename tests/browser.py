@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Seconds for a page to do what a test waits for. A busy machine takes some for a browser to start.
-PATIENCE = 20.0
+PATIENCE = 30.0
 _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowDown": 40, " ": 32}
 
 

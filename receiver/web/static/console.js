@@ -48,7 +48,7 @@ function follow() {
   status("waiting", "Connecting");
   stream = new Stream(`v2/${choice.value}/console/events`, {
     message,
-    state: (state) => status("waiting", state === "paused" ? "Paused" : "Reconnecting"),
+    state: (state, reason) => status("waiting", state === "paused" ? "Paused" : "Reconnecting", reason),
     refused: (error) => close(error.message),
   });
 }
@@ -71,8 +71,10 @@ function describe(content) {
   view.delays.chart.describe(`Delay from handset to us: median ${duration(total?.p50)}, 95 % within ${duration(total?.p95)}.`);
 }
 
-function status(state, text) {
+/** Show the state of the connection; the reason is its tooltip. */
+function status(state, text, reason = "") {
   const place = document.getElementById("status");
+  if (place.title !== reason) place.title = reason;
   if (place.dataset.state !== state) place.dataset.state = state;
   if (place.lastElementChild.textContent !== text) place.lastElementChild.textContent = text;
 }

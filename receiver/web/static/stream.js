@@ -4,7 +4,7 @@ import { ask } from "./session.js";
 
 const SILENCE = 10_000; // ms without a message after which the connection counts as lost: there is one a second
 const HIDDEN = 60_000; // ms after which a tab that nobody sees stops reading
-const MAX_WAIT = 15_000;
+const MAX_WAIT = 8_000; // ms between two attempts
 const MAX_MESSAGE = 4_000_000; // characters
 
 /** Follows the events of a project until it is stopped. */
@@ -18,7 +18,7 @@ export class Stream {
   #stopped = false;
   #onVisibility = () => this.#visibility();
 
-  /** `handlers`: `message(content)`, `state("live" | "waiting" | "paused")` and `refused(error)`. */
+  /** `handlers`: `message(content)`, `state("waiting" | "paused", reason)` and `refused(error)`. */
   constructor(path, handlers) {
     this.#path = path;
     this.#handlers = handlers;
@@ -37,19 +37,21 @@ export class Stream {
   async #run() {
     const abort = (this.#abort = new AbortController());
     let refusal = null;
+    let reason = "";
     try {
       await this.#read(await ask(this.#path, { signal: abort.signal }), abort);
     } catch (error) {
       refusal = [401, 403, 404].includes(error.status) ? error : null;
+      reason = error.message;
     }
     if (this.#stopped || this.#abort !== abort) return;
     this.#abort = null;
     if (refusal !== null) {
       this.#handlers.refused(refusal);
     } else if (document.hidden && this.#hide === -1) {
-      this.#handlers.state("paused");
+      this.#handlers.state("paused", "This tab was hidden.");
     } else {
-      this.#handlers.state("waiting");
+      this.#handlers.state("waiting", reason);
       const wait = Math.min(MAX_WAIT, 1000 * 2 ** this.#failures++) * (0.7 + 0.3 * Math.random());
       this.#retry = setTimeout(() => this.#run(), wait);
     }
@@ -72,12 +74,22 @@ export class Stream {
         for (const line of lines) {
           if (!line.startsWith("data: ")) continue;
           this.#failures = 0;
-          this.#handlers.message(JSON.parse(line.slice(6)));
+          this.#show(JSON.parse(line.slice(6)));
         }
       }
     } finally {
       clearTimeout(silence);
       abort.abort();
+    }
+  }
+
+  /** A mistake of the page stops the stream, and is told where developers look. */
+  #show(message) {
+    try {
+      this.#handlers.message(message);
+    } catch (error) {
+      console.error(error);
+      throw error;
     }
   }
 
@@ -93,7 +105,7 @@ export class Stream {
     } else if (this.#abort === null) {
       this.#hide = 0;
       clearTimeout(this.#retry);
-      this.#handlers.state("waiting");
+      this.#handlers.state("waiting", "");
       this.#run();
     }
   }

@@ -9,8 +9,11 @@ import pytest
 from messages import body, reply, report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from browser import Browser, Page
     from conftest import Client, Service
+    from servers import Receiver
 
 TOML = """
 [projects.shop]
@@ -140,6 +143,23 @@ async def test_an_open_project_needs_no_sign_in(client: Client, browser: Browser
     await page.open(str(client.make_url("/console")))
     await page.until(LIVE)
     assert_clean(page, client)
+
+
+async def test_the_page_comes_back_with_the_service(serve: Callable[..., Receiver], browser: Browser) -> None:
+    """It says so meanwhile, and keeps what it has shown."""
+    service = serve()
+    page = await browser.page()
+    await page.open(f"{service.url}/console")
+    await page.until(LIVE)
+    assert service.post(body([report("5000:1")]))[0] == 200
+    await page.until(f"{EVENTS}.rows.length === 1")
+    service.kill()
+    await page.until("document.getElementById('status').textContent === 'Reconnecting'")
+    assert await page.value(f"{EVENTS}.rows.length") == 1
+    again = serve(PORT=str(service.port))
+    await page.until(LIVE)
+    assert again.post(body([report("5000:2")]))[0] == 200
+    await page.until(f"{EVENTS}.rows.length === 2")
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1440, True)])
