@@ -57,6 +57,6 @@ def signer_for(project: Project, name: str, key_file: KeyFile) -> Signer | None:
     if name == Telnyx.name and isinstance(key, Ed25519PrivateKey) and public_key(key) not in known:
         raise ReceiverError(
             f'the public key of {key_file.path} is not configured: write public_keys = ["{public_key(key)}"] in '
-            f"[projects.{project.id}.providers.telnyx], start the service again, and repeat this."
+            f"[projects.{project.id}.providers.telnyx], reload the service (SIGHUP), and repeat this."
         )
     return signer_of(provider, PrivateKey(key, key_file.certificate_url))
