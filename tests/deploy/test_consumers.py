@@ -19,6 +19,8 @@ from servers import Child, RedisServer, eventually, free_port
 
 from receiver.embedded import valkey_binary
 
+#: Each starts several processes, which takes a busy machine a while.
+pytestmark = pytest.mark.timeout(120)
 CONSUMERS = Path(__file__).parents[2] / "deploy" / "consumers"
 GROUP = "billing"
 EVENTS = 120

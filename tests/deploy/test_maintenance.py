@@ -12,6 +12,8 @@ from pages import commands, run
 from redis import Redis
 from servers import Receiver, RedisServer, eventually, free_port
 
+#: Each starts several processes, which takes a busy machine a while.
+pytestmark = pytest.mark.timeout(120)
 PAGE = "maintenance.md"
 
 

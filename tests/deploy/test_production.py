@@ -12,6 +12,8 @@ from servers import Receiver, RedisServer, free_port
 
 from receiver.environment import read_env_file
 
+#: Each starts several processes, which takes a busy machine a while.
+pytestmark = pytest.mark.timeout(120)
 PAGE = "production.md"
 
 

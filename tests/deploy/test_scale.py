@@ -14,6 +14,8 @@ from servers import Receiver, RedisServer, eventually, free_port
 
 from receiver.embedded import valkey_binary
 
+#: Each starts several processes, which takes a busy machine a while.
+pytestmark = pytest.mark.timeout(120)
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PAGE = (DEPLOY / "scale.md").read_text(encoding="utf-8")
 ENTRY, MARK, NODE, WINDOW = 498, 38, 48e9, 24
@@ -68,7 +70,7 @@ def test_a_primary_of_the_sentinels_takes_events_only_with_a_replica(started, tm
     sentinel = RedisServer(binary, folder, config=config)
     service = Receiver(tmp_path, {"REDIS_URL": f"redis+sentinel://127.0.0.1:{sentinel.port}/main"}, wait=False)
     try:
-        eventually(lambda: service.get("/livez")[0] == 200, "the receiver is up", 20)
+        eventually(lambda: service.get("/livez")[0] == 200, "the receiver is up", 40)
         with Redis.from_url(primary.url) as client, pytest.raises(ResponseError, match="NOREPLICAS"):
             client.set("one", 1)
         assert service.post(body([report()])) == (200, OK)
