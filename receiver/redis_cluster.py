@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 _ASKED: Final = 5
 _TIMEOUT: Final = 2.0
 _SECOND_OPINION: Final = 0.05
-#: Seconds between two refreshes: while all is well, and while something is wrong.
+#: Seconds between two refreshes: while all is well, while something is wrong, and at most while no node answers.
 _IDLE: Final = 5.0
 _HURRY: Final = 0.2
+_AWAY: Final = 1.0
 
 
 class _Answer(NamedTuple):
@@ -129,14 +130,15 @@ class Cluster:
         """Refresh the map now: a node failed, or a slot is not where it was."""
         self._hurry.set()
 
-    async def refresh(self) -> None:
-        """Ask for the map. While no node answers, the last one stays."""
+    async def refresh(self) -> bool:
+        """Ask for the map. While no node answers, the last one stays. Return whether one has."""
         known = random.sample(sorted(self._known), len(self._known))
         for start in range(0, len(known), _ASKED):
             answer = await self._best(known[start : start + _ASKED])
             if answer is not None:
                 self._apply(answer)
-                return
+                return True
+        return False
 
     async def _best(self, addresses: list[Address]) -> _Answer | None:
         """Return the best answer of some nodes, soon after the first good one."""
@@ -171,13 +173,14 @@ class Cluster:
         self.hurry()
 
     async def _keep_fresh(self) -> None:
+        pause = _HURRY
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), _IDLE if self._settled() else _HURRY)
             self._hurry.clear()
-            await self.refresh()
+            pause = _HURRY if await self.refresh() else min(2 * pause, _AWAY)
             await self._close_unknown()
-            await asyncio.sleep(_HURRY)  # a storm of MOVED replies is one refresh
+            await asyncio.sleep(pause)  # a storm of MOVED replies is one refresh
 
     async def _close_unknown(self) -> None:
         for address in self._clients.keys() - self._known:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from receiver.chaos.cluster import Cluster, ClusterNode
 
+#: Servers start, fail and agree again, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(240)
+
 #: Events in a callback, and seconds between two callbacks.
 EVENTS, PAUSE = 20, 0.005
 CHANGES = {"redis.away", "redis.back"}
@@ -125,7 +128,7 @@ def another(cluster: Cluster, node: ClusterNode) -> ClusterNode:
     return next(one for one in cluster.current_primaries() if one is not node)
 
 
-async def until(condition: Any, seconds: float = 30) -> None:
+async def until(condition: Any, seconds: float = 90) -> None:
     """Await what the service does by itself."""
     async with asyncio.timeout(seconds):
         while not condition():

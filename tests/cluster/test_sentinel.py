@@ -14,6 +14,9 @@ from receiver.chaos.sentinels import SERVICE, Sentinels
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: Servers start, fail and agree again, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(240)
+
 NOISE = {"timeout", "replicas"}
 TOPIC = "urn:smn:local:p:sentinel"
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+#: Servers start, fail and agree again, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(240)
+
 TOPIC = "urn:smn:local:p:tls"
 USER, PASSWORD = "sms", "p@ss:w/rd"
 QUOTED = "sms:p%40ss%3Aw%2Frd"
@@ -90,7 +93,7 @@ def tls_server(authority: Authority, folder: Path, *lines: str, sentinel: bool =
             return False
 
     try:
-        eventually(answers, "the server answers", 20)
+        eventually(answers, "the server answers", 60)
         yield port
     finally:
         server.kill()
@@ -116,7 +119,7 @@ async def opened(url: str, folder: Path) -> AsyncIterator[Delivery]:
 
 async def takes_an_event(url: str, folder: Path) -> None:
     """Wait until an event has gone to Redis, and can be read there."""
-    async with opened(url, folder) as delivery, asyncio.timeout(30):
+    async with opened(url, folder) as delivery, asyncio.timeout(90):
         while delivery.route != "redis":
             await asyncio.sleep(0.01)
         await delivery.store([Entry(TOPIC, b"1" * 16, b"{}")], 100)
@@ -130,7 +133,7 @@ async def takes_an_event(url: str, folder: Path) -> None:
 async def is_refused(url: str, folder: Path, word: str) -> None:
     """Wait until it is known why no connection succeeds."""
     with structlog.testing.capture_logs() as logs:
-        async with opened(url, folder) as delivery, asyncio.timeout(30):
+        async with opened(url, folder) as delivery, asyncio.timeout(90):
             while not any(word in str(log.get("error")).lower() for log in logs):
                 await asyncio.sleep(0.01)
             assert delivery.route == "spool"
