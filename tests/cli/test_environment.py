@@ -162,6 +162,6 @@ def test_a_narrow_terminal_cuts_no_id(environ: dict[str, str], command: tuple[st
     except OSError:  # the command has ended, and closed the terminal
         pass
     os.close(reading)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert whole in printed.decode()
     assert b"dddd" not in printed

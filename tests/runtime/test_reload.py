@@ -16,7 +16,7 @@ from http_wire import request, wire
 from messages import body, report
 from redis import Redis
 from runtime.test_index_process import indexes, said
-from servers import Child, Receiver, eventually, free_port
+from servers import START_TIMEOUT, Child, Receiver, eventually, free_port
 
 from receiver.chaos.processes import free_port as unused_port
 
@@ -52,10 +52,12 @@ def reload(service: Receiver, times: int = 1, event: str = "settings.reloaded") 
     """Ask for a reload, and wait until it is in force: with workers, until all are new ones."""
     before = set(service.children)
     service.signal(signal.SIGHUP)
-    eventually(lambda: len(said(service, event)) == times, f"{event}, {times} times", 20)
+    eventually(lambda: len(said(service, event)) == times, f"{event}, {times} times", START_TIMEOUT)
     if len(before) > 1 and event == "settings.reloaded":
-        eventually(lambda: len(now := set(service.children)) == len(before) and not now & before, "new workers", 30)
-        eventually(service.ready, "they serve", 20)
+        eventually(
+            lambda: len(now := set(service.children)) == len(before) and not now & before, "new workers", START_TIMEOUT
+        )
+        eventually(service.ready, "they serve", START_TIMEOUT)
 
 
 def simulate(folder: Path, name: str, url: str) -> Child:
@@ -63,14 +65,14 @@ def simulate(folder: Path, name: str, url: str) -> Child:
     record = folder / f"{name}.ids"
     command = [sys.executable, "-m", "receiver", "simulate", "--url", url, "--json", "--count", "0", "--rate", "100"]
     provider = Child([*command, "--batch", "1", "--record", str(record)], folder / f"{name}.json")
-    eventually(lambda: record.exists() and record.read_text().count("\n") > 20, f"{name}: acknowledged", 20)
+    eventually(lambda: record.exists() and record.read_text().count("\n") > 20, f"{name}: acknowledged", START_TIMEOUT)
     return provider
 
 
 def figures(provider: Child) -> dict[str, Any]:
     """End a provider, and return what it has seen."""
     provider.signal(signal.SIGINT)
-    provider.process.wait(20)
+    provider.process.wait(START_TIMEOUT)
     found: dict[str, Any] = json.loads(provider.output)
     return found
 
@@ -93,7 +95,7 @@ def test_a_key_is_rotated_without_a_refused_callback(
     after = figures(new)
     for one in (before, after):
         # A worker that is replaced closes its connections: a request that meets that is sent again, and not refused.
-        assert set(one["answers"]) <= {"acknowledged", *(["connection lost"] if workers == "2" else [])}
+        assert not [answer for answer in one["answers"] if answer.startswith("HTTP")]
         assert (one["given_up"], one["acknowledged"]) == (0, one["callbacks"])
     assert post(service, _NEW) == 200
     assert service.stop() == 0
@@ -103,9 +105,9 @@ def test_a_reload_that_is_asked_for_during_the_start_ends_nothing(
     serve: Callable[..., Receiver], config: Path, tmp_path: Path
 ) -> None:
     service = serve(wait=False, RECEIVER_CONFIG=str(config), RECEIVER_DATA_DIR=str(tmp_path / "early"))
-    eventually((tmp_path / "early").exists, "it has begun", 20)
+    eventually((tmp_path / "early").exists, "it has begun", START_TIMEOUT)
     service.signal(signal.SIGHUP)
-    eventually(lambda: said(service, "settings.reloaded"), "it reloads", 20)
+    eventually(lambda: said(service, "settings.reloaded"), "it reloads", START_TIMEOUT)
     assert post(service, _OLD) == 200
     assert service.stop() == 0
 
@@ -143,7 +145,9 @@ def test_everything_of_a_project_follows(serve: Callable[..., Receiver], redis_u
         assert redis.xlen(topic) == 1
         groups = eventually(lambda: {g["name"]: g for g in redis.xinfo_groups(topic)}.get(b"billing"), "its group")
         assert groups["lag"] == 1
-    eventually(lambda: service.figure('receiver_index_entries{outcome="applied"}') == 2, "the index reads both", 20)
+    eventually(
+        lambda: service.figure('receiver_index_entries{outcome="applied"}') == 2, "the index reads both", START_TIMEOUT
+    )
     write(config, f'callback_keys = ["file:{key}"]')
     reload(service, 2)
     assert post(service, _NEW, project="stall") == 404
@@ -160,9 +164,9 @@ def test_a_broken_file_changes_nothing(serve: Callable[..., Receiver], config: P
     [line] = said(service, "settings.refused")
     assert (line["level"], line["problem"].startswith(f"{config}: projects.shop.callback_keys[0]: ")) == ("error", True)
     os.kill(indexes(service)[0], signal.SIGKILL)
-    eventually(lambda: len(said(service, "indexer.started")) == 2, "the index runs again", 20)
+    eventually(lambda: len(said(service, "indexer.started")) == 2, "the index runs again", START_TIMEOUT)
     assert post(service, _OLD) == 200
-    eventually(lambda: service.figure('receiver_index_entries{outcome="applied"}') == 1, "and reads", 20)
+    eventually(lambda: service.figure('receiver_index_entries{outcome="applied"}') == 1, "and reads", START_TIMEOUT)
     assert said(service, "settings.reloaded") == []
     assert len(said(service, "settings.refused")) == 1
     assert service.stop() == 0
@@ -180,7 +184,7 @@ def test_the_env_file_is_read_again_for_secrets_and_what_needs_a_restart_is_name
     service.port, service.url = port, f"http://127.0.0.1:{port}"
     Child.__init__(service, command, tmp_path / "serve.log", {"PATH": os.environ["PATH"]})
     try:
-        eventually(service.ready, "it is ready", 20)
+        eventually(service.ready, "it is ready", START_TIMEOUT)
         assert post(service, _OLD) == 200
         path.write_text(f"{own}SHOP_KEY={_NEW}\nPORT={free_port()}\nRECEIVER_RETENTION=1h\n")
         reload(service)
@@ -195,7 +199,7 @@ def test_an_index_of_its_own_follows_its_file(redis_url: str, config: Path, tmp_
     environ = {"REDIS_URL": redis_url, "RECEIVER_CONFIG": str(config), "PATH": os.environ["PATH"]}
     index = Child([sys.executable, "-m", "receiver", "index"], tmp_path / "index.log", environ)
     try:
-        eventually(lambda: "indexer.started" in index.output, "it runs", 20)
+        eventually(lambda: "indexer.started" in index.output, "it runs", START_TIMEOUT)
         config.write_text("[projects.stall")
         index.signal(signal.SIGHUP)
         eventually(lambda: index.output.count("settings.refused") == 1, "the mistake is told")
@@ -203,7 +207,9 @@ def test_an_index_of_its_own_follows_its_file(redis_url: str, config: Path, tmp_
         index.signal(signal.SIGHUP)
         with Redis.from_url(redis_url) as redis:
             redis.xadd("urn:smn:local:stall:sms_success", {"data": "no event"})
-            eventually(lambda: redis.hget("lookups:counts", "undecodable") == b"1", "it reads the new project", 20)
+            eventually(
+                lambda: redis.hget("lookups:counts", "undecodable") == b"1", "it reads the new project", START_TIMEOUT
+            )
     finally:
         assert index.stop() == 0
     assert index.output.count("settings.refused") == 1
@@ -227,11 +233,11 @@ def test_a_closed_terminal_ends_the_service_and_a_signal_in_an_open_one_does_not
             os.dup2(output.fileno(), 2)
         os.execve(sys.executable, [sys.executable, "-m", "receiver", "serve"], environ)  # noqa: S606 our own
     try:
-        eventually(lambda: log.exists() and "service.listening" in log.read_text(), "it runs", 20)
+        eventually(lambda: log.exists() and "service.listening" in log.read_text(), "it runs", START_TIMEOUT)
         os.kill(pid, signal.SIGHUP)
         eventually(lambda: "settings.reloaded" in log.read_text(), "it reloads")
         os.close(terminal)
-        eventually(lambda: os.waitpid(pid, os.WNOHANG)[0], "it ends", 20)
+        eventually(lambda: os.waitpid(pid, os.WNOHANG)[0], "it ends", START_TIMEOUT)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

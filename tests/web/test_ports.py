@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from http_wire import request, wire
 from messages import body, report
-from servers import eventually, free_port
+from servers import START_TIMEOUT, eventually, free_port
 
 from receiver.errors import SettingsError
 from receiver.settings import read_settings
@@ -64,7 +64,7 @@ def test_both_ports_are_closed_in_time_and_free_for_the_next(serve: Callable[...
 def test_an_internal_port_that_is_taken_is_named(serve: Callable[..., Receiver], workers: str) -> None:
     first = serve(RECEIVER_INTERNAL_PORT=str(internal := free_port()))
     second = serve(wait=False, RECEIVER_INTERNAL_PORT=str(internal), RECEIVER_WORKERS=workers)
-    eventually(lambda: not second.alive, "it ends", 20)
+    eventually(lambda: not second.alive, "it ends", START_TIMEOUT)
     assert f"cannot listen on 127.0.0.1:{internal}: " in second.output
     assert "Set RECEIVER_INTERNAL_PORT or RECEIVER_INTERNAL_HOST." in second.output
     assert first.stop() == 0
