@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chaos.guarantees import assert_guarantees
+from chaos.guarantees import assert_guarantees, goes_on
 
 from receiver.chaos.harness import Harness
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def survives(tmp_path: Path) -> Survives:
-    """Give a scene under load to break; when the block ends, everything that was promised has to be there, once."""
+    """Give a scene with traffic to break; when the block ends, everything that was promised has to be there, once."""
 
     @asynccontextmanager
     async def scene(**arguments: Any) -> AsyncIterator[Harness]:
         async with Harness(tmp_path, **arguments) as harness:
             await harness.traffic()
+            await goes_on(harness, 50)
             yield harness
             await harness.quiet()
             assert await harness.settled(), "events are left in the spool, or the service has not gone back to Redis"

@@ -35,6 +35,29 @@ async def assert_guarantees(harness: Harness) -> None:
         assert segment.longest() < LONGEST_ANSWER
 
 
+async def goes_on(harness: Harness, events: int = 300) -> None:
+    """Wait until so many more events are acknowledged."""
+    before = harness.ack_log.acknowledged
+    await harness.until(lambda: harness.ack_log.acknowledged >= before + events, 60)
+
+
+async def refuses(harness: Harness, more: int = 30) -> None:
+    """Wait until so many more callbacks are refused with 503."""
+    before = refused(harness).get(503, 0)
+    await harness.until(lambda: refused(harness).get(503, 0) >= before + more, 60)
+
+
+async def spools(harness: Harness, events: int = 300) -> None:
+    """Wait until so many events are on the disk."""
+    await harness.until(lambda: harness.spooled() >= events, 60)
+
+
+def published(harness: Harness) -> int:
+    """Return how many entries the streams hold."""
+    with harness.valkey.client() as client:
+        return sum(client.xlen(key) for key in client.scan_iter(match="urn:smn:*", _type="stream"))
+
+
 def refused(harness: Harness) -> dict[int, int]:
     """Return how many answers were no acks, by HTTP status."""
     return {status: len(times) for segment in harness.ack_log.segments for status, times in segment.refusals.items()}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from chaos.guarantees import refused
+from chaos.guarantees import goes_on, refused
 
 from receiver.chaos.faults import FAULTS
 
@@ -29,10 +28,9 @@ _REDIS_FAULTS = (
 async def test_no_callback_is_refused_lost_or_doubled(survives: Survives, fault: str) -> None:
     """Redis fails in every way it knows, under load: all is acknowledged within 2 s, and is in the streams once."""
     async with survives() as harness:
-        await asyncio.sleep(0.3)
         await FAULTS[fault].run(harness, 1.0)
         await harness.valkey.loaded()
-        await asyncio.sleep(0.3)
+        await goes_on(harness)
     assert refused(harness) == {}
 
 
@@ -65,4 +63,4 @@ async def test_a_user_who_may_write_to_topics_alone_is_enough(survives: Survives
         with harness.valkey.client() as client:
             client.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, keys=["urn:*", "{urn:*"])
         harness.proxy.cut()
-        await asyncio.sleep(0.5)
+        await goes_on(harness)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from chaos.guarantees import goes_on, spools
 
 from receiver.chaos.faults import FAULTS
 
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 async def test_the_same_callbacks_at_once_are_stored_once(survives: Survives, *, share_data: bool) -> None:
     """Two services get every callback at the same moment, and lose Redis in between: one entry each."""
     async with survives(services=2, share_data=share_data, twins=1.0) as harness:
-        await asyncio.sleep(0.5)
         await FAULTS["redis-killed"].run(harness, 0.5)
-        await asyncio.sleep(0.5)
+        await goes_on(harness)
 
 
 async def test_a_dead_service_s_spool_is_drained_by_a_living_one(survives: Survives) -> None:
     """One of two that share a folder is killed with events on disk and never comes back: the other publishes them."""
     async with survives(services=2) as harness:
         await harness.valkey.kill()
-        await asyncio.sleep(1)
+        await spools(harness, 1000)
         await harness.services[1].kill()
         left = harness.spooled()
         harness.provider.urls.pop()

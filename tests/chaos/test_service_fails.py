@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from chaos.guarantees import goes_on, published, spools
+
 from receiver.chaos.faults import FAULTS
 
 if TYPE_CHECKING:
@@ -15,35 +17,34 @@ async def test_killed_under_load(survives: Survives) -> None:
     """SIGKILL between any two instructions, three times: what it had acknowledged is there."""
     async with survives() as harness:
         for _ in range(3):
-            await asyncio.sleep(0.5)
+            await goes_on(harness, 1000)
             await FAULTS["service-killed"].run(harness, 0.1)
 
 
 async def test_killed_with_a_full_spool(survives: Survives) -> None:
     """Redis is away and the spool full when the service is killed: the next one drains what it left."""
     async with survives() as harness:
-        await asyncio.sleep(0.3)
         await FAULTS["service-killed-with-spool"].run(harness, 1.0)
 
 
 async def test_killed_together_with_redis(survives: Survives) -> None:
     """Both are killed at the same moment, and start together."""
     async with survives() as harness:
-        await asyncio.sleep(0.5)
         await FAULTS["all-killed"].run(harness, 0.5)
-        await asyncio.sleep(0.5)
+        await goes_on(harness)
 
 
 async def test_killed_while_it_drains(survives: Survives) -> None:
     """Between publishing a batch and taking it off the disk lies a moment; a kill in it doubles nothing."""
     async with survives(rate=10_000, batch=50) as harness:
         await harness.valkey.kill()
-        await asyncio.sleep(1.5)
+        await spools(harness, 10_000)
         await harness.service.kill()
         await harness.valkey.start()
         for _ in range(3):
+            before = published(harness)
             await harness.service.start()
-            await asyncio.sleep(0.1)
+            await harness.until(lambda before=before: published(harness) > before)
             await harness.service.kill()
         await harness.service.start()
 
@@ -51,11 +52,10 @@ async def test_killed_while_it_drains(survives: Survives) -> None:
 async def test_stopped_under_load(survives: Survives) -> None:
     """SIGTERM: it finishes what it has begun and ends with exit code 0, with Redis there and with Redis away."""
     async with survives() as harness:
-        await asyncio.sleep(0.5)
         assert await harness.service.stop() == 0
         await harness.service.start()
         await harness.valkey.kill()
-        await asyncio.sleep(0.5)
+        await spools(harness)
         assert await harness.service.stop() == 0
         await asyncio.gather(harness.service.start(), harness.valkey.start())
 
@@ -63,7 +63,6 @@ async def test_stopped_under_load(survives: Survives) -> None:
 async def test_stopped_while_redis_stands_still(survives: Survives) -> None:
     """SIGTERM while a write waits for a frozen Redis: the write goes to disk, and the exit code is 0."""
     async with survives() as harness:
-        await asyncio.sleep(0.5)
         harness.valkey.freeze()
         assert await harness.service.stop() == 0
         harness.valkey.thaw()

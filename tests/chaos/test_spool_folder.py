@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from chaos.disks import fill, small_disk
-from chaos.guarantees import assert_guarantees, refused
+from chaos.guarantees import assert_guarantees, goes_on, refused, spools
 
 from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside
@@ -23,11 +23,11 @@ async def test_a_strange_file_does_not_stop_the_drain(survives: Survives) -> Non
     """Somebody has left a copy in the folder, with a name of his own."""
     async with survives() as harness:
         (harness.service.data_dir / "spool" / "backup.sqlite").touch()
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.2)  # the drain looks at the folder every second
         await harness.valkey.kill()
-        await asyncio.sleep(0.3)
+        await goes_on(harness)
         await harness.valkey.start()
-        await asyncio.sleep(0.3)
+        await goes_on(harness)
         (harness.service.data_dir / "spool" / "backup.sqlite").unlink()
 
 
@@ -42,7 +42,7 @@ async def test_a_damaged_file_stops_neither_the_start_nor_the_drain(survives: Su
         await harness.service.start()
         assert (spool / "001.sqlite").exists()
         await harness.valkey.kill()
-        await asyncio.sleep(0.5)
+        await goes_on(harness)
         await harness.service.kill()
         await asyncio.gather(harness.service.start(), harness.valkey.start())
         await harness.until(lambda: files_set_aside(spool) != [])
@@ -74,10 +74,10 @@ async def test_events_that_a_topic_refused_outlive_their_service(survives: Survi
             await harness.until(lambda: client.exists(_TOPIC))
             client.rename(_TOPIC, "aside")
             client.set(_TOPIC, "no stream")
-            await asyncio.sleep(1)
+            await spools(harness, 1000)
             await harness.services[1].kill()
             harness.provider.urls.pop()
-            await asyncio.sleep(0.5)
+            await goes_on(harness)
             client.delete(_TOPIC)
             client.rename("aside", _TOPIC)
         assert harness.spooled() > 0

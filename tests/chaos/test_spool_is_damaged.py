@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from chaos.guarantees import goes_on, published, spools
 from spool.damage import leaves, on_pages, overwrite
 
 from receiver.chaos.harness import Harness
@@ -22,7 +23,7 @@ _NUMBER = rb'"(?:message_id|reply)":"[0-9a-z]*:(\d+)"'
 async def test_killed_while_it_recovers(tmp_path: Path) -> None:
     """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
     async with Harness(tmp_path, rate=20_000, batch=100) as harness:
-        await _spooled(harness, 3)
+        await _spooled(harness, 40_000)
         await harness.quiet()
         await harness.service.kill()
         damaged = _checkpointed(harness)
@@ -33,11 +34,11 @@ async def test_killed_while_it_recovers(tmp_path: Path) -> None:
         in_the_midst = 0
         await harness.until(lambda: suspect_files(damaged.parent) != [])
         for _ in range(3):
-            before = _published(harness)
+            before = published(harness)
             await harness.service.kill()
             in_the_midst += suspect_files(damaged.parent) != []
             await harness.service.start()
-            await harness.until(lambda before=before: _published(harness) > before)
+            await harness.until(lambda before=before: published(harness) > before)
         assert in_the_midst, "the recovery was over before each kill"
         await _recovered(harness, lost)
 
@@ -45,13 +46,13 @@ async def test_killed_while_it_recovers(tmp_path: Path) -> None:
 async def test_damaged_while_it_is_written_to(tmp_path: Path) -> None:
     """Redis comes back and the drain finds out, under load: what is acknowledged from then on is elsewhere."""
     async with Harness(tmp_path) as harness:
-        await _spooled(harness, 3)
+        await _spooled(harness, 6000)
         damaged = _checkpointed(harness)
         sound = leaves(damaged, _NUMBER)
         pages = sound[len(sound) // 2 :: 100][:3]
         lost = on_pages(damaged, *pages, of=_NUMBER)
         overwrite(damaged, *pages)
-        await asyncio.sleep(0.5)
+        await goes_on(harness)
         await harness.valkey.start()
         await harness.until(lambda: files_set_aside(damaged.parent) != [])
         await harness.valkey.kill()
@@ -62,10 +63,10 @@ async def test_damaged_while_it_is_written_to(tmp_path: Path) -> None:
         await _recovered(harness, lost)
 
 
-async def _spooled(harness: Harness, seconds: float) -> None:
+async def _spooled(harness: Harness, events: int) -> None:
     await harness.traffic()
     await harness.valkey.kill()
-    await asyncio.sleep(seconds)
+    await spools(harness, events)
 
 
 def _checkpointed(harness: Harness) -> Path:
@@ -74,11 +75,6 @@ def _checkpointed(harness: Harness) -> Path:
     with closing(sqlite3.connect(path, timeout=5)) as database:
         database.execute("PRAGMA wal_checkpoint(FULL)")
     return path
-
-
-def _published(harness: Harness) -> int:
-    with harness.valkey.client() as client:
-        return sum(client.xlen(key) for key in client.scan_iter(match="urn:smn:*", _type="stream"))
 
 
 async def _recovered(harness: Harness, lost: set[int]) -> None:

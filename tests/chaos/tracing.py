@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from receiver.chaos.processes import Child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from receiver.chaos.processes import ReceiverProcess
 
@@ -33,7 +33,9 @@ async def traced(
     if sync_fails:
         options += ["-e", f"inject=fsync,fdatasync:error=EIO:when={sync_fails}"]
     watcher.spawn([strace(), *options, "-p", str(service.pid)])
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        while watcher.alive and not watched(service.pid):
+            await asyncio.sleep(0.01)
     if not watcher.alive:
         pytest.skip(f"strace may not watch: {watcher.log.read_text().strip()}")
     try:
@@ -43,6 +45,15 @@ async def traced(
             await watcher.kill()  # asked to end, it would sit the delays out
         else:
             await watcher.stop()
+
+
+def watched(pid: int) -> bool:
+    """Tell whether each thread of a process is traced."""
+    try:
+        states = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    except OSError:  # a thread has ended meanwhile
+        return False
+    return not any("\nTracerPid:\t0\n" in state for state in states)
 
 
 def strace() -> str:
