@@ -46,6 +46,7 @@ class DeploymentHarness(Generic[D]):
         rate: float = 2500,
         batch: int = 10,
         twins: float = 0.1,
+        max_in_flight: int = 1000,
         share_data: bool = True,
         settings: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
@@ -71,6 +72,7 @@ class DeploymentHarness(Generic[D]):
             batch=batch,
             seed=seed,
             twins=twins,
+            max_in_flight=max_in_flight,
         )
         self._traffic: AsyncExitStack | None = None
 
@@ -157,10 +159,10 @@ class DeploymentHarness(Generic[D]):
 
 
 class Harness(DeploymentHarness[SingleValkey]):
-    """A run with one Valkey behind a faulty network."""
+    """A run with one Valkey behind a faulty network, and with traffic that waits for a service on a busy machine."""
 
     def __init__(self, folder: Path, **parameters: Any) -> None:  # noqa: ANN401 those of DeploymentHarness
-        super().__init__(folder, SingleValkey(folder), **parameters)
+        super().__init__(folder, SingleValkey(folder), **{"max_in_flight": 100, **parameters})
 
     @property
     def valkey(self) -> Valkey:

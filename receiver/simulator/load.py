@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _TENCENT: Final = BEHAVIOURS["tencent"]
 _TICK: Final = 0.005
-_MAX_IN_FLIGHT: Final = 1000
 #: Shares of callbacks that are a single reply, and that hold a bad item beside good ones.
 _REPLIES: Final = 0.05
 _BAD_ITEMS: Final = 0.02
@@ -46,10 +45,12 @@ class SteadySender:
         seed: int = 0,
         pause: float = 0.3,
         twins: float = 0.0,
+        max_in_flight: int = 1000,
     ) -> None:
         """Take the services to choose from, events a second, events a callback, seconds between attempts.
 
-        ``twins`` is the share of callbacks that go to every service at the same moment.
+        ``twins`` is the share of callbacks that go to every service at the same moment. ``max_in_flight`` limits those
+        that wait for their answer or for their next attempt.
         """
         self.urls = list(urls)
         self.ack_log = ack_log
@@ -59,6 +60,7 @@ class SteadySender:
         self._random = random.Random(seed)  # noqa: S311 a load, no secret
         self._pause = pause
         self._twins = twins
+        self._max_in_flight = max_in_flight
         self._posting: set[asyncio.Task[None]] = set()
         self._pump: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -96,7 +98,7 @@ class SteadySender:
             last = now
             while due >= 1:
                 due -= 1
-                if len(self._posting) < _MAX_IN_FLIGHT:
+                if len(self._posting) < self._max_in_flight:
                     task = asyncio.create_task(self._push(session))
                     self._posting.add(task)
                     task.add_done_callback(self._posting.discard)

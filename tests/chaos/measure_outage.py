@@ -22,7 +22,7 @@ _MIB = 1 << 20
 
 async def ack(folder: Path, seconds: float = 30) -> None:
     """Print percentiles of the ack, with Redis and without."""
-    async with Harness(folder, rate=5000, batch=10) as harness:
+    async with Harness(folder, rate=5000, batch=10, max_in_flight=1000) as harness:
         await harness.traffic()
         for name in ("with redis", "redis down"):
             await asyncio.sleep(2)
@@ -39,7 +39,7 @@ async def ack(folder: Path, seconds: float = 30) -> None:
 
 async def backlog(folder: Path, events: float = 200_000) -> None:
     """Print how long the spool takes to drain, the acks of live traffic beside it, and the memory."""
-    async with Harness(folder, rate=40_000, batch=100) as harness:
+    async with Harness(folder, rate=40_000, batch=100, max_in_flight=1000) as harness:
         await harness.valkey.kill()
         await harness.traffic()
         await harness.until(lambda: harness.ack_log.acknowledged >= events, within=600)
@@ -72,7 +72,7 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
 
 async def memory(folder: Path, seconds: float = 120) -> None:
     """Print the service's memory while Redis is down, under full load."""
-    async with Harness(folder, rate=60_000, batch=100) as harness:
+    async with Harness(folder, rate=60_000, batch=100, max_in_flight=1000) as harness:
         await harness.traffic()
         await asyncio.sleep(5)
         before = harness.service.rss_bytes()

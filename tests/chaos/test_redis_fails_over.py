@@ -20,7 +20,9 @@ async def test_what_a_replica_does_not_have_is_not_acknowledged_from_redis(tmp_p
     Without the setting this loses events: else the test would prove nothing.
     """
     settings = {"RECEIVER_REPLICAS": replicas, "RECEIVER_PUBLISH_TIMEOUT": "1.2s"}
-    async with DeploymentHarness(tmp_path, Replicated(tmp_path), rate=1000, settings=settings) as harness:
+    async with DeploymentHarness(
+        tmp_path, Replicated(tmp_path), rate=1000, max_in_flight=100, settings=settings
+    ) as harness:
         await harness.traffic()
         await harness.until(lambda: harness.ack_log.segment.acknowledged > 500)
         await FAULTS["replica-cut-off"].run(harness, 1.0)
