@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
 import os
 import signal
@@ -67,6 +68,8 @@ class Deadline:
         # An alarm arrives even while the interpreter waits for threads, and a signal handler may set it: no lock.
         signal.signal(signal.SIGALRM, self._expire)
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        # The interpreter restores the default action, which kills, while it shuts down: by then all work is done.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
     def leave(self) -> None:
         """Exit at once if threads are blocked: all else is done, and the interpreter would wait for them."""
