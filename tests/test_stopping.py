@@ -127,7 +127,7 @@ def test_reloads_that_wait_give_way_to_the_end(serve: Callable[..., Receiver]) -
     assert taken < _LONGEST["2"] + _SLACK
 
 
-def test_reloads_that_wait_are_one(serve: Callable[..., Receiver]) -> None:
+def test_reloads_that_wait_become_one(serve: Callable[..., Receiver]) -> None:
     """All of them ask for what the file says now."""
     service = serve(RECEIVER_WORKERS="2", **_SOON)
     service.signal(signal.SIGHUP)

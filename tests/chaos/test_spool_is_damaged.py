@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NUMBER = rb'"(?:message_id|reply)":"[0-9a-z]*:(\d+)"'
 
 
-async def test_killed_while_it_recovers(tmp_path: Path) -> None:
+async def test_a_kill_during_the_recovery_doubles_nothing(tmp_path: Path) -> None:
     """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
     async with Harness(tmp_path, rate=20_000, batch=100) as harness:
         await _spooled(harness, 40_000)
@@ -43,7 +43,7 @@ async def test_killed_while_it_recovers(tmp_path: Path) -> None:
         await _recovered(harness, lost)
 
 
-async def test_damaged_while_it_is_written_to(tmp_path: Path) -> None:
+async def test_damage_while_it_is_written_to_costs_the_damaged_pages_alone(tmp_path: Path) -> None:
     """Redis comes back and the drain finds out, under load: what is acknowledged from then on is elsewhere."""
     async with Harness(tmp_path) as harness:
         await _spooled(harness, 6000)

@@ -165,7 +165,7 @@ def test_the_console_reads_the_streams_of_all_shards(service: Receiver) -> None:
         assert message["quarantine"]["count"] >= 1
 
 
-def test_commands_work(service: Receiver, command: Callable[..., str]) -> None:
+def test_commands_reach_streams_of_all_shards(service: Receiver, command: Callable[..., str]) -> None:
     """Each reads or writes streams of several shards."""
     for project in PROJECTS:
         send(service, project, f"{project}:3")

@@ -139,7 +139,7 @@ async def is_refused(url: str, folder: Path, word: str) -> None:
             assert delivery.route == "spool"
 
 
-async def test_one_redis(authority: Authority, tmp_path: Path) -> None:
+async def test_one_redis_is_reached_over_tls(authority: Authority, tmp_path: Path) -> None:
     """A client without a certificate, or that does not know the server's authority, gets nowhere."""
     with tls_server(authority, tmp_path / "one") as port:
         allow_user(authority, port)
@@ -149,7 +149,7 @@ async def test_one_redis(authority: Authority, tmp_path: Path) -> None:
         await is_refused(url, tmp_path / "third", "certificate verify failed")
 
 
-async def test_a_cluster(authority: Authority, tmp_path: Path) -> None:
+async def test_a_cluster_is_reached_over_tls(authority: Authority, tmp_path: Path) -> None:
     """Its map of slots has the ports of TLS, and each node gets the certificate and the password."""
     lines = ("cluster-enabled yes", "tls-cluster yes", f"cluster-port {free_port()}", "cluster-announce-ip 127.0.0.1")
     with tls_server(authority, tmp_path / "node", *lines) as port:
@@ -161,7 +161,7 @@ async def test_a_cluster(authority: Authority, tmp_path: Path) -> None:
         await takes_an_event(url, tmp_path / "data")
 
 
-async def test_sentinels(authority: Authority, tmp_path: Path) -> None:
+async def test_sentinels_are_reached_over_tls(authority: Authority, tmp_path: Path) -> None:
     """They have a password of their own, and name the port of TLS."""
     with tls_server(authority, tmp_path / "primary") as port:
         allow_user(authority, port)

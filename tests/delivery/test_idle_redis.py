@@ -78,7 +78,7 @@ async def test_an_idle_service_notices_a_network_that_drops_everything(valkey: R
                 await asyncio.sleep(0.01)
 
 
-async def test_traffic_is_proof_enough(own_valkey: Callable[..., RedisServer], watch: Watch) -> None:
+async def test_traffic_that_redis_takes_needs_no_probes(own_valkey: Callable[..., RedisServer], watch: Watch) -> None:
     """Writes that Redis takes are not followed by probes; without writes probes come."""
     valkey = own_valkey()
 

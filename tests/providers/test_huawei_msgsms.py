@@ -125,7 +125,7 @@ def test_parts_are_events_of_their_own_and_a_report_is_one_however_it_comes():
         ("MK:0001", {}, ["sms_fail_event"]),
     ],
 )
-def test_what_becomes_of_states(state, options, became):
+def test_each_state_has_its_outcome(state, options, became):
     parsed = parse(urlencode({**REPORT, "status": state}), **options)
     assert [event.type for event in parsed.events] == became
     assert parsed.pending == (became in ([], ["sms_sent_event"]))

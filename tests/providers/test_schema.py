@@ -251,7 +251,7 @@ reply = st.fixed_dictionaries(
 
 
 @given(status_report)
-def test_near_misses_of_status_reports(value):
+def test_near_misses_of_status_reports_are_judged_alike(value):
     """The same for what looks like a status report."""
     check(StatusReport, json.dumps(value).encode())
 
@@ -259,7 +259,7 @@ def test_near_misses_of_status_reports(value):
 @given(reply)
 @example({"mobile": "1", "nationcode": "86", "sign": "", "text": "", "time": 253402300799})
 @example({"mobile": "1", "nationcode": "86", "sign": "", "text": "", "time": 2**63})
-def test_near_misses_of_replies(value):
+def test_near_misses_of_replies_are_judged_alike(value):
     """The same for what looks like a reply."""
     check(Reply, json.dumps(value).encode())
 

@@ -26,14 +26,14 @@ async def attempts(name, status, body=b""):
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_our_own_ack_is_one(name):
+def test_our_own_ack_is_an_ack_to_the_provider(name):
     ack = PROVIDERS[name].ack
     assert BEHAVIOURS[name].outcome(ack.status, ack.body) == ACKNOWLEDGED
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 @pytest.mark.parametrize("status", [400, 401, 429, 503])
-def test_our_refusals_are_none(name, status):
+def test_our_refusals_are_no_acks_to_the_provider(name, status):
     refusal = PROVIDERS[name]().refuse(status, "no")
     assert BEHAVIOURS[name].outcome(refusal.status, refusal.body) != ACKNOWLEDGED
 

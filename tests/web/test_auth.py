@@ -56,20 +56,20 @@ def signed(sign: Signer, **headers: str) -> dict[str, str]:
     return sign("GET", PATH, QUERY, {"X-Sdk-Date": stamp(), "Host": "receiver.example", **headers})
 
 
-async def test_without_credentials(client: Client) -> None:
+async def test_no_or_other_credentials_are_401(client: Client) -> None:
     """Without credentials, or with those of another scheme, the answer is 401 in the gateway's words."""
     for headers in ({}, {"Authorization": "Basic eDp5"}, {"X-Auth-Token": ""}):
         await refused(client, PATH, headers, "x-auth-token not found")
 
 
-async def test_a_static_token(client: Client) -> None:
+async def test_a_static_token_opens_its_project(client: Client) -> None:
     """A project's token opens it; a wrong one opens nothing, whatever it is made of."""
     assert (await get(client, PATH, {"X-Auth-Token": "static-token"}))[0] == 200
     for token in ("static-toke", "static-token2", "é", "a" * 4000, "00.00", "5b5d."):
         await refused(client, PATH, {"X-Auth-Token": token}, "decrypt token fail")
 
 
-async def test_another_projects_token(client: Client) -> None:
+async def test_a_token_of_another_project_opens_nothing(client: Client) -> None:
     """Good credentials of one project do not open another, and do not tell which others there are."""
     for project in (OTHER, "no-such-project"):
         status, body = await get(client, PATH.replace(PROJECT, project), {"X-Auth-Token": "static-token"})
@@ -78,7 +78,7 @@ async def test_another_projects_token(client: Client) -> None:
 
 
 @both_forms
-async def test_a_signature(client: Client, sign: Signer) -> None:
+async def test_a_good_signature_opens_the_project(client: Client, sign: Signer) -> None:
     """A good signature opens the project, in both forms."""
     status, body = await get(client, f"{PATH}?event_type=sms_fail_event", signed(sign))
     assert status == 200
@@ -86,7 +86,7 @@ async def test_a_signature(client: Client, sign: Signer) -> None:
 
 
 @both_forms
-async def test_another_projects_signature(client: Client, sign: Signer) -> None:
+async def test_a_signature_of_another_project_is_403(client: Client, sign: Signer) -> None:
     """A good signature with the key of another project is 403."""
     headers = sign("GET", PATH, [], {"X-Sdk-Date": stamp()}, keys=("AKOTHER", "the-secret-of-AKOTHER"))
     status, body = await get(client, PATH, headers)
@@ -104,13 +104,13 @@ async def test_another_projects_signature(client: Client, sign: Signer) -> None:
         f"{PATH}?event_type=sms_fail_event&event_type=sms_fail_event",  # twice
     ],
 )
-async def test_a_changed_url(client: Client, sign: Signer, path: str) -> None:
+async def test_a_changed_url_breaks_the_signature(client: Client, sign: Signer, path: str) -> None:
     """A signature covers path and query."""
     await refused(client, path, signed(sign), "verify aksk signature fail")
 
 
 @both_forms
-async def test_changed_headers(client: Client, sign: Signer) -> None:
+async def test_changed_headers_break_the_signature(client: Client, sign: Signer) -> None:
     """A signature covers the headers that it names: none may be changed, left out or come twice."""
     good = signed(sign, **{"X-Project-Id": PROJECT})
     url = f"{PATH}?event_type=sms_fail_event"
@@ -124,7 +124,7 @@ async def test_changed_headers(client: Client, sign: Signer) -> None:
 
 
 @both_forms
-async def test_a_changed_body_or_method(client: Client, sign: Signer) -> None:
+async def test_a_changed_body_or_method_breaks_the_signature(client: Client, sign: Signer) -> None:
     """A signature covers the bytes of the body and the method."""
     body = json.dumps({"callback": [{"event_type": "sms_fail_event", "topic_urn": f"urn:smn:x:{PROJECT}:t"}]}).encode()
     headers = sign("PUT", PATH, [], {"X-Sdk-Date": stamp()}, body)
@@ -138,21 +138,21 @@ async def test_a_changed_body_or_method(client: Client, sign: Signer) -> None:
 
 @both_forms
 @pytest.mark.parametrize("age", [16 * 60, -16 * 60, 86400, 3 * 365 * 86400])
-async def test_an_old_signature(client: Client, sign: Signer, age: float) -> None:
+async def test_an_old_signature_opens_nothing(client: Client, sign: Signer, age: float) -> None:
     """A signature is good for 15 minutes: replayed later it opens nothing; nor does one from the future."""
     headers = sign("GET", PATH, [], {"X-Sdk-Date": stamp(time.time() - age)})
     await refused(client, PATH, headers, "verify aksk signature fail")
 
 
 @both_forms
-async def test_a_little_skew(client: Client, sign: Signer) -> None:
+async def test_clocks_may_differ_a_little(client: Client, sign: Signer) -> None:
     """Clocks may differ by up to 15 minutes."""
     for age in (-14 * 60, 14 * 60):
         assert (await get(client, PATH, sign("GET", PATH, [], {"X-Sdk-Date": stamp(time.time() - age)})))[0] == 200
 
 
 @both_forms
-async def test_wrong_keys(client: Client, sign: Signer) -> None:
+async def test_wrong_keys_look_the_same(client: Client, sign: Signer) -> None:
     """A wrong secret key and an unknown access key look the same."""
     for keys in (("AKEXAMPLE", "wrong"), ("AKUNKNOWN", "the-secret-of-AKEXAMPLE"), ("AKEXAMPLE", "")):
         headers = sign("GET", PATH, [], {"X-Sdk-Date": stamp()}, keys=keys)
@@ -177,7 +177,7 @@ async def test_a_stranger_cannot_make_us_read(client: Client) -> None:
     assert (response.status, (await response.json())["code"]) == (413, "SMN.0013")
 
 
-async def test_a_scope_of_another_day(client: Client) -> None:
+async def test_a_derived_key_is_good_for_its_day(client: Client) -> None:
     """A derived key is good for the day of the date that was signed."""
     headers = derived("GET", PATH, [], {"X-Sdk-Date": stamp()})
     day = stamp()[:8]
@@ -196,7 +196,7 @@ async def test_a_scope_of_another_day(client: Client) -> None:
         "SDK-HMAC-SHA256 Access=é, SignedHeaders=host, Signature=" + "0" * 64,
     ],
 )
-async def test_malformed_authorization(client: Client, value: str) -> None:
+async def test_a_malformed_authorization_is_refused(client: Client, value: str) -> None:
     """What is no signature is refused as a wrong one."""
     await refused(client, PATH, {"Authorization": value, "X-Sdk-Date": stamp()}, "verify aksk signature fail")
     for date in ("yesterday", "20261399T000000Z", "\uff12\uff10260101T000000Z", ""):
@@ -205,7 +205,7 @@ async def test_malformed_authorization(client: Client, value: str) -> None:
 
 
 @both_forms
-async def test_unusual_characters(client: Client, sign: Signer) -> None:
+async def test_unusual_characters_are_signed_as_they_are_meant(client: Client, sign: Signer) -> None:
     """What has to be encoded in a query is signed as it is meant, not as it is spelled."""
     query = [("sign_id", "签名 +%/~*"), ("start_time", "0"), ("end_time", "1"), ("event_type", "")]
     headers = sign("GET", f"{SMS}/report", query, {"X-Sdk-Date": stamp()})
@@ -263,7 +263,7 @@ async def test_an_encoded_path_signed_as_it_is_meant(client: Client) -> None:
             assert (await get(client, f"{SMS}/message/{spelled}", headers))[0] == 404
 
 
-async def test_an_open_project(service: Service) -> None:
+async def test_an_open_project_asks_for_nothing(service: Service) -> None:
     """A project without any secret asks for nothing."""
     client = await service()
     for headers in ({}, {"X-Auth-Token": "whatever"}, {"Authorization": "SDK-HMAC-SHA256 whatever"}):

@@ -44,7 +44,7 @@ def test_what_was_compressed_comes_out(data, cuts, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_step_is_long(form):
+def test_no_step_takes_long(form):
     """Neither for zeros, of which a thousand are one byte, nor for what cannot be compressed."""
     encoding, bits = FORMS[form]
     for data in (b"\0" * (10 << 20), os.urandom(1 << 20), b"\0" * PIECE, b"\0" * (PIECE - 1)):
@@ -53,7 +53,7 @@ def test_no_step_is_long(form):
         assert max(map(len, pieces)) <= PIECE
 
 
-def test_several_in_one_body():
+def test_several_streams_in_one_body_are_read():
     """They are one after the other, as gzip allows; a body of thousands of empty ones is refused."""
     assert b"".join(decompressed("gzip", gzip.compress(b"[") + gzip.compress(b""), gzip.compress(b"]"))) == b"[]"
     with pytest.raises(DecompressionError, match="more than 1000 gzip streams"):
@@ -78,7 +78,7 @@ def test_what_is_damaged_is_refused(encoding, data):
         decompressed(encoding, data)
 
 
-def test_names_of_encodings():
+def test_names_of_encodings_have_no_case():
     """Their case is of no meaning; a name that says nothing about compression does not matter."""
     assert decompressor("GZip") is not None
     assert decompressor("Deflate") is not None

@@ -47,7 +47,7 @@ def workers() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")}
 
 
-async def test_a_token(smn_client: Client) -> None:
+async def test_a_token_opens_its_project_and_no_other(smn_client: Client) -> None:
     """A token opens its project and no other; what the SDKs read of the answer is there."""
     response = await smn_client.post("/v3/auth/tokens", json=asking())
     body = await response.json()
@@ -73,7 +73,7 @@ async def test_a_scope_picks_the_project(smn_client: Client) -> None:
         assert (await response.json())["token"]["project"]["id"] == project
 
 
-async def test_wrong_passwords(smn_client: Client) -> None:
+async def test_wrong_passwords_are_401_and_look_the_same(smn_client: Client) -> None:
     """A wrong password, user, or project is 401 and looks the same."""
     for body in (
         asking("wrong"),
@@ -89,7 +89,7 @@ async def test_wrong_passwords(smn_client: Client) -> None:
         assert "X-Subject-Token" not in response.headers
 
 
-async def test_malformed_requests(smn_client: Client) -> None:
+async def test_malformed_requests_are_400_and_say_where(smn_client: Client) -> None:
     """What is no request for a token is 400, a JSON object, and says where."""
     for body in (b"", b"{", b"[]", b"{}", b'{"auth":{"identity":{"methods":["token"]}}}', b'{"auth":{"identity":5}}'):
         response = await smn_client.post("/v3/auth/tokens", data=body)
@@ -99,7 +99,7 @@ async def test_malformed_requests(smn_client: Client) -> None:
 
 
 @pytest.mark.parametrize("sign", [plain, derived])
-async def test_the_project_of_a_key(smn_client: Client, sign: Any) -> None:
+async def test_a_key_is_told_the_projects_that_it_opens(smn_client: Client, sign: Any) -> None:
     """A signed question for the project's id is answered with the projects that the key opens."""
     for name, found in ((REGION, [{"id": PROJECT, "name": REGION}]), ("eu-west-0", [])):
         headers = sign("GET", "/v3/projects", [("name", name)], {"X-Sdk-Date": stamp()})
@@ -108,7 +108,7 @@ async def test_the_project_of_a_key(smn_client: Client, sign: Any) -> None:
     assert (await smn_client.get("/v3/projects", params={"name": REGION})).status == 401
 
 
-async def test_an_open_project(client: Client) -> None:
+async def test_an_open_project_gives_a_token_to_anybody(client: Client) -> None:
     """An open project gives a token to anybody, so that an SDK can be tried against it."""
     response = await client.post("/v3/auth/tokens", json=asking("whatever", name="local"))
     assert response.status == 201
@@ -151,7 +151,7 @@ async def test_tokens_asked_for_at_once_share_the_work() -> None:
     assert len(workers() - before) == 1
 
 
-async def test_tokens_over_time_and_places() -> None:
+async def test_a_token_is_good_on_every_replica_until_the_password_changes() -> None:
     """A token is good for 24 hours on every replica, until the password changes."""
     project = Project(id="p", users={"u": "secret", "v": "secret"})
     here, there = Tokens(Projects({"p": project})), Tokens(Projects({"p": project}))
@@ -167,7 +167,7 @@ async def test_tokens_over_time_and_places() -> None:
     assert await other.owner(token.text, now) is None
 
 
-async def test_forged_tokens() -> None:
+async def test_forged_tokens_open_nothing() -> None:
     """A token whose claims were changed is none, although its form is right."""
     project = Project(id="p", users={"u": "secret"})
     tokens = Tokens(Projects({"p": project}))

@@ -161,7 +161,7 @@ def test_the_stream_document_says_what_each_field_means_and_which_may_be_left_ou
         assert [name for name, about in schema["properties"].items() if not about.get("description")] == []
 
 
-async def test_the_page(client: Client) -> None:
+async def test_the_page_shows_every_operation_and_loads_nothing(client: Client) -> None:
     """The page shows every operation and schema, and loads nothing from anywhere."""
     response = await client.get("/docs")
     page = await response.text()
@@ -211,7 +211,7 @@ def test_each_type_of_event_has_a_sample() -> None:
         assert set(components["schemas"][schema]["required"]) <= set(shown["payload"]["data"])
 
 
-async def test_the_stream_document(client: Client) -> None:
+async def test_the_stream_document_is_up_to_date(client: Client) -> None:
     """The AsyncAPI document of the service and the one in the repository are the same, and up to date."""
     served = await (await client.get("/asyncapi.json")).json()
     assert served == json.loads(asyncapi.FILE.read_text("utf-8")), asyncapi.__doc__

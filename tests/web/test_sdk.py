@@ -70,7 +70,7 @@ async def url(service: Service) -> str:
     return str(client.make_url("")).rstrip("/")
 
 
-async def test_every_call(url: str) -> None:
+async def test_the_sdk_makes_every_call(url: str) -> None:
     """The SDK finds its project and makes every call, with ids and texts that have to be encoded."""
     sdk = await asyncio.to_thread(Sdk, url)
     assert sdk.client.get_credentials().project_id == PROJECT

@@ -54,7 +54,7 @@ def times(**more: Any) -> dict[str, str]:
     }
 
 
-async def test_register_and_read(smn: Smn) -> None:
+async def test_a_registered_text_can_be_read(smn: Smn) -> None:
     """A registered text is there, whatever its id is made of; registering it again is no error."""
     for message_id in ("589f2f7343224f8c9597b05a9a0bcsde", "5000:1045710669157053657849499619", "a b%2B+é", "{a}b}"):
         path = f"/message/{message_id.replace('%', '%25')}"
@@ -63,7 +63,7 @@ async def test_register_and_read(smn: Smn) -> None:
         assert await smn("GET", path) == (200, {"message": SENT["message"]})
 
 
-async def test_unknown_and_expired_messages(smn: Smn) -> None:
+async def test_unknown_and_expired_messages_are_told_apart(smn: Smn) -> None:
     """A text that was never there and one that has gone are told apart."""
     status, body = await smn("GET", "/message/never")
     assert (status, body["code"]) == (404, "SMN.0102")
@@ -75,7 +75,7 @@ async def test_unknown_and_expired_messages(smn: Smn) -> None:
     assert "expired" in body["message"]
 
 
-async def test_numbers_as_json_has_them(smn: Smn) -> None:
+async def test_numbers_are_taken_as_json_writes_them(smn: Smn) -> None:
     """900.0 is an integer to JSON, also in milliseconds; 900.5 and what no field can hold are none."""
     at = float(now_ms() - 5000)
     assert (await smn("PUT", "/message/m", json={**SENT, "fee_num": 900.0, "submit_time": at}))[0] == 200
@@ -103,7 +103,7 @@ async def test_a_mistake_is_said_in_words(smn: Smn, method: str, path: str, body
 
 
 @pytest.mark.parametrize("message_id", ["a%2Fb", "x" * 129, "a%0Ab", "%00"])
-async def test_malformed_message_ids(smn: Smn, message_id: str) -> None:
+async def test_malformed_message_ids_are_400(smn: Smn, message_id: str) -> None:
     """An id that cannot be one is 400, in every call."""
     headers = {"X-Auth-Token": "static-token"}
     path = URL(f"/v2/{PROJECT}/notifications/sms/message/{message_id}", encoded=True)
@@ -112,7 +112,7 @@ async def test_malformed_message_ids(smn: Smn, message_id: str) -> None:
         assert (response.status, (await response.json())["code"]) == (400, "SMN.0102")
 
 
-async def test_register_many(smn: Smn) -> None:
+async def test_each_of_many_messages_has_its_own_result(smn: Smn) -> None:
     """Each message has its own result; a bad one harms no other."""
     good = {"message_id": "m1", **SENT, "submit_time": "2026-11-21T08:00:00+08:00", "fee_num": "3"}
     batch = [good, {"message_id": "m2"}, 5, good, {**SENT, "message_id": "m/3"}, {**good, "message_id": "m4", "x": 1}]
@@ -130,7 +130,7 @@ async def test_register_many(smn: Smn) -> None:
     assert await smn("POST", "/message", json=[]) == (200, {"count": 0, "failed": 0, "results": []})
 
 
-async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> None:
+async def test_a_message_with_one_signature_too_many_is_refused(smn: Smn, redis: redis.asyncio.Redis) -> None:
     """A message with it is refused and says why; those beside it are registered."""
     known = {f"s{sign}": sign for sign in range(1, 10_001)} | {f"n{sign}": sign for sign in range(1, 10_001)}
     await redis.hset(f"{{lookups:{PROJECT}}}:signs", mapping=known)
@@ -163,7 +163,7 @@ async def test_one_signature_too_many(smn: Smn, redis: redis.asyncio.Redis) -> N
         (b"[" + b",".join([b"{}"] * 1001) + b"]", "at most 1000"),
     ],
 )
-async def test_bodies_that_are_none(smn: Smn, content: bytes, said: str) -> None:
+async def test_a_body_that_cannot_be_read_is_400_and_says_why(smn: Smn, content: bytes, said: str) -> None:
     """What cannot be read as a whole is 400, and the message says what is wrong."""
     status, body = await smn("POST", "/message", data=content)
     assert (status, body["code"]) == (400, "SMN.0013")
@@ -187,7 +187,9 @@ async def test_more_routes_than_there_are_types_are_refused_before_they_are_read
         ("POST", "/message", 4_096_000),
     ],
 )
-async def test_a_body_over_the_limit(smn_receiver: Receiver, method: str, path: str, limit: int, encoding: str) -> None:
+async def test_a_body_over_the_limit_is_413(
+    smn_receiver: Receiver, method: str, path: str, limit: int, encoding: str
+) -> None:
     """It is 413, and the limit counts bytes after decompression. One byte less is read, and is then not JSON."""
     token = {"X_Auth_Token": "static-token"}
     for size, status in ((limit, 400), (limit + 1, 413)):
@@ -237,7 +239,7 @@ async def test_bodies_of_lookups_count_among_the_bytes_in_flight(
     assert answer.status == 200
 
 
-async def test_reports(smn: Smn, redis: redis.asyncio.Redis) -> None:
+async def test_reports_have_the_fields_of_smn_newest_first(smn: Smn, redis: redis.asyncio.Redis) -> None:
     """Reports have SMN's fields, newest first; what was not registered has the default signature."""
     sent, came = now_ms() - 120_000, now_ms() - 60_000
     await smn("PUT", "/message/m1", json={**SENT, "submit_time": sent})
@@ -365,18 +367,20 @@ async def test_a_project_without_a_signature_answers_to_its_id(service: Service,
         ({"end_time": 1}, "SMN.0114", "The end time must be later than the start time."),
     ],
 )
-async def test_wrong_report_queries(smn: Smn, change: dict[str, Any], code: str, message: str) -> None:
+async def test_wrong_report_queries_have_codes_and_texts_of_smn(
+    smn: Smn, change: dict[str, Any], code: str, message: str
+) -> None:
     """Each mistake has SMN's code and SMN's text."""
     assert await smn("GET", "/report", params=times(**change)) == (400, {"code": code, "message": message})
 
 
-async def test_equal_times(smn: Smn) -> None:
+async def test_start_and_end_may_be_the_same(smn: Smn) -> None:
     """Start and end may be the same, as in the document's own example."""
     at = now_ms() - 1000
     assert (await smn("GET", "/report", params=times(start_time=at, end_time=at)))[0] == 200
 
 
-async def test_list_routes(smn: Smn) -> None:
+async def test_routes_are_listed_by_type(smn: Smn) -> None:
     """All three types, or the one that is asked for; a bare question mark and an empty type are no mistake."""
     for path in ("/callback", "/callback?", "/callback?event_type=", "/callback?offset=0&limit=100"):
         status, body = await smn("GET", path)
@@ -473,7 +477,7 @@ async def topic(smn: Smn, kind: str) -> str:
     return urn
 
 
-async def test_update_routes(smn: Smn) -> None:
+async def test_a_route_that_is_set_is_in_force_at_once(smn: Smn) -> None:
     """A route that is set is in force at once, leaves the others alone, and can be taken back."""
     assert await smn("PUT", "/callback", json=route("fail", f"{URN}elsewhere")) == (200, {})
     assert await smn("PUT", "/callback", json=route("reply", f"{URN}answers")) == (200, {})
@@ -502,14 +506,14 @@ async def test_update_routes(smn: Smn) -> None:
         (None, "SMN.0013"),
     ],
 )
-async def test_wrong_routes(smn: Smn, body: object, code: str) -> None:
+async def test_wrong_routes_are_refused_and_change_nothing(smn: Smn, body: object, code: str) -> None:
     """A route that cannot be one is refused with the code of its event type, and nothing changes."""
     status, answer = await smn("PUT", "/callback", data=json.dumps(body))
     assert (status, answer["code"]) == (400, code)
     assert await topic(smn, "fail") == f"{URN}sms_fail"
 
 
-async def test_routes_on_another_replica(service: Service, smn: Smn) -> None:
+async def test_another_replica_has_the_new_routes_within_a_second(service: Service, smn: Smn) -> None:
     """Another replica routes callbacks by the new table within a second, and one that starts later at once."""
     replica = Smn(await service(TOML))
     await smn("PUT", "/callback", json=route("success", f"{URN}moved"))
@@ -548,7 +552,7 @@ async def test_the_topic_of_states_that_are_not_final_is_looked_after(
             await asyncio.sleep(0.02)
 
 
-async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
+async def test_topics_that_were_routed_to_are_still_named(redis: redis.asyncio.Redis) -> None:
     """A topic that a change leads away from is still named: what lies there unread must not be forgotten."""
     routing = Routing([Project(id=PROJECT, region="cn-north-4")])
     store = RouteOverrides(redis, routing, configure("error"))
@@ -562,7 +566,7 @@ async def test_topics_that_were_routed_to(redis: redis.asyncio.Redis) -> None:
     assert routing[PROJECT].table[EventType.FAIL] == f"{URN}c"
 
 
-async def test_topics_are_bounded(smn: Smn, redis: redis.asyncio.Redis) -> None:
+async def test_a_topic_beyond_a_thousand_is_refused(smn: Smn, redis: redis.asyncio.Redis) -> None:
     """Past a thousand a new one is refused and says why; back to a known one, or to none, there is a way."""
     await redis.sadd(f"{{lookups:{PROJECT}}}:topics", *[f"{URN}old{number}" for number in range(996)])
     await asyncio.sleep(1)  # a look at Redis
@@ -576,7 +580,7 @@ async def test_topics_are_bounded(smn: Smn, redis: redis.asyncio.Redis) -> None:
     assert await redis.scard(f"{{lookups:{PROJECT}}}:topics") == 998
 
 
-async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None:
+async def test_a_change_of_routes_is_logged_without_secrets(serve: Callable[..., Receiver], tmp_path: Path) -> None:
     """A change of routes is in the log: what, where, and who, but no secret."""
     config = tmp_path / "audited.toml"
     config.write_text(TOML, encoding="utf-8")
@@ -595,7 +599,7 @@ async def test_the_audit(serve: Callable[..., Receiver], tmp_path: Path) -> None
     assert "static-token" not in receiver.output
 
 
-async def test_three_hundred_lookups_at_once(smn: Smn) -> None:
+async def test_three_hundred_lookups_at_once_are_all_answered(smn: Smn) -> None:
     """They wait for each other's connections to Redis, and all are answered."""
     await smn("PUT", "/message/m", json=SENT)
     url = smn.client.make_url(f"/v2/{PROJECT}/notifications/sms/message/m")
@@ -604,7 +608,9 @@ async def test_three_hundred_lookups_at_once(smn: Smn) -> None:
     assert Counter(answer.status for answer in answers) == {200: 300}
 
 
-async def test_redis_away(service: Service, own_valkey: Callable[..., RedisServer]) -> None:
+async def test_without_redis_lookups_are_500_and_routes_are_known(
+    service: Service, own_valkey: Callable[..., RedisServer]
+) -> None:
     """Without Redis lookups are 500 with SMN.0016; the routes are still known."""
     server = own_valkey()
     client = await service(TOML, REDIS_URL=server.url)

@@ -47,7 +47,7 @@ async def post(client: Client, *items: object) -> None:
         assert (await client.post("/sms/callback?key=key-of-shop", data=body(item))).status == 200
 
 
-async def test_sign_in_and_watch(service: Service, browser: Browser) -> None:
+async def test_who_has_signed_in_sees_a_callback_come(service: Service, browser: Browser) -> None:
     """A callback shows up by itself, with its number masked and without its text."""
     client = await service(TOML)
     page = await browser.page()
@@ -74,7 +74,7 @@ async def test_sign_in_and_watch(service: Service, browser: Browser) -> None:
     assert_clean(page, client)
 
 
-async def test_by_keyboard_alone(service: Service, browser: Browser) -> None:
+async def test_the_keyboard_alone_is_enough(service: Service, browser: Browser) -> None:
     """Sign in as a user, skip to the figures, pause, choose the other project, find, and sign out."""
     client = await service(TOML)
     page = await browser.page()
@@ -163,7 +163,7 @@ async def test_the_page_comes_back_with_the_service(serve: Callable[..., Receive
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1440, True)])
-async def test_pages_fit(client: Client, browser: Browser, width: int, dark: bool) -> None:  # noqa: FBT001
+async def test_pages_fit_the_screen(client: Client, browser: Browser, width: int, dark: bool) -> None:  # noqa: FBT001
     """Nothing is wider than the screen, and dark is dark."""
     await client.post("/sms/callback", data=body([report("1:" + "7" * 120), report("bad" * 40, mobile=None)]))
     page = await browser.page(width, 844, dark=dark)

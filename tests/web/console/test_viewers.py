@@ -145,7 +145,7 @@ async def test_the_past_counts_as_far_as_the_busiest_stream_reaches(client: Clie
     assert named(message)["sms_success_event"] > 1000
 
 
-async def test_groups_and_their_backlog(service: Service) -> None:
+async def test_viewers_see_groups_and_their_backlog(service: Service) -> None:
     """As retention measures them."""
     client = await service('[projects.default]\ndefault = true\nconsumer_groups = ["billing"]\n')
     await client.post("/sms/callback", data=body([report()]))
