@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import fcntl
 import json
 import os
 import pty
 import signal
+import subprocess
 import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -227,18 +229,22 @@ def test_a_closed_terminal_ends_the_service_and_a_signal_in_an_open_one_does_not
     }
     environ |= {"RECEIVER_DATA_DIR": str(tmp_path / "data"), "PORT": str(unused_port())}
     log = tmp_path / "serve.log"
-    pid, terminal = pty.fork()
-    if pid == 0:
-        with log.open("w") as output:
-            os.dup2(output.fileno(), 2)
-        os.execve(sys.executable, [sys.executable, "-m", "receiver", "serve"], environ)  # noqa: S606 our own
+    ours, its = pty.openpty()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "receiver", "serve"],
+            env=environ,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(its, termios.TIOCSCTTY, 0),  # noqa: PLW1509 we have no threads
+        )
+    os.close(its)
     try:
-        eventually(lambda: log.exists() and "service.listening" in log.read_text(), "it runs", START_TIMEOUT)
-        os.kill(pid, signal.SIGHUP)
-        eventually(lambda: "settings.reloaded" in log.read_text(), "it reloads")
-        os.close(terminal)
-        eventually(lambda: os.waitpid(pid, os.WNOHANG)[0], "it ends", START_TIMEOUT)
+        eventually(lambda: "service.listening" in log.read_text(), "it runs", START_TIMEOUT)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: "settings.reloaded" in log.read_text(), "it reloads", START_TIMEOUT)
+        os.close(ours)
+        assert process.wait(START_TIMEOUT) == 0
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        process.kill()
     assert '"signal": "SIGHUP"' in log.read_text()
