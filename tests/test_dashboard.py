@@ -58,8 +58,10 @@ def prometheus(folder, target):
     if binary is None:
         pytest.skip("prometheus is not installed (Debian's package prometheus): the dashboard is not tried")
     server = Prometheus(binary, folder, target)
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 def report(number, code="DELIVRD", status="SUCCESS", **more):

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-@contextmanager
-def running() -> Iterator[Collector]:
+@pytest.fixture
+def collector() -> Iterator[Collector]:
     """Run a collector."""
     server = Collector()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -91,13 +90,6 @@ def running() -> Iterator[Collector]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """Return a collector that runs."""
-    with running() as server:
-        yield server
 
 
 @pytest.fixture
