@@ -14,19 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_SECRET: Final = 512
-#: Characters of a secret that the operator makes. Fewer can be guessed, in spite of the limit on wrong ones.
-LEAST_OWN: Final = 8
-#: Different characters in it. A random text of that length has more.
-_LEAST_DIFFERENT: Final = 4
 _FEW_DIGITS: Final = 3
-#: Words of examples, and of what people type in a hurry: a text of these words and a few digits is no secret.
-_WORDS: Final = (
-    "a abc admin an and api auth bar change changeit changeme default demo dummy enter example fill foo here "
-    "in insert it key keys letmein me my new of old our passw passwd password please put qwerty receiver replace "
-    "sample secret secrets sms string test testing text the this to todo token tokens us use user value webhook with "
-    "write x xx xxx xxxx your"
+#: Words that ask for a value, and the words that stand beside them in examples. A text of such words and a few digits
+#: is no secret yet.
+_ASKING_WORDS: Final = "change changeit changeme fill insert placeholder put replace todo your"
+_OTHER_WORDS: Final = (
+    "a access an api auth callback here in it key me my new of old one our password please secret sms string text the "
+    "this to token use user value webhook with"
 )
-_GUESSABLE: Final = frozenset(_WORDS.split())
+_ASKING: Final = frozenset(_ASKING_WORDS.split())
+_EXAMPLE: Final = _ASKING | frozenset(_OTHER_WORDS.split())
 HOW_TO_MAKE: Final = "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
 _HOW_TO_GET: Final = "Write the one that the provider shows."
 _environment: ContextVar[Mapping[str, str] | None] = ContextVar("environment")
@@ -51,8 +48,8 @@ def secrets_from(environment: Mapping[str, str] | None) -> Iterator[None]:
 class Secret(fields.String):
     """A secret: the text itself, ``env:NAME`` for an environment variable, or ``file:/path`` for a file's content.
 
-    Loading one outside of ``secrets_from`` raises LookupError. A placeholder such as ``change me`` is invalid; so is a
-    short secret that the operator makes (``own``), while a provider decides the length of its secrets.
+    Loading one outside of ``secrets_from`` raises LookupError. A placeholder such as ``change me`` is invalid. ``own``:
+    the operator makes it, else the provider does, which the message says.
     """
 
     def __init__(self, *, own: bool = False, **kwargs: Any) -> None:  # noqa: ANN401 marshmallow's
@@ -83,16 +80,13 @@ class Secret(fields.String):
             raise ValidationError(
                 f"{source}is a placeholder, which anybody can guess. {HOW_TO_MAKE if self._own else _HOW_TO_GET}"
             )
-        if self._own and (len(secret) < LEAST_OWN or len(set(secret)) < _LEAST_DIFFERENT):
-            raise ValidationError(
-                f"{source}can be guessed: fewer than {LEAST_OWN} characters, or few different ones. {HOW_TO_MAKE}"
-            )
 
 
 def is_placeholder(secret: str) -> bool:
-    """Return whether a text consists of words of examples, such as ``change me``, and at most three digits."""
-    words = re.findall(r"[a-z]+", secret.lower())
-    return bool(words) and _GUESSABLE.issuperset(words) and len(re.findall(r"\d", secret)) <= _FEW_DIGITS
+    """Return whether a text has only words such as ``change me`` or ``your-token-here``, and at most three digits."""
+    words = set(re.findall(r"[a-z]+", secret.lower()))
+    few_digits = len(re.findall(r"\d", secret)) <= _FEW_DIGITS
+    return few_digits and not words.isdisjoint(_ASKING) and words <= _EXAMPLE
 
 
 class _SecretList(fields.List[str]):

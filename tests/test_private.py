@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ from receiver.errors import ReceiverError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-GUIDE = Path(__file__).parent.parent / "deploy" / "README.md"
+GUIDE = Path(__file__).parent.parent / "deploy" / "consume.md"
+CONSUMER = GUIDE.parent / "consumers" / "redis_consumer.py"
 _NOBODY = 65534
 
 
@@ -244,22 +246,30 @@ def test_a_password_stays_and_a_removed_one_is_made_anew(lone: Callable[..., Rec
         assert client.xlen(SUCCESS) == 1
 
 
-def test_the_consumer_of_the_guide_runs_as_it_stands(shared: Receiver) -> None:
-    """In the folder of the service, with the command that the guide gives."""
+def test_the_consumer_of_the_guide_reads_the_embedded_valkey(shared: Receiver) -> None:
+    """With the URL that the guide gives it, which holds the password."""
     place, port = folder_of(shared), embedded_port(shared)
     with Redis.from_url(url(place, port)) as client:
         client.delete(SUCCESS)
     assert shared.post(body([report("5000:guide")])) == (200, OK)
-    text = GUIDE.read_text(encoding="utf-8")
-    code = text.partition("```python\n")[2].partition("```")[0]
-    assert "REDIS_URL=$(.venv/bin/receiver url) .venv/bin/python consumer.py" in text
-    consumer = place / "consumer.py"
-    consumer.write_text(code, encoding="utf-8")
-    environ = {"REDIS_URL": url(place, port)}
-    done = subprocess.run(
-        [sys.executable, str(consumer)], cwd=place, env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.splitlines() == ["5000:guide DELIVRD"], done.stderr
+    assert "export REDIS_URL=$(.venv/bin/receiver url)" in GUIDE.read_text(encoding="utf-8")
+    database = place / "reports.sqlite"
+    environ = {"REDIS_URL": url(place, port), "TOPICS": SUCCESS, "GROUP": "billing", "DATABASE": str(database)}
+    with subprocess.Popen([sys.executable, str(CONSUMER)], cwd=place, env=environ) as consumer:
+        try:
+            eventually(lambda: stored(database) == ["5000:guide"], "the consumer stores the report")
+        finally:
+            consumer.terminate()
+    assert consumer.returncode == 0
+
+
+def stored(database: Path) -> list[str]:
+    """Return the message ids that the consumer has stored."""
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            return [row[0] for row in connection.execute("SELECT message_id FROM reports")]
+        except sqlite3.OperationalError:  # there is no table yet
+            return []
 
 
 def test_commands_find_the_valkey_by_the_data_folder(shared: Receiver) -> None:

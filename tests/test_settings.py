@@ -373,7 +373,7 @@ def test_the_example_in_deploy_is_a_good_configuration(config):
 
 
 @pytest.mark.parametrize(
-    "secret", ["change me", "CHANGEME", "changeme123", "secret", "your-token-here", "<my key>", "test", "Password1!"]
+    "secret", ["change me", "CHANGEME", "changeme123", "your-token-here", "<put the key here>", "TODO", "replace_me"]
 )
 @pytest.mark.parametrize(
     ("toml", "mend"),
@@ -389,26 +389,7 @@ def test_a_placeholder_is_no_secret(config, toml, mend, secret):
     assert found[0].endswith(f"[0]: is a placeholder, which anybody can guess. {mend}")
 
 
-@pytest.mark.parametrize(
-    ("toml", "place"),
-    [
-        ("callback_keys = ['k7#pq']", "callback_keys[0]"),
-        ("tokens = ['aaaaaaaaaaaaaaaaaaaa']", "tokens[0]"),
-        ("tokens = ['env:SHORT']", "tokens[0]: the environment variable SHORT"),
-        ("[projects.p1.users]\nlookup = '12121212'", "users.lookup"),
-        ("[projects.p1.access_keys]\nAK = 'file:SHORT'", "access_keys.AK: the file"),
-    ],
-)
-def test_a_secret_of_ours_that_can_be_guessed_is_refused_with_its_place(config, tmp_path, toml, place):
-    """Those of providers have the length that the provider gives them."""
-    (tmp_path / "short").write_text("zq81\n")
-    [found] = problems(config(f"[projects.p1]\n{toml}".replace("file:SHORT", f"file:{tmp_path}/short"), SHORT="zq81"))
-    assert f"projects.p1.{place}" in found
-    assert "can be guessed: fewer than 8 characters, or few different ones. Make one: python3 -c" in found
-    assert "zq81" not in found
-
-
-@pytest.mark.parametrize("secret", ["5f2b9c1d", "correct-horse-battery", "0123-key-of-2026", "s3cret-of-ours"])
+@pytest.mark.parametrize("secret", ["5f2b9c1d", "correct-horse-battery", "0123-key-of-2026", "exchange-of-old", "k"])
 def test_a_secret_that_is_none_of_them_is_accepted(config, secret):
     """A few letters of a word of an example make no placeholder."""
     projects = read_settings(config(f"[projects.p1]\ncallback_keys = ['{secret}']")).projects
