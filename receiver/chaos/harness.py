@@ -139,7 +139,7 @@ class DeploymentHarness(Generic[D]):
         """Count the events on disk; -1 while a file cannot be read."""
         try:
             return sum(spooled(folder) for folder in {service.data_dir for service in self.services})
-        except sqlite3.Error:  # a file is being drained or created
+        except (sqlite3.Error, FileNotFoundError):  # a file is being drained, created or removed
             return -1
 
     async def comparison(self) -> Comparison:
