@@ -70,7 +70,11 @@ def log_bytes(path: Path) -> int:
 
 def refuse_emptied(path: Path) -> None:
     """Raise DamagedError for a file that was truncated to nothing: SQLite would discard its log on opening."""
-    if path.exists() and path.stat().st_size == 0 and log_bytes(path) > 0:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:  # its owner has just removed it
+        return
+    if size == 0 and log_bytes(path) > 0:
         raise DamagedError("the file is empty, but its log is not")
 
 
