@@ -1,7 +1,6 @@
 """Africa's Talking SMS: delivery reports and incoming messages, one a request, as a form.
 
-http://docs.africastalking.com/sms/notifications (both),
-http://docs.africastalking.com/sms/deliveryreports (states and reasons).
+https://developers.africastalking.com/docs/sms/notifications (both, with states and reasons).
 
 Requests are not signed, and delivery reports have no time. Notifications of opt-outs and subscriptions have their own
 URLs. Those that arrive here are acknowledged without an event.
@@ -24,9 +23,10 @@ from receiver.providers.item_types import IgnoredItem, ItemSchema, ItemType, kep
 if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest
 
+#: ``NotNetworkSubcriber`` is the documented spelling. Clients know both.
 _FAILURES: Final = (
-    "InsufficientCredit InvalidLinkId UserIsInactive UserInBlackList UserAccountSuspended NotNetworkSubscriber"
-    " UserNotSubscribedToProduct UserDoesNotExist DeliveryFailure DoNotDisturbRejection"
+    "InsufficientCredit InvalidLinkId UserIsInactive UserInBlackList UserAccountSuspended NotNetworkSubcriber"
+    " NotNetworkSubscriber UserNotSubscribedToProduct UserDoesNotExist DeliveryFailure DoNotDisturbRejection"
 )
 _OUTCOMES: Final[dict[str, Outcome]] = {
     "Sent": PENDING,

@@ -45,7 +45,7 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
 }
 _NO_ERROR: Final = "000"
 #: https://www.plivo.com/docs/messaging/troubleshooting/error-codes
-_ERRORS: Final = "10 20 30 40 50 60 70 80 90 100 110 160 200 201 300 420 900 910 950 1000"
+_ERRORS: Final = "10 20 30 40 50 60 70 80 90 100 110 120 130 140 160 200 201 300 420 450 451 452 900 910 950 960 1000"
 _TIME: Final = (iso_form, "2026-03-01 02:00:03.400000, at UTC")
 
 

@@ -59,6 +59,8 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "failed": FAILED,
     "expired": FAILED,
 }
+#: https://developers.sinch.com/docs/sms/api-reference/sms/tag/Delivery-reports/; there is no 409.
+_CODES: Final = "0 400 401 402 403 404 405 406 407 408 410 411 412 413 414 415 416 417 418"
 #: The SMSC accepted the message, without a readable receipt. Sinch calls it final.
 _INCONCLUSIVE: Final = "unknown"
 _STATES: Final = [form for state in (*_OUTCOMES, _INCONCLUSIVE) for form in (state, state.title(), state.upper())]
@@ -204,7 +206,7 @@ class Sinch(ItemProvider):
 
     name = "sinch"
     title = "Sinch SMS"
-    codes = frozenset({"0", *map(str, range(400, 419))})
+    codes = frozenset(_CODES.split())
     options_type = SinchOptions
     options: SinchOptions
     has_pending = True

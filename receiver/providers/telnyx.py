@@ -1,7 +1,7 @@
 """Telnyx: events of sent and received messages, one a request, as JSON.
 
 https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (events),
-https://developers.telnyx.com/api/errors (codes),
+https://developers.telnyx.com/docs/messaging/messages/error-codes (codes),
 https://github.com/team-telnyx/telnyx-python (signature: ``lib/webhook_verification.py``).
 
 The member ``data`` contains the event. ``meta`` beside it and the event's own id differ between attempts, and are
@@ -62,8 +62,12 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
 _INCONCLUSIVE: Final = "delivery_unconfirmed"
 _SENT: Final = ("message.sent", "message.finalized")
 _RECEIVED: Final = "message.received"
-#: https://developers.telnyx.com/api/errors, those of messages.
-_ERRORS: Final = frozenset({*map(str, range(40001, 40019)), "40300", "40301", "40302", "40303", "40304", "40305"})
+#: https://developers.telnyx.com/docs/messaging/messages/error-codes, those of sending.
+_ERRORS: Final = (
+    "40001 40002 40003 40004 40005 40006 40007 40008 40009 40010 40011 40012 40013 40014 40015 40016 40017 40018 40019"
+    " 40020 40100 40150 40151 40155 40300 40301 40302 40303 40304 40305 40306 40307 40308 40309 40310 40311 40312 40313"
+    " 40314 40315 40316 40317 40318 40319 40320 40321 40322 40323 40325 40328 40329 40330 40331 40333"
+)
 _TIME: Final = (iso_form, "2026-03-01T02:00:03.148+00:00")
 _RECIPIENT: Final = re.compile(r"/(?:to|cc)/\d+")
 
@@ -285,7 +289,7 @@ class Telnyx(ItemProvider):
 
     name = "telnyx"
     title = "Telnyx"
-    codes = _ERRORS.union(_OUTCOMES, (_INCONCLUSIVE,))
+    codes = frozenset({*_OUTCOMES, _INCONCLUSIVE, *_ERRORS.split()})
     options_type = TelnyxOptions
     options: TelnyxOptions
     has_pending = True

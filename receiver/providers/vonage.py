@@ -69,6 +69,7 @@ _MESSAGES_OUTCOMES: Final[dict[str, Outcome]] = {
     "undeliverable": FAILED,
 }
 _NO_ERROR: Final = "0"
+#: https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts#dlr-error-codes
 _ERRORS: Final = {
     "1": "Unknown",
     "2": "Absent Subscriber - Temporary",
@@ -93,6 +94,11 @@ _ERRORS: Final = {
     "54": "Regulation Error",
     "99": "General Error",
 }
+#: https://developer.vonage.com/en/api-errors/messages, without those of other channels.
+_MESSAGES_ERRORS: Final = (
+    "1000 1010 1020 1030 1040 1050 1060 1070 1080 1090 1100 1110 1120 1130 1140 1150 1160 1170 1180 1190 1200 1210 1220"
+    " 1230 1240 1241 1250 1260 1270 1280 1290 1320 1330"
+)
 _TIME: Final = (iso_form, "2026-03-01T02:00:03.000Z")
 #: Signature methods of the SMS API. The account sets the method; a request does not name it.
 _METHODS: Final = ("md5hash", "md5", "sha1", "sha256", "sha512")
@@ -394,7 +400,7 @@ class Vonage(FormProvider):
 
     name = "vonage"
     title = "Vonage SMS and Messages"
-    codes = frozenset({*_OUTCOMES, *_MESSAGES_OUTCOMES, _INCONCLUSIVE, *_ERRORS})
+    codes = frozenset({*_OUTCOMES, *_MESSAGES_OUTCOMES, _INCONCLUSIVE, *_ERRORS, *_MESSAGES_ERRORS.split()})
     options_type = VonageOptions
     options: VonageOptions
     has_pending = True
