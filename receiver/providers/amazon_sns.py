@@ -222,7 +222,9 @@ class AmazonSns(NotificationProvider):
 
     name = "amazon-sns"
     title = "Amazon SNS"
-    codes = frozenset({name for event_type in _OUTCOMES for name in (event_type, event_type.removeprefix("TEXT_"))})
+    codes = frozenset(
+        name for event_type in (*_OUTCOMES, _INCONCLUSIVE) for name in (event_type, event_type.removeprefix(_ABOUT_SMS))
+    )
     options_type = AmazonOptions
     options: AmazonOptions
     has_pending = True

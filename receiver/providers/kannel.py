@@ -44,7 +44,7 @@ from receiver.providers.item_types import ItemSchema, ItemType, kept
 if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest
 
-#: Outcomes by bit of the status, final ones first. 32 and 64 are details of 2.
+#: Outcomes by bit of the status, final ones first. 32 and 64 are details of 2: 34 is expired, 66 unknown.
 _OUTCOMES: Final[dict[int, Outcome]] = {1: DELIVERED, 2: FAILED, 16: FAILED, 4: PENDING, 8: PENDING}
 _UNKNOWN: Final = 64
 _LARGEST: Final = 127
@@ -167,7 +167,7 @@ class Kannel(FormProvider):
 
     name = "kannel"
     title = "Kannel"
-    codes = SMPP_STATES.union(map(str, _OUTCOMES))
+    codes = SMPP_STATES.union(map(str, _OUTCOMES), ("34", "66"))
     methods = frozenset({"GET"})
     options_type = KannelOptions
     options: KannelOptions
