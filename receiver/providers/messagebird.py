@@ -1,6 +1,8 @@
 """MessageBird's SMS API: status reports by GET, and incoming messages as a form, one a request.
 
 https://support.messagebird.com/hc/en-us/articles/360001869258-I-am-missing-my-delivery-reports (status reports),
+https://docs.bird.com/api/channels-api/message-status-and-interactions/message-failure-sources/sms-platform-extended-error-codes
+(error codes),
 https://developers.messagebird.com/docs/verify-http-requests and
 https://github.com/messagebird/python-rest-api/blob/master/messagebird/request_validator.py (signature).
 
@@ -53,8 +55,10 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "delivery_failed": FAILED,
     "expired": FAILED,
 }
+#: ``EC_NO_ERROR``, which says nothing of the cause.
+_NO_ERROR: Final = "0"
 #: Errors of the mobile network (3GPP TS 29.002, MAP), and 103: the recipient has opted out.
-_ERRORS: Final = "1 5 6 9 11 12 13 21 27 31 32 33 34 35 36 103"
+_ERRORS: Final = "1 2 3 5 6 8 9 10 11 12 13 21 26 27 31 32 33 34 35 36 103"
 _ALGORITHMS: Final = ["HS256", "HS384", "HS512"]
 _ISSUER: Final = "MessageBird"
 #: ``verify`` checks the times itself, against its own clock argument.
@@ -163,11 +167,12 @@ class MessageBirdOptions(ProviderOptions):
 
 def _status(_provider: MessageBird, item: StatusReportItem, extra: dict[str, Any] | None) -> Event:
     event_type, status = _OUTCOMES[item.status]
+    code = item.statusErrorCode if item.statusErrorCode and item.statusErrorCode != _NO_ERROR else None
     data = ReportData(
         event_type=event_type,
         message_id=item.id,
         status=status,
-        status_desc=item.statusErrorCode or item.status,
+        status_desc=code or item.status,
         description=item.statusReason,
         nation_code=nation_code(item.recipient, plus=False) or msgspec.UNSET,
         mobile=item.recipient,
