@@ -1,8 +1,11 @@
 """Infobip SMS: delivery reports and inbound messages, in a list of ``results``, as JSON.
 
 https://www.infobip.com/docs/api/channels/sms (reports and inbound messages of the older and newer API),
-https://www.infobip.com/docs/essentials/response-status-and-error-codes (groups and codes),
+https://www.infobip.com/docs/essentials/api-essentials/response-status-and-error-codes (groups and codes),
+https://www.infobip.com/docs/developer-resources/api-fundamentals/message-status-codes (which are final),
 https://www.infobip.com/docs/api/platform/subscriptions-api (Basic authentication of a notification profile).
+
+``DELIVERED_TO_OPERATOR`` is in the group of delivered states, but another report may follow: ``inconclusive`` decides.
 
 Times have an offset without a colon, not always UTC. Invalid items are acknowledged once they are in the quarantine,
 because Infobip would retry a refused list for days.
@@ -21,7 +24,16 @@ import msgspec
 from marshmallow import ValidationError, fields, validate
 
 from receiver.events import Event, EventType, ReplyData, ReportData, encode
-from receiver.providers.base import DELIVERED, FAILED, PENDING, Outcome, ProviderOptions, option
+from receiver.providers.base import (
+    DELIVERED,
+    FAILED,
+    INCONCLUSIVE,
+    PENDING,
+    Outcome,
+    ProviderOptions,
+    inconclusive_option,
+    option,
+)
 from receiver.providers.fields import UtcTime, any_json, iso_form, nation_code
 from receiver.providers.item_types import IgnoredItem, ItemProvider, ItemSchema, ItemType, kept
 from receiver.providers.signatures import require_basic
@@ -40,16 +52,28 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "REJECTED": FAILED,
 }
 _GROUPS: Final = tuple(_OUTCOMES)
-#: https://www.infobip.com/docs/essentials/response-status-and-error-codes
+#: The operator has the message. A report of the handset may follow or not.
+_INCONCLUSIVE: Final = "DELIVERED_TO_OPERATOR"
+#: Names of states, then of errors.
 _NAMES: Final = (
     "PENDING_WAITING_DELIVERY PENDING_ENROUTE PENDING_ACCEPTED DELIVERED_TO_OPERATOR DELIVERED_TO_HANDSET"
-    " UNDELIVERABLE_REJECTED_OPERATOR UNDELIVERABLE_NOT_DELIVERED EXPIRED_EXPIRED EXPIRED_DLR_UNKNOWN REJECTED_NETWORK"
-    " REJECTED_PREFIX_MISSING REJECTED_DND REJECTED_SOURCE REJECTED_NOT_ENOUGH_CREDITS REJECTED_SENDER"
-    " REJECTED_DESTINATION REJECTED_ROUTE_NOT_AVAILABLE REJECTED_FLOODING_FILTER REJECTED_SYSTEM_ERROR"
-    " REJECTED_DUPLICATE_MESSAGE_ID REJECTED_INVALID_UDH REJECTED_MESSAGE_TOO_LONG EC_UNKNOWN_SUBSCRIBER"
-    " EC_UNIDENTIFIED_SUBSCRIBER EC_ABSENT_SUBSCRIBER EC_ABSENT_SUBSCRIBER_SM EC_UNKNOWN_EQUIPMENT"
-    " EC_ILLEGAL_SUBSCRIBER EC_ILLEGAL_EQUIPMENT EC_CALL_BARRED EC_SUBSCRIBER_BUSY_FOR_MT_SMS EC_SM_DELIVERY_FAILURE"
-    " EC_MESSAGE_WAITING_LIST_FULL EC_SYSTEM_FAILURE EC_DATA_MISSING EC_UNEXPECTED_DATA_VALUE"
+    " UNDELIVERABLE_REJECTED_OPERATOR UNDELIVERABLE_NOT_DELIVERED UNDELIVERABLE_NOT_SENT"
+    " UNDELIVERABLE_REJECTED_PLATFORM EXPIRED_EXPIRED EXPIRED_DLR_UNKNOWN REJECTED_NETWORK REJECTED_PREFIX_MISSING"
+    " REJECTED_DND REJECTED_SOURCE REJECTED_NOT_ENOUGH_CREDITS REJECTED_SENDER REJECTED_DESTINATION"
+    " REJECTED_DESTINATION_BLOCKLISTED REJECTED_PREPAID_PACKAGE_EXPIRED REJECTED_DESTINATION_NOT_REGISTERED"
+    " REJECTED_ROUTE_NOT_AVAILABLE REJECTED_FLOODING_FILTER REJECTED_SYSTEM_ERROR REJECTED_DUPLICATE_MESSAGE_ID"
+    " REJECTED_INVALID_UDH REJECTED_MESSAGE_TOO_LONG MISSING_TO SIGNALS_BLOCKED"
+    " EC_UNKNOWN_SUBSCRIBER EC_UNKNOWN_BASE_STATION EC_UNIDENTIFIED_SUBSCRIBER EC_ABSENT_SUBSCRIBER"
+    " EC_ABSENT_SUBSCRIBER_SM EC_UNKNOWN_EQUIPMENT EC_ROAMING_NOT_ALLOWED EC_ILLEGAL_SUBSCRIBER EC_ILLEGAL_EQUIPMENT"
+    " EC_BEARER_SERVICE_NOT_PROVISIONED EC_TELESERVICE_NOT_PROVISIONED EC_CALL_BARRED EC_FACILITY_NOT_SUPPORTED"
+    " EC_SUBSCRIBER_BUSY_FOR_MT_SMS EC_SM_DELIVERY_FAILURE EC_SM_DF_MEMORYCAPACITYEXCEEDED"
+    " EC_SM_DF_EQUIPMENTPROTOCOLERROR EC_MESSAGE_WAITING_LIST_FULL EC_SYSTEM_FAILURE EC_DATA_MISSING"
+    " EC_UNEXPECTED_DATA_VALUE EC_RESOURCE_LIMITATION EC_UNKNOWN_ERROR EC_TIME_OUT EC_NO_RESPONSE EC_VALIDITY_EXPIRED"
+    " EC_PROVIDER_GENERAL_ERROR EC_INVALID_DESTINATION_ADDRESS EC_INVALID_SOURCE_ADDRESS EC_CONTENT_BLOCKED"
+    " EC_CONTENT_BLOCKED_BY_OPERATOR EC_REJECTED_SPAM_BY_OPERATOR EC_SMS_REJECTED_BY_MOBILE_OPERATOR"
+    " EC_DESTINATION_BLOCKED_BY_OPERATOR EC_DEST_ADDRESS_BLACKLISTED EC_BLACKLISTED_DESTINATIONADDRESS"
+    " EC_BLACKLISTED_SENDERADDRESS EC_SIGNALS_BLOCKED EC_MESSAGE_CANCELED EC_DESTINATION_FLOODING"
+    " EC_DESTINATION_TXT_FLOODING EC_10DLC_LIMIT_REACHED"
 )
 _TIME: Final = (iso_form, "2026-03-01T02:00:03.112+0000")
 _NO_ERROR: Final = "NO_ERROR"
@@ -180,11 +204,13 @@ class InfobipOptions(ProviderOptions):
     """Options for Infobip."""
 
     credentials: tuple[str, ...] = option(secrets(), '"user:password" of Basic authentication; any of them', ())
+    inconclusive: str = inconclusive_option("success")
 
 
-def _report(_provider: Infobip, item: ReportItem, extra: dict[str, Any] | None) -> Event:
+def _report(provider: Infobip, item: ReportItem, extra: dict[str, Any] | None) -> Event:
     group = _group(item.status)
-    event_type, status = _OUTCOMES[group]
+    outcome = INCONCLUSIVE[provider.options.inconclusive] if item.status.name == _INCONCLUSIVE else _OUTCOMES[group]
+    event_type, status = outcome
     error = item.error if item.error and item.error.name != _NO_ERROR else None
     cause = error if error and error.name and event_type is EventType.FAIL else item.status
     time = item.doneAt or None
