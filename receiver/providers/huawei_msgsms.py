@@ -3,7 +3,9 @@
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0003.html (report),
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0063.html (list of reports),
 https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0004.html (uplink message),
-https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0064.html (signature).
+https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0064.html (signature),
+https://support.huaweicloud.com/intl/en-us/api-msgsms/sms_05_0051.html and
+https://support.huaweicloud.com/api-msgsms/sms_05_0051.html (codes, in mainland China more).
 
 The platform ignores the response and never retries: a refused callback is lost. A long message has one report for each
 part, all with the message's id. A report has the recipient only together with ``extend``. Reports that the platform
@@ -31,6 +33,7 @@ from receiver.providers.base import (
     DELIVERED,
     FAILED,
     INCONCLUSIVE,
+    PENDING,
     SMPP_STATES,
     Outcome,
     ProviderOptions,
@@ -50,10 +53,18 @@ if TYPE_CHECKING:
     from receiver.providers.base import CallbackRequest, ParsedCallback
 
 _DELIVERED: Final = "DELIVRD"
-#: The documentation does not say whether these are final. All others, several hundred, are codes of failures.
-_INCONCLUSIVE: Final = ("ACCEPTD", "UNKNOWN")
-#: Those of the platform. Carriers and suppliers add several hundred.
-_FAILURES: Final = frozenset({"LIMIT", "MILIMIT", "MBBLACK", *(f"E2000{number}" for number in range(18, 39))})
+#: Temporary; another report follows, at the latest EXPIRED after 72 hours.
+_ACCEPTED: Final = "ACCEPTD"
+#: An unknown error, or the number does not exist. All others, several hundred, are codes of failures.
+_INCONCLUSIVE: Final = "UNKNOWN"
+#: Those of the platform, and the most readable of its suppliers'. Carriers add several hundred.
+_FAILURES: Final = frozenset(
+    {
+        *(f"E2000{number}" for number in range(18, 39)),
+        *("E200051", "E000503", "E000628", "E000629"),
+        *("LIMIT", "MILIMIT", "CTLIMIT", "BEYONDN", "KEYWORD", "BLACK", "TDBLACK", "TSBLACK", "MBBLACK"),
+    }
+)
 _CONTENT_HASH: Final = "x-sdk-content-sha256"
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 #: Digits of the number of parts, at most.
@@ -121,7 +132,7 @@ class HuaweiMsgsmsOptions(ProviderOptions):
         named_secrets(), "secret keys (SK) of the push by their access keys (AK); two during a rotation"
     )
     clock_tolerance: float = tolerance_option(MAX_SKEW)
-    inconclusive: str = inconclusive_option()
+    inconclusive: str = inconclusive_option("fail")
 
 
 def _report(provider: HuaweiMsgsms, item: ReportItem, extra: dict[str, Any] | None) -> Event:
@@ -145,7 +156,9 @@ def _report(provider: HuaweiMsgsms, item: ReportItem, extra: dict[str, Any] | No
 
 
 def _outcome(provider: HuaweiMsgsms, state: str) -> Outcome:
-    if state in _INCONCLUSIVE:
+    if state == _ACCEPTED:
+        return PENDING
+    if state == _INCONCLUSIVE:
         return INCONCLUSIVE[provider.options.inconclusive]
     return DELIVERED if state == _DELIVERED else FAILED
 

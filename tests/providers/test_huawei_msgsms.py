@@ -119,9 +119,10 @@ def test_parts_are_events_of_their_own_and_a_report_is_one_however_it_comes():
     ("state", "options", "became"),
     [
         ("ACCEPTD", {}, []),
-        ("UNKNOWN", {}, []),
-        ("UNKNOWN", {"pending": True}, ["sms_sent_event"]),
-        ("UNKNOWN", {"inconclusive": "fail"}, ["sms_fail_event"]),
+        ("ACCEPTD", {"pending": True, "inconclusive": "success"}, ["sms_sent_event"]),
+        ("UNKNOWN", {}, ["sms_fail_event"]),
+        ("UNKNOWN", {"inconclusive": "ignore"}, []),
+        ("UNKNOWN", {"inconclusive": "ignore", "pending": True}, ["sms_sent_event"]),
         ("MK:0001", {}, ["sms_fail_event"]),
     ],
 )
