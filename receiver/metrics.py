@@ -96,12 +96,14 @@ REPORTS: Final = Counter(
 )
 DELAY: Final = BulkHistogram(
     "receiver_delay_seconds",
-    "Time from the handset, as the provider tells it in whole seconds, to us, of reports and replies with a time.",
+    "Time from the handset, as the provider tells it in whole seconds, to us, of reports and replies with a time. Of a"
+    " callback with ten items or more, each tenth is measured.",
     "provider", _DELAYS, OURS,
 )  # fmt: skip
 CLOCK_AHEAD: Final = Counter(
     "receiver_clock_ahead_items",
-    "Reports and replies whose time is ahead of our clock: their delay counts as 0. A clock or a time zone is wrong.",
+    "Items among those of receiver_delay_seconds whose time is ahead of our clock: their delay counts as 0. A clock or"
+    " a time zone is wrong.",
     ["provider"],
 )
 ACK: Final = BulkHistogram(
