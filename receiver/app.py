@@ -58,6 +58,7 @@ from receiver.web.fetcher import Fetcher
 from receiver.web.middleware import ErrorResponses
 from receiver.web.ops import Ops
 from receiver.web.ports import Ports
+from receiver.web.rejected_items import RejectedItems
 from receiver.web.reload import Reload
 from receiver.web.server import Runner
 from receiver.web.smn.api import SmsEvents, SmsReports
@@ -118,9 +119,9 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     fetcher = Fetcher(settings.fetch_proxy, logger)
     traced = start_tracing(os.environ, logger)
     delivery = Delivery(settings, redis_url, logger, traced.group_commit if traced else GroupCommit)
-    new_fields = NewFields(logger)
+    new_fields, rejected = NewFields(logger), RejectedItems(logger)
     new_callbacks = traced.callbacks if traced else Callbacks
-    callbacks = new_callbacks(settings, auth, admission, fetcher, routing, delivery, new_fields)
+    callbacks = new_callbacks(settings, auth, admission, fetcher, routing, delivery, new_fields, rejected)
 
     # A client of its own: a connection that only reads may lead to a former Redis, and no publisher may get that one.
     streams = connect(redis_url)
@@ -175,7 +176,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
             partial(_final_counts, ops),
             partial(_delivering, delivery, retention, streams, fetcher, traced, logger),
             partial(_looking_up, overrides, redis, counts, logger),
-            partial(_reporting, ops, (connections, failures, new_fields)),
+            partial(_reporting, ops, (connections, failures, new_fields, rejected)),
         ]
     )
     return app
@@ -234,7 +235,7 @@ async def _looking_up(
 
 
 async def _reporting(
-    ops: Ops, parts: tuple[Connections | AuthFailures | NewFields, ...], _app: web.Application
+    ops: Ops, parts: tuple[Connections | AuthFailures | NewFields | RejectedItems, ...], _app: web.Application
 ) -> AsyncIterator[None]:
     """Publish a report of this worker every second, and log what the parts have to report."""
 

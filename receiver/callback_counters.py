@@ -50,13 +50,14 @@ class ReportSeries:
 
 
 class EndpointCounters:
-    """Counts the callbacks of one project at one provider."""
+    """Counts the callbacks of one project at one provider, those of each callback key apart."""
 
-    _all: ClassVar[dict[tuple[str, str], EndpointCounters]] = {}
+    _all: ClassVar[dict[tuple[str, str, int | None], EndpointCounters]] = {}
     _series: ClassVar[ReportSeries] = ReportSeries()
 
-    def __init__(self, project: str, provider: type[Provider]) -> None:
+    def __init__(self, project: str, provider: type[Provider], key: int | None = None) -> None:
         """Create the series of the provider, and of the project at it, with value 0."""
+        self._key = metrics.CALLBACK_KEYS.labels(project, provider.name, "none" if key is None else str(key))
         self._project = project
         self._provider = provider.name
         self._codes = provider.codes
@@ -70,12 +71,15 @@ class EndpointCounters:
         self._create_series()
 
     @classmethod
-    def of(cls, project: str, provider: type[Provider]) -> EndpointCounters:
-        """Return the counters of a project at a provider: the same ones each time."""
-        key = project, provider.name
-        if key not in cls._all:
-            cls._all[key] = cls(project, provider)
-        return cls._all[key]
+    def of(cls, project: str, provider: type[Provider], key: int | None = None) -> EndpointCounters:
+        """Return the counters of a project at a provider: the same ones each time.
+
+        ``key`` is the place, from 1, of the callback key that authenticated the callbacks; None for no key.
+        """
+        name = project, provider.name, key
+        if name not in cls._all:
+            cls._all[name] = cls(project, provider, key)
+        return cls._all[name]
 
     @classmethod
     def flush(cls) -> None:
@@ -123,6 +127,7 @@ class EndpointCounters:
         metrics.DELAY.observe(self._provider, [max(0, int(delay)) for delay in self._delays])
         metrics.CALLBACKS.labels(self._provider, "ok").inc(len(self._acks))
         metrics.ACK.observe(self._provider, self._acks)
+        self._key.inc(len(self._acks))
         for path, count in self._paths.items():
             metrics.READINGS.labels(self._provider, path).inc(count)
         for reason, count in self._without_event.items():

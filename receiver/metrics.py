@@ -48,6 +48,12 @@ _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CALLBACKS: Final = Counter(
     "receiver_callbacks", "Callbacks answered, by outcome: ok, or the code of the error.", ["provider", "outcome"]
 )
+CALLBACK_KEYS: Final = Counter(
+    "receiver_callback_keys",
+    "Callbacks acknowledged, by the callback key that they had: its place in callback_keys, from 1; none: signed, or of"
+    " an open project. An old key that stands still is used no longer.",
+    ["project", "provider", "key"],
+)
 CREDENTIALS: Final = ("callback_key", "callback_signature", "token", "signature", "password")
 AUTH_FAILURES: Final = Counter(
     "receiver_auth_failures",

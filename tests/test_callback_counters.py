@@ -90,6 +90,25 @@ async def test_a_time_ahead_of_our_clock_is_no_delay_and_counted(service: Servic
     assert [b - a for a, b in zip(before, after, strict=True)] == [2, 2, 0]
 
 
+async def test_callbacks_are_counted_by_the_place_of_their_key(service: Service) -> None:
+    """An old key whose count stands still can go. What was not acknowledged is not counted."""
+    client = await service('[projects.rotated]\ncallback_keys = ["the-new-key", "the-old-key"]\n')
+
+    async def counted() -> tuple[float, float]:
+        found = await figures(client, "receiver_callback_keys_total", project="rotated", provider="tencent")
+        assert set(found) == {("1",), ("2",)}
+        return found["1",], found["2",]
+
+    assert await counted() == (0, 0)
+    for _ in range(3):  # through the router first, then past it
+        assert (await client.post("/sms/callback?key=the-new-key", data=b"[]")).status == 200
+    headers = {"X-Callback-Key": "the-old-key"}
+    assert (await client.post("/sms/callback", data=b"[]", headers=headers)).status == 200
+    assert (await client.post("/sms/callback?key=the-old-key", data=b"no JSON")).status == 400
+    assert (await client.post("/sms/callback?key=another-key", data=b"[]")).status == 401
+    assert await counted() == (3, 1)
+
+
 def test_past_the_limit_a_code_has_no_series_of_its_own() -> None:
     series = ReportSeries(limit=2)
     first, second = ("p", "tencent", "failed", "MK:0001"), ("p", "tencent", "failed", "MK:0002")

@@ -31,7 +31,8 @@ INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED,
 #: Final states of SMPP 3.4 (5.2.28), with ENROUTE and ACCEPTD, which many providers pass on as they are.
 SMPP_STATES: Final = frozenset({"DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD", "ENROUTE"})
 _MAX_TOLERANCE: Final = 7 * 86400
-#: The parser that was used: ``parse_fast`` or ``parse_tolerant``. Both give the same events.
+#: What parsed a callback: structs, or marshmallow because something was unexpected. Both give the same events. Ignored
+#: items, which have no struct, are expected.
 FAST, SLOW = "fast", "slow"
 
 
@@ -117,6 +118,8 @@ class ParsedCallback(msgspec.Struct, frozen=True):
     confirmation: str | None = None
     #: Names of fields that the schemas do not know, with the number of their items.
     new_fields: Mapping[str, int] | None = None
+    #: Bytes that the items have beyond those of the body, because each has a copy of what they share.
+    copied_bytes: int = 0
 
 
 def option(field: fields.Field[Any], help_: str, default: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
@@ -180,6 +183,9 @@ class Provider:
     #: Whether a 4xx makes the provider drop the items for good. Then what fails validation is acknowledged, once it is
     #: in the quarantine.
     drops_on_4xx: ClassVar[bool] = False
+    #: Largest body of a signed callback, in bytes after decompression; None for RECEIVER_MAX_BODY. Needed where
+    #: ``certificate_url`` or ``verify`` decodes the body, which a stranger may have sent.
+    max_signed_body: ClassVar[int | None] = None
     #: Known values of ``status_desc``: metrics count each by its name, and all others as ``other``.
     codes: ClassVar[frozenset[str]] = frozenset()
 
@@ -219,6 +225,8 @@ class Provider:
 
     def verify(self, request: CallbackRequest, now: float, certificate: bytes | None = None) -> None:
         """Check the signature of a request. ``now`` is in seconds since the epoch, ``certificate`` in PEM.
+
+        A stranger may have sent the request: if the body is decoded here, ``max_signed_body`` bounds the cost.
 
         Raises BadSignatureError, or UnverifiableError if the check is not possible now.
         """

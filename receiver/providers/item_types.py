@@ -181,7 +181,8 @@ class ItemProvider(Provider):
             items = self.split(request.body)
         except NotJsonError as error:
             return ParsedCallback([], [Rejection.of("", [Reason("", str(error))], request.body)], SLOW)
-        return self.parse_items(items)
+        copied = sum(len(raw) for _, raw in items) - len(request.body)
+        return msgspec.structs.replace(self.parse_items(items), copied_bytes=max(0, copied))
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
         """Return the place and the text of each item. Raises NotJsonError and TooManyItemsError."""
@@ -196,16 +197,21 @@ class ItemProvider(Provider):
         rejections: list[Rejection] = []
         new_fields: Counter[str] = Counter()
         ignored = 0
+        expected = True
         for place, raw in items:
             try:
                 event, unknown = self._parse_item(raw)
                 events.append(event)
-                new_fields.update(unknown)
+                if unknown is not None:
+                    expected = False
+                    new_fields.update(unknown)
             except IgnoredItem:
                 ignored += 1
             except ValidationError as error:
                 rejections.append(Rejection.of(place, reasons_of(error), raw))
-        return self.parsed(events, rejections, SLOW, ignored, new_fields)
+        # Ignored items have no struct, and are no sign of another format.
+        path = FAST if ignored and expected and not rejections else SLOW
+        return self.parsed(events, rejections, path, ignored, new_fields)
 
     def type_of(self, item: dict[str, Any]) -> ItemType[Any, Any]:
         """Return the type of a decoded item. Raises IgnoredItem, and ValidationError for an unknown type."""
@@ -226,13 +232,17 @@ class ItemProvider(Provider):
         unknown = item_type.new_fields(extra) if extra else []  # before ``to_event``, which may take extra apart
         return item_type.to_event(self, loaded, extra), unknown
 
-    def _parse_item(self, raw: bytes) -> tuple[Event, list[str]]:
+    def _parse_item(self, raw: bytes) -> tuple[Event, list[str] | None]:
+        """Return the event of an item, and the names of its unknown fields; None if its struct decoded it.
+
+        Raises ValidationError and IgnoredItem.
+        """
         for item_type in self.item_types:
             try:
                 item = item_type.one.decode(raw)
             except UNFIT:
                 continue
-            return item_type.to_event(self, item, None), []
+            return item_type.to_event(self, item, None), None
         return self.load_event(decode_item(raw))
 
 

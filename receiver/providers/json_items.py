@@ -36,6 +36,10 @@ _MAX_TOKENS: Final = 1_000_000
 _TOKENS_PER_ITEM: Final = 100
 
 
+#: Bytes of what items share, in all their copies. A batch of 1,000 recipients with the longest reference has 6 MB.
+MAX_COPIED: Final = 16 << 20
+
+
 class TooManyItemsError(ValueError):
     """The callback has too many items."""
 
@@ -48,6 +52,30 @@ def bound(count: int, max_items: int) -> None:
     """Raise TooManyItemsError if ``count`` exceeds ``max_items``."""
     if count > max_items:
         raise TooManyItemsError(f"more than {max_items} items in one callback (RECEIVER_MAX_ITEMS)")
+
+
+class Copies:
+    """Bounds the items of one callback that are made by copying what they share.
+
+    The copies grow with the square of the body: 21 kB, of which half are recipients, would become 8 MB.
+    """
+
+    def __init__(self, max_items: int, max_bytes: int = MAX_COPIED) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._items = 0
+        self._bytes = 0
+
+    def add(self, items: int) -> None:
+        """Count items. Raises TooManyItemsError beyond the bound."""
+        self._items += items
+        bound(self._items, self._max_items)
+
+    def share(self, times: int, size: int) -> None:
+        """Count ``size`` bytes that are copied so many times. Raises TooManyItemsError beyond the bound."""
+        self._bytes += times * size
+        if self._bytes > self._max_bytes:
+            raise TooManyItemsError(f"the recipients with what they share make more than {self._max_bytes} bytes")
 
 
 def split(body: bytes, max_items: int) -> list[tuple[str, bytes]]:

@@ -115,6 +115,7 @@ class NotificationProvider(ItemProvider):
     """A provider that publishes to topics. A 4xx makes it drop a message for good."""
 
     drops_on_4xx = True
+    max_signed_body = 1 << 20  # a message of at most 256 KiB, as a JSON text in an envelope
     options_type = NotificationOptions
     options: NotificationOptions
     envelope_schema: ClassVar[type[Schema]]
@@ -204,7 +205,7 @@ class NotificationProvider(ItemProvider):
             loaded, new_fields = self.load_event(decode_item(message))
             event = self.event(loaded, envelope)
         except IgnoredItem:
-            return ParsedCallback([], [], SLOW, ignored=1)
+            return ParsedCallback([], [], FAST, ignored=1)
         except ValidationError as error:
             rejection = Rejection.of(self._spelling["message"], reasons_of(error), request.body, message)
             return ParsedCallback([], [rejection], SLOW)

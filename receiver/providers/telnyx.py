@@ -39,7 +39,7 @@ from receiver.providers.base import (
 )
 from receiver.providers.fields import UtcTime, any_json, iso_form, nation_code
 from receiver.providers.item_types import IgnoredItem, ItemProvider, ItemSchema, ItemType, kept
-from receiver.providers.json_items import bound, decode_item
+from receiver.providers.json_items import Copies, bound, decode_item
 from receiver.providers.signatures import header, require_recent, seconds_of
 from receiver.setting_fields import Secret, secrets
 
@@ -325,7 +325,8 @@ class Telnyx(ItemProvider):
 
     def split(self, body: bytes) -> list[tuple[str, bytes]]:
         """Return one item for each recipient of a message."""
-        items = [one for item in super().split(body) for one in _recipients(*item)]
+        copies = Copies(self.max_items)
+        items = [one for item in super().split(body) for one in _recipients(*item, copies)]
         bound(len(items), self.max_items)
         return items
 
@@ -342,7 +343,7 @@ def _has_signed(key: Ed25519PublicKey, signature: str, signed: bytes) -> bool:
     return True
 
 
-def _recipients(place: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
+def _recipients(place: str, raw: bytes, copies: Copies) -> Iterator[tuple[str, bytes]]:
     """Yield place and item for each recipient of a sent message."""
     try:
         event = decode_item(raw)
@@ -352,12 +353,17 @@ def _recipients(place: str, raw: bytes) -> Iterator[tuple[str, bytes]]:
     if len(recipients) <= 1:
         yield place, raw
         return
+    copies.add(len(recipients))
+    copies.share(len(recipients), len(_encode({**event, "payload": {**event["payload"], "to": [], "cc": []}})))
     for path, recipient in recipients.items():
         payload = {**event["payload"], "to": [recipient], "cc": []}
         if isinstance(payload.get("errors"), list):
             payload["errors"] = [error for error in payload["errors"] if _concerns(error, path)]
-        item = msgspec.json.encode({**event, "payload": payload}, order="deterministic")
-        yield f"{place}.payload{path.replace('/', '.')}", item
+        yield f"{place}.payload{path.replace('/', '.')}", _encode({**event, "payload": payload})
+
+
+def _encode(item: Any) -> bytes:  # noqa: ANN401 any JSON
+    return msgspec.json.encode(item, order="deterministic")
 
 
 def _by_path(event: Any) -> dict[str, Any]:  # noqa: ANN401 any JSON

@@ -40,7 +40,7 @@ from receiver.providers.base import (
     tolerance_option,
 )
 from receiver.providers.fields import Label, UtcTime, any_json, iso_form, nation_code, text_form
-from receiver.providers.forms import FormProvider, filled, merged, parameters
+from receiver.providers.forms import MAX_PARAMETERS, FormProvider, filled, merged, parameters
 from receiver.providers.item_types import UNFIT, IgnoredItem, ItemSchema, ItemType, kept
 from receiver.providers.json_items import decode_item
 from receiver.providers.signatures import header, require_match, require_recent, seconds_of
@@ -482,7 +482,10 @@ class Vonage(FormProvider):
 def _parameters(request: CallbackRequest) -> list[tuple[str, Any]]:
     """Return the names and values of a form, a query or a JSON object. Raises ValueError and ValidationError."""
     if request.decoded is None and request.body.lstrip()[:1] == b"{":
-        request.decoded = [*decode_item(request.body).items()]
+        item = decode_item(request.body)
+        if len(item) > MAX_PARAMETERS:
+            raise ValueError(f"more than {MAX_PARAMETERS} members")
+        request.decoded = [*item.items()]
     return parameters(request)
 
 

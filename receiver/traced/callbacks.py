@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from receiver.events import Entry
     from receiver.providers.base import CallbackRequest, ParsedCallback
+    from receiver.web.admission import Reservation
     from receiver.web.callbacks import Endpoint
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -58,9 +59,11 @@ class TracedCallbacks(Callbacks):
             span.set_attribute("http.response.status_code", answer.status)
             return answer
 
-    async def _parse(self, callback: CallbackRequest, endpoint: Endpoint) -> tuple[ParsedCallback, list[Entry]]:
+    async def _parse(
+        self, callback: CallbackRequest, endpoint: Endpoint, reservation: Reservation
+    ) -> tuple[ParsedCallback, list[Entry]]:
         """Parse a callback, and give the entries its trace."""
-        parsed, entries = await super()._parse(callback, endpoint)
+        parsed, entries = await super()._parse(callback, endpoint, reservation)
         span = trace.get_current_span()
         span.set_attributes(
             {

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from receiver.web.callbacks import Endpoint
     from receiver.web.client_address import ClientAddresses
 
-#: Authenticated callback URLs in the cache. A provider uses one URL; only holders of a key can add others.
+#: Authenticated callback URLs in the cache. A provider uses one URL; only holders of a key or secret can add others.
+#: Those of open projects get the room that is left.
 _MAX_CACHED: Final = 256
 #: Keys of one URL that are compared; further ones are ignored.
 _MAX_KEYS: Final = 4
@@ -42,17 +43,22 @@ class CallbackAuth:
         self._failures = failures
         self._authenticated: OrderedDict[_Known, Endpoint] = OrderedDict()
 
-    def authenticate(self, request: BaseRequest, endpoint: Endpoint) -> None:
+    def authenticate(self, request: BaseRequest, endpoint: Endpoint) -> Endpoint:
         """Check the client's address and, unless the provider signs, the key. The body has not been read yet.
 
-        Raises UnauthorizedError, RateLimitedError or ForbiddenError.
+        Return the endpoint of the key. Raises UnauthorizedError, RateLimitedError or ForbiddenError.
         """
-        known: _Known = request.raw_path
-        if not endpoint.provider.signed:
-            known = self._check_key(request, endpoint.project)
+        if endpoint.provider.signed:
+            self.check_client(request, endpoint)
+            return endpoint
+        known, endpoint = self._check_key(request, endpoint)
         self.check_client(request, endpoint)
-        if request.method == "POST":  # a GET carries its data in the URL, so no two are equal
-            self._cache(known, endpoint)
+        self._cache(request, known, endpoint)
+        return endpoint
+
+    def remember(self, request: BaseRequest, endpoint: Endpoint) -> None:
+        """Cache the URL of a callback whose signature was good. Before that check, strangers could fill the cache."""
+        self._cache(request, request.raw_path, endpoint)
 
     def authenticated(self, url: str) -> Endpoint | None:
         """Return the endpoint of a URL whose path and key were authenticated before; None for any other URL.
@@ -99,42 +105,55 @@ class CallbackAuth:
             )
         return project
 
+    def client(self, request: BaseRequest) -> str:
+        """Return the client's name for counts and logs."""
+        return self._addresses.client(request)
+
     def count_failure(self, request: BaseRequest, credential: str) -> int | None:
         """Count a wrong credential of a client. Return None for 401, or the seconds to wait for 429."""
-        return self._failures.count(self._addresses.client(request), credential)
+        return self._failures.count(self.client(request), credential)
 
-    def _check_key(self, request: BaseRequest, project: Project) -> _Known:
-        """Return what is authenticated now. Raises UnauthorizedError or RateLimitedError."""
+    def _check_key(self, request: BaseRequest, endpoint: Endpoint) -> tuple[_Known, Endpoint]:
+        """Return what is authenticated now, and the endpoint of the key.
+
+        Raises UnauthorizedError or RateLimitedError.
+        """
+        project = endpoint.project
         url, key = request.raw_path, request.headers.get(KEY_HEADER)
-        if self._has_key(url, project):
-            return url
-        if key is not None and _is_any_of([key.encode(errors="surrogateescape")], project.callback_keys):
-            return url, key
+        for place in _places(_keys_in_url(url), project.callback_keys):
+            return url, endpoint.by_key[place]
+        if key is not None:
+            for place in _places([key.encode(errors="surrogateescape")], project.callback_keys):
+                return (url, key), endpoint.by_key[place]
         if not project.callback_keys:
             if project.open_to_callbacks:
-                return url
+                return url, endpoint
             raise UnauthorizedError("the project accepts only signed callbacks; configure callback_keys for others")
         wait = self.count_failure(request, "callback_key")
         if wait is not None:
             raise RateLimitedError(wait, "the key is missing or wrong")
         raise UnauthorizedError(f"the key is missing or wrong; the callback URL ends in ?key=…, or {KEY_HEADER} has it")
 
-    def _cache(self, known: _Known, endpoint: Endpoint) -> None:
-        self._authenticated[known] = endpoint
-        if len(self._authenticated) > _MAX_CACHED:
+    def _cache(self, request: BaseRequest, known: _Known, endpoint: Endpoint) -> None:
+        if request.method != "POST":  # a GET carries its data in the URL, so no two are equal
+            return
+        if known not in self._authenticated and len(self._authenticated) >= _MAX_CACHED:
+            if endpoint.open:
+                return
             self._authenticated.popitem(last=False)
-
-    @staticmethod
-    def _has_key(url: str, project: Project) -> bool:
-        query = url.partition("?")[2]
-        # A plus means a space in forms, and a plus in pasted Base64 keys: both readings are tried.
-        given = [*_keys_in(query), *_keys_in(query.replace("+", "%2B"))]
-        return _is_any_of(given, project.callback_keys)
+        self._authenticated[known] = endpoint
 
 
-def _is_any_of(given: Sequence[bytes], keys: Sequence[str]) -> bool:
-    # A list, so that every pair is compared, each in constant time.
-    return any([hmac.compare_digest(value, key.encode()) for value in given for key in keys])  # noqa: C419
+def _keys_in_url(url: str) -> list[bytes]:
+    query = url.partition("?")[2]
+    # A plus means a space in forms, and a plus in pasted Base64 keys: both readings are tried.
+    return [*_keys_in(query), *_keys_in(query.replace("+", "%2B"))]
+
+
+def _places(given: Sequence[bytes], keys: Sequence[str]) -> list[int]:
+    """Return the places of the keys that were given. Every pair is compared, each in constant time."""
+    equal = [[hmac.compare_digest(value, key.encode()) for value in given] for key in keys]
+    return [place for place, matches in enumerate(equal) if any(matches)]
 
 
 def _keys_in(query: str) -> list[bytes]:

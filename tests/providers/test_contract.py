@@ -209,6 +209,44 @@ def test_a_million_items_are_refused_before_they_take_memory(name, item):
         tracemalloc.stop()
 
 
+def batch_of(name, recipients, shared):
+    """Return a report about several recipients, who share a text of so many characters."""
+    numbers = [f"1415555{number:04}" for number in range(recipients)]
+    if name == "sinch":
+        status = {"code": 0, "status": "Delivered", "count": recipients, "recipients": numbers}
+        report = {
+            "type": "delivery_report_sms",
+            "batch_id": "b",
+            "total_message_count": recipients,
+            "statuses": [status],
+        }
+        return json.dumps({**report, "client_reference": "x" * shared}).encode()
+    to = [{"phone_number": f"+{number}", "status": "delivered"} for number in numbers]
+    payload = {"id": "m", "from": {"phone_number": "+14155550000"}, "to": to, "tags": ["x" * shared]}
+    data = {"event_type": "message.finalized", "occurred_at": "2026-03-01T02:00:03Z", "payload": payload}
+    return json.dumps({"data": data}).encode()
+
+
+@pytest.mark.parametrize("name", ["sinch", "telnyx"])
+def test_what_the_recipients_of_a_batch_share_is_copied_within_bounds(name):
+    """The longest reference of a full batch has room, and is counted. The copies grow with the square of the body."""
+    for shared, path in ((100, "fast" if name == "sinch" else "slow"), (6000, "slow")):
+        parsed = parse(name, batch_of(name, 1000, shared), None, MOST)
+        assert (len(parsed.events), parsed.path) == (1000, path)
+        assert (parsed.copied_bytes > 900 * shared) == (path == "slow")
+    attack = batch_of(name, 1000, 60_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManyItemsError, match="the recipients with what they share"):
+            parse(name, attack, None, MOST)
+        with pytest.raises(TooManyItemsError, match="RECEIVER_MAX_ITEMS"):
+            parse(name, batch_of(name, 1000, 10), None, 999)
+        assert len(parse(name, batch_of(name, 1000, 10), None, 1000).events) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_long_text_is_not_remembered():
     """Values of texts that come again are kept, and a time may be written with any number of blanks."""
     item = json.loads((PAYLOADS / "tencent" / "doc_status.json").read_bytes())[0]

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from receiver.web.auth_failures import BURST, INTERVAL, MAX_CLIENTS, AuthFailures
 from receiver.web.client_address import client_name
+from receiver.web.rejected_items import MAX_SENDERS, RejectedItems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,3 +206,36 @@ def test_a_client_is_an_ipv4_address_or_a_network_of_ipv6(address: str, client: 
 def test_an_unreadable_address_is_not_logged() -> None:
     """A client may have written it."""
     assert client_name(None) == "unknown"
+
+
+async def test_who_sends_invalid_items_is_logged(limited: Receiver) -> None:
+    """Once a minute, by its address as for wrong keys. The quarantine has the items, and no address."""
+    path = "/sms/callback?key=callback-key"
+    answer = await ask(limited.port, request(b"[{},1]", path, X_Forwarded_For="2001:db8:1:2:3::4"))
+    assert answer.status == 400
+    eventually(lambda: "callback.rejected_items" in limited.output, "it is logged")
+    (line,) = [json.loads(line) for line in limited.output.splitlines() if "callback.rejected_items" in line]
+    assert (line["address"], line["items_count"]) == ("2001:db8:1:2::/64", 2)
+    assert (line["project"], line["provider"], line["level"]) == (PROJECT, "tencent", "warning")
+
+
+def test_the_senders_of_invalid_items_are_bounded() -> None:
+    """Those with the most are logged, and of the others the number of items; from then on they count anew."""
+    now = [0.0]
+    rejected = RejectedItems(structlog.stdlib.get_logger(), lambda: now[0])
+    for client in range(MAX_SENDERS + 5):
+        rejected.count(f"client-{client}", "shop", "twilio", 3 if client == 7 else 1)
+    with capture_logs() as logs:
+        rejected.report()
+        rejected.count("late", "shop", "twilio", 1)
+        rejected.report()
+        assert [(log["event"], log["items_count"]) for log in logs] == [
+            ("callback.rejected_items", 3),
+            *[("callback.rejected_items", 1)] * 9,
+            ("callback.more_rejected_items", MAX_SENDERS + 5 - 10),
+        ]
+        assert logs[0]["address"] == "client-7"
+        now[0] += 60
+        rejected.report()
+        rejected.report()
+    assert (logs[-1]["address"], len(logs)) == ("late", 12)

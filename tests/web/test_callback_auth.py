@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import encode_basic_auth
 from http_wire import ask, request
 from messages import OK, body, events, report
+
+from receiver.app import FAST_PATH
 
 TOML = """
 [projects.keyed]
@@ -172,3 +175,32 @@ async def test_the_key_may_come_in_a_header_and_opens_no_url(gated, redis):
         await post(gated.port, "/sms/callback/both", X_Callback_Key="key-of-both", X_Forwarded_For="203.0.113.8") == 403
     )
     assert len(await events(redis, TOPIC.format("keyed"))) == 1
+
+
+async def test_a_url_takes_the_fast_path_once_a_signature_was_good(service):
+    """Strangers would fill the cache with others. Each callback is verified all the same."""
+    client = await service('[projects.signed.providers.infobip]\ncredentials = ["user:password"]\n')
+    auth = client.app[FAST_PATH]._auth  # noqa: SLF001 what it knows shows in nothing but speed
+    url = "/callbacks/infobip/signed"
+    for number in range(3):
+        assert (await client.post(f"{url}?x={number}", data=b'{"results":[]}')).status == 401
+        assert auth.authenticated(f"{url}?x={number}") is None
+    good = {"Authorization": encode_basic_auth("user", "password")}
+    for _ in range(2):
+        assert (await client.post(url, data=b'{"results":[]}', headers=good)).status == 200
+        assert auth.authenticated(url) is not None
+        assert (await client.post(url, data=b'{"results":[]}')).status == 401
+    auth.reload()
+    assert auth.authenticated(url) is None
+
+
+async def test_urls_of_an_open_project_push_out_no_others(service):
+    """Anybody may post to it, under any number of URLs."""
+    client = await service('[projects.open]\n[projects.keyed]\ncallback_keys = ["a-key-of-the-project"]\n')
+    auth = client.app[FAST_PATH]._auth  # noqa: SLF001 as above
+    keyed = "/sms/callback/keyed?key=a-key-of-the-project"
+    for url in (keyed, *(f"/sms/callback/open?x={number}" for number in range(300))):
+        assert (await client.post(url, data=b"[]")).status == 200
+    assert auth.authenticated(keyed) is not None
+    assert auth.authenticated("/sms/callback/open?x=1") is not None
+    assert auth.authenticated("/sms/callback/open?x=299") is None
