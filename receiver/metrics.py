@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import REGISTRY, Collector
 
 from receiver.bulk_histogram import BulkHistogram
-from receiver.peers import ROUTES, Sample, WorkerState, total, worst
+from receiver.peers import ROUTES, Sample, WorkerState, total, unowned_of, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -127,8 +127,6 @@ PUBLISH_FAILURES: Final = Counter(
 )
 SPOOLED: Final = Counter("receiver_spooled_events", "Events committed to the spool on disk.")
 DRAINED: Final = Counter("receiver_drained_events", "Events moved from the spool to Redis.")
-SPOOL_EVENTS: Final = Gauge("receiver_spool_events", "Events in the spool, not yet in Redis.")
-SPOOL_BYTES: Final = Gauge("receiver_spool_bytes", "Size of the spool's files.")
 SPOOL_MAX_BYTES: Final = Gauge("receiver_spool_max_bytes", "Size at which the spool takes no more events.")
 SPOOL_FAILURES: Final = Counter(
     "receiver_spool_failures", "Batches that the spool did not accept, by reason.", ["reason"]
@@ -155,6 +153,14 @@ SPOOL_WRITABLE: Final = partial(
     GaugeMetricFamily, "receiver_spool_writable", "1 while a worker can write its spool, else 0.",
     labels=["worker"],
 )  # fmt: skip
+SPOOL_EVENTS: Final = partial(
+    GaugeMetricFamily,
+    "receiver_spool_events",
+    "Events in the spool, not yet in Redis; those of ended workers included.",
+)
+SPOOL_BYTES: Final = partial(
+    GaugeMetricFamily, "receiver_spool_bytes", "Size of the spool's files, those of ended workers included."
+)
 SPOOL_FREE_BYTES: Final = partial(
     GaugeMetricFamily, "receiver_spool_free_bytes", "Free space on the disk of the spool."
 )
@@ -277,7 +283,11 @@ class _States(Collector):
                 routes.add_metric([str(state.worker), name], name == state.route)
             writable.add_metric([str(state.worker)], state.spool_writable)
         free.add_metric([], min(state.spool_free_bytes for state in self._states))
+        events, size = SPOOL_EVENTS(), SPOOL_BYTES()
+        unowned = unowned_of(self._states)
+        events.add_metric([], sum(state.spool_events for state in self._states) + unowned.unowned_events)
+        size.add_metric([], sum(state.spool_bytes for state in self._states) + unowned.unowned_bytes)
         primaries = PRIMARY_TAKES_WRITES()
         for name in sorted({name for state in self._states for name in state.primaries}):
             primaries.add_metric([name], all(state.primaries.get(name, True) for state in self._states))
-        yield from (route, routes, primaries, writable, free, build)
+        yield from (route, routes, primaries, events, size, writable, free, build)

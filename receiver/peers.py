@@ -44,6 +44,10 @@ class WorkerState(msgspec.Struct, frozen=True):
     primaries: dict[str, bool] = {}
     #: Why the spool accepts no events; None while it does.
     spool_reason: str | None = None
+    spool_bytes: int = 0
+    #: Events and bytes in spool files of ended workers. All workers see the same files.
+    unowned_events: int = 0
+    unowned_bytes: int = 0
 
     @property
     def takes_events(self) -> bool:
@@ -70,7 +74,13 @@ class WorkerReport(msgspec.Struct):
     trimmed: dict[str, tuple[int, int]] = {}
 
 
+class _OnlyState(msgspec.Struct):
+    state: WorkerState | None = None
+
+
 _decoder: Final = msgspec.msgpack.Decoder(WorkerReport)
+#: Skips the metrics, of which there may be thousands.
+_state_decoder: Final = msgspec.msgpack.Decoder(_OnlyState)
 
 
 class _Version(NamedTuple):
@@ -102,6 +112,11 @@ class SharedRecords:
         version = self._newest(number)
         return _decoder.decode(version.data) if version.data else WorkerReport()
 
+    def read_state(self, number: int) -> WorkerState | None:
+        """Return the state in a record, if it has one."""
+        version = self._newest(number)
+        return _state_decoder.decode(version.data).state if version.data else None
+
     def write(self, number: int, report: WorkerReport) -> None:
         """Replace a record. Raises OSError if it is too large or no memory is free."""
         data = msgspec.msgpack.encode(report)
@@ -119,18 +134,18 @@ class SharedRecords:
         self.write(number, WorkerReport(counters=report.counters, trimmed=report.trimmed))
 
     def _newest(self, number: int) -> _Version:
-        return max(self._version(number, half) for half in (0, 1))
-
-    def _version(self, number: int, half: int) -> _Version:
-        """Return the version in a half; sequence 0 if it is empty or incomplete."""
-        offset = _offset(number, half)
-        header = os.pread(self._descriptor, _HEADER.size, offset)
-        if len(header) == _HEADER.size:
-            sequence, length, checksum = _HEADER.unpack(header)
-            data = os.pread(self._descriptor, min(length, MAX_RECORD), offset + _HEADER.size)
-            if _checksum(sequence, data) == checksum:
+        """Return the newest complete version; sequence 0 if there is none. The other half is read only if it has to."""
+        headers = [(*self._header(number, half), half) for half in (0, 1)]
+        for sequence, length, checksum, half in sorted(headers, reverse=True):
+            data = os.pread(self._descriptor, min(length, MAX_RECORD), _offset(number, half) + _HEADER.size)
+            if sequence and _checksum(sequence, data) == checksum:
                 return _Version(sequence, half, data)
-        return _Version(0, half, b"")
+        return _Version(0, 1, b"")
+
+    def _header(self, number: int, half: int) -> tuple[int, int, int]:
+        """Return sequence, length and checksum of a version; zeros if it is missing or incomplete."""
+        header = os.pread(self._descriptor, _HEADER.size, _offset(number, half))
+        return _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0, 0)
 
 
 class Peers:
@@ -155,7 +170,9 @@ class Peers:
 
     def states(self, own: WorkerState) -> list[WorkerState]:
         """Return the states of all living workers, with ``own`` for this one."""
-        return [own, *(report.state for report in self.reports(WorkerReport())[1:] if report.state is not None)]
+        records = self._records
+        others = [] if records is None else [records.read_state(number) for number in self._others()]
+        return [own, *(state for state in others if state is not None)]
 
     def _others(self) -> list[int]:
         return [] if self._records is None else [number for number in self._records.numbers() if number != self.number]
@@ -169,6 +186,11 @@ class Peers:
 def worst(states: Iterable[WorkerState]) -> WorkerState:
     """Return the worst state: by route, then by an unwritable spool, then by the events in the spool."""
     return max(states, key=lambda state: (ROUTES.index(state.route), not state.spool_writable, state.spool_events))
+
+
+def unowned_of(states: Iterable[WorkerState]) -> WorkerState:
+    """Return the state that has seen the most events in files of ended workers: another one may drain them just now."""
+    return max(states, key=lambda state: (state.unowned_events, state.unowned_bytes))
 
 
 def total(samples: Iterable[Sample]) -> list[Sample]:

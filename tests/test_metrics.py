@@ -19,6 +19,7 @@ from receiver.errors import (
     SettingsError,
     SmnError,
 )
+from receiver.peers import WorkerReport, WorkerState
 
 #: What answers lookups, or nobody: the service does not start.
 NOT_OF_CALLBACKS = {EmbeddedError, GatewayError, GatewayRateLimitedError, SettingsError, SmnError}
@@ -45,3 +46,16 @@ def _is_metric(declared):
     return isinstance(declared, MetricWrapperBase | BulkHistogram) or (
         isinstance(declared, partial) and bool(declared.args)
     )
+
+
+def test_events_that_ended_workers_left_are_shown_once():
+    """Each worker sees the same files; one that drains a file just now counts it by itself."""
+    own = {"pid": 1, "stopping": False, "route": "spool", "takes_writes": False, "spool_writable": True}
+    spool = {"spool_events": 5, "spool_bytes": 50, "spool_free_bytes": 10**9}
+    states = [
+        WorkerState(worker=number, **own, **spool, unowned_events=left, unowned_bytes=left)
+        for number, left in ((1, 7), (2, 0))
+    ]
+    shown = metrics.exposition([WorkerReport(state) for state in states]).decode()
+    assert "\nreceiver_spool_events 17.0\n" in shown
+    assert "\nreceiver_spool_bytes 107.0\n" in shown

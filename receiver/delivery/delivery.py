@@ -37,7 +37,12 @@ class Delivery:
     ) -> None:
         """Wire the parts; ``open`` does the first I/O. ``group_commit`` is what collects entries into writes."""
         self._primaries = topology(redis_url, settings, self._changed, logger, group_commit)
-        self.spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes // settings.workers, logger)
+        self.spool = Spool(
+            settings.data_dir / "spool",
+            settings.spool_max_bytes // settings.workers,
+            logger,
+            processes=settings.workers,
+        )
         self._disk = group_commit(self.spool.write, "spool")
         self._drain = Drain(self.spool, self._primaries, logger)
         self._healing: asyncio.Task[None] | None = None

@@ -181,6 +181,7 @@ class Drain:
         orphan = await run(partial(lock_file, path, self._spool.max_bytes, to_drain=True))
         if orphan is None:
             return
+        self._spool.adopted = orphan
         try:
             await self._drain_file(orphan, parked=parked)
             if await run(orphan.count) == 0:
@@ -190,6 +191,7 @@ class Drain:
                 await run(orphan.set_suspect)
             raise
         finally:
+            self._spool.adopted = None
             await run(orphan.close)
 
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:

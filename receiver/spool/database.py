@@ -34,6 +34,7 @@ class Database:
         self.path = path
         self.budget = Budget(max_bytes)
         self._bytes_left = 0
+        self._yielded = 0
         refuse_emptied(path)
         with path.open("ab"):  # Python says why the file cannot be written; SQLite does not
             pass
@@ -55,7 +56,13 @@ class Database:
         """Return the bytes that the database may still take, its unused pages included."""
         (pages,) = self.adding.execute("PRAGMA page_count").fetchone()
         (unused,) = self.adding.execute("PRAGMA freelist_count").fetchone()
-        return self.budget.data - PAGE * int(pages - unused)
+        return self.budget.data - self._yielded - PAGE * int(pages - unused)
+
+    def yield_bytes(self, number: int) -> None:
+        """Leave so many bytes of the cap to other files."""
+        if number != self._yielded:
+            self._yielded = number
+            self._bytes_left = 0  # measured with the next event
 
     @property
     def is_full(self) -> bool:

@@ -150,6 +150,10 @@ class SpoolFile:
         """Whether an empty file occupies disk space. Deleting the file succeeds even on a full disk."""
         return self.count() == 0 and (self._published_through > 0 or self.size() > _MAX_EMPTY)
 
+    def yield_bytes(self, number: int) -> None:
+        """Leave so many bytes of the bound to files of ended processes. The file may be full then."""
+        self._database.yield_bytes(number)
+
     def size(self) -> int:
         """Return the bytes on disk, including the write-ahead log."""
         return sum(path.stat().st_size for path in self.path.parent.glob(self.path.name + "*"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from receiver.spool.errors import CapReachedError, is_disk_fault
 from receiver.spool.file import free_file
 from receiver.spool.file_identity import MovedError
 from receiver.spool.recovery import Reader, Recovery, SuspectFile
+from receiver.spool.unowned import Contents, UnownedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -36,6 +38,8 @@ T = TypeVar("T")
 _HEAL_EVERY: Final = 1.0
 #: Seconds between probes of a writable disk: while Redis takes all events, only a probe shows that the disk fails.
 _PROBE_EVERY: Final = 10.0
+#: Seconds between two looks at the files of ended processes.
+_MEASURE_UNOWNED_EVERY: Final = 0.2
 #: Seconds that a stop waits for the copy of a moved file, which no other process can read.
 _LAST_COPY: Final = 10.0
 ADVICE: Final = "the readable events were copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
@@ -44,12 +48,22 @@ ADVICE: Final = "the readable events were copied; for the rest keep it, and try 
 class Spool:
     """The spool of this process, for the event loop."""
 
-    def __init__(self, folder: Path, max_bytes: int, logger: Logger | None = None) -> None:
-        """All processes of this machine share ``folder``. ``max_bytes`` bounds the files of this process."""
+    def __init__(self, folder: Path, max_bytes: int, logger: Logger | None = None, *, processes: int = 1) -> None:
+        """All processes of this machine share ``folder``, and ``processes`` of them one service.
+
+        ``max_bytes`` bounds the files of this process, together with its share of the files that no process holds.
+        """
         self.folder = folder
         self.max_bytes = max_bytes
+        self._processes = processes
         metrics.SPOOL_MAX_BYTES.set(max_bytes)
+        #: Events in the files of this process, and their bytes on the disk.
         self.events = 0
+        self.bytes = 0
+        #: What the files of ended processes hold; every process of the service measures the same.
+        self.unowned = Contents(0, 0)
+        #: The file of an ended process that this one drains now.
+        self.adopted: SpoolFile | None = None
         #: Free space of the disk.
         self.free_bytes = 0
         #: The file that events are added to; None while the disk allows none.
@@ -60,6 +74,8 @@ class Spool:
         self._closed = False
         self._failed = asyncio.Event()
         self._probed_at = 0.0
+        self._measured_unowned_at = -math.inf
+        self._unowned_files = UnownedFiles(folder)
         self._moved: list[tuple[SpoolFile, Recovery]] = []
         self._suspects: dict[Path, SuspectFile] = {}
         self._delayed: dict[Path, str] = {}
@@ -164,20 +180,27 @@ class Spool:
         await self._attempt(self.folder, self._copy_suspects())
 
     async def measure(self) -> None:
-        """Measure the file and set the metrics. Ignore errors: writes and ``heal`` handle them."""
-        file = self.file
-        size = 0
+        """Measure the files. Ignore errors: writes and ``heal`` handle them."""
+        files = [file for file in (self.file, self.adopted) if file is not None]
         try:
-            # At once: until the file is counted, the last count holds, and what is written after that is added to it.
-            self.events = 0 if file is None else await self.run(file.count)
+            # At once: until the files are counted, the last count holds, and what is written after that is added to it.
+            self.events = await self.run(lambda: sum(file.count() for file in files))
         except (OSError, sqlite3.Error):
             self.events = 0
         with contextlib.suppress(OSError, sqlite3.Error):
-            if file is not None:
-                size = await self.run(file.size)
+            self.bytes = await self.run(lambda: sum(file.size() for file in files))
             self.free_bytes = (await self.run(shutil.disk_usage, self.folder)).free
-        metrics.SPOOL_EVENTS.set(self.events)
-        metrics.SPOOL_BYTES.set(size)
+            await self._measure_unowned()
+
+    async def _measure_unowned(self) -> None:
+        """Measure the files of ended processes, unless that was done just now. Raises OSError."""
+        now = asyncio.get_running_loop().time()
+        if now - self._measured_unowned_at < _MEASURE_UNOWNED_EVERY:
+            return
+        self._measured_unowned_at = now
+        self.unowned = await self.run(self._unowned_files.measure)
+        if self.file is not None:
+            self.file.yield_bytes(self.unowned.bytes // self._processes)
 
     def add(self, entries: list[Entry]) -> None:
         """Make entries durable; blocking, for the spool's thread. Raises sqlite3.Error."""
@@ -219,7 +242,9 @@ class Spool:
 
     def _take_file(self, but: Path | None = None) -> SpoolFile:
         make_folder(self.folder)
-        return free_file(self.folder, self.max_bytes, but)
+        file = free_file(self.folder, self.max_bytes, but)
+        file.yield_bytes(self.unowned.bytes // self._processes)
+        return file
 
     async def _copy_moved(self, file: SpoolFile, recovery: Recovery) -> None:
         await self._copy(recovery)

@@ -116,12 +116,20 @@ class Ops:
             spool_events=spool.events,
             spool_free_bytes=spool.free_bytes,
             spool_reason=None if spool.problem is None else str(spool.problem),
+            spool_bytes=spool.bytes,
+            unowned_events=spool.unowned.events,
+            unowned_bytes=spool.unowned.bytes,
         )
 
 
 def _parts(state: WorkerState) -> dict[str, Any]:
+    """Return the parts of a worker, and the events of ended workers among those of its spool."""
     return {
         "route": state.route,
         "redis": {"takes_writes": state.takes_writes, "primaries": state.primaries},
-        "spool": {"writable": state.spool_writable, "reason": state.spool_reason, "events": state.spool_events},
+        "spool": {
+            "writable": state.spool_writable,
+            "reason": state.spool_reason,
+            "events": state.spool_events + state.unowned_events,
+        },
     }

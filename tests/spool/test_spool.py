@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import sqlite3
@@ -152,6 +153,43 @@ async def test_a_batch_larger_than_the_log_may_be_is_written_in_parts(tmp_path):
         await spool.write(entries(*range(5000), size=300), 0)
     assert spool.writable
     await spool.close()
+
+
+async def test_what_an_ended_process_has_left_is_counted_and_takes_room_from_the_others(tmp_path):
+    """Until it is drained: nobody else counts it, and the cap is that of all files together."""
+    ended, living = Spool(tmp_path, 2 * CAP, processes=2), Spool(tmp_path, 2 * CAP, processes=2)
+    await ended.open()
+    await living.open()
+    await ended.write(entries(*range(1000), size=500), 0)
+    ended.file.park(ended.file.oldest(10))
+    await living.measure()
+    assert living.unowned == (0, 0), "its process counts it"
+    left = ended.file.size()
+    await ended.close()
+    async with asyncio.timeout(10):
+        while living.unowned.events == 0:
+            await living.measure()
+            await asyncio.sleep(0.01)
+    assert (living.events, living.unowned.events) == (0, 1000)
+    assert left / 2 < living.unowned.bytes <= left
+    before = await filled_up(living)
+    assert before > 100
+    assert not living.writable
+    assert living.file.size() + left // 2 <= 2 * CAP
+    living.adopted = lock_file(file_of(tmp_path, 0), MOST, to_drain=True)
+    await living.measure()
+    assert living.events == living.file.count() + 1000, "it drains the file now"
+    living.adopted.discard()
+    living.adopted = None
+    async with asyncio.timeout(10):
+        while living.unowned.bytes:
+            await living.measure()
+            await asyncio.sleep(0.01)
+    while found := living.file.oldest(100):
+        living.file.remove(found)
+    await living.heal()
+    assert await filled_up(living) > before
+    await living.close()
 
 
 async def test_a_log_that_another_program_keeps_from_being_emptied_is_bounded(tmp_path):

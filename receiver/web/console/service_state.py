@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from receiver.events import EventType
+from receiver.peers import unowned_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +29,10 @@ class ServiceState:
 
     def service(self) -> dict[str, Any]:
         """Return the state of the workers, and their spools. They serve all projects."""
+        states = sorted(self._ops.states(), key=lambda state: state.worker)
         return {
             "version": self._version,
+            "unowned_events": unowned_of(states).unowned_events,
             "workers": [
                 {
                     "number": state.worker,
@@ -39,7 +42,7 @@ class ServiceState:
                     "spool_writable": state.spool_writable,
                     "spool_free_bytes": state.spool_free_bytes,
                 }
-                for state in sorted(self._ops.states(), key=lambda state: state.worker)
+                for state in states
             ],
         }
 

@@ -27,12 +27,12 @@ export function keys(message, series) {
   say("key-delay-about", total?.p95 == null ? "no report with a time" : `95 % within ${duration(total.p95)}`);
   say("key-quarantine", short(message.quarantine.count), message.quarantine.count ? "warn" : "");
   say("key-quarantine-about", `${short(total?.sms_rejected_event ?? 0)} in ${covered}`);
-  route(message.service.workers);
+  route(message.service);
 }
 
-function route(workers) {
+function route({ workers, unowned_events: unowned }) {
   const worst = ORDER[Math.max(...workers.map((worker) => ORDER.indexOf(worker.route)))];
-  const waiting = sum(workers.map((worker) => worker.spool_events));
+  const waiting = unowned + sum(workers.map((worker) => worker.spool_events));
   const about = worst === "refuse" ? "callbacks get 503" : waiting ? `${short(waiting)} events wait in the spool` : "the spool is empty";
   const [word, level] = ROUTES[worst];
   say("key-route", word, level === "good" && waiting ? "warn" : level);
@@ -49,7 +49,13 @@ export function tables(message) {
     { text: row.origin, className: "nowrap" },
     number(row.entries),
   ]);
-  fill(body("workers"), message.service.workers, (row) => [
+  workers(message.service);
+}
+
+/** The workers, and below them the files of workers that have ended, while there are any. */
+function workers({ workers: living, unowned_events: unowned }) {
+  const rows = unowned ? [...living, null] : living;
+  fill(body("workers"), rows, (row) => row === null ? ["ended", "–", number(unowned, "warn"), "–", "–"] : [
     row.number,
     { text: row.stopping ? "stopping" : ROUTES[row.route][0], className: ROUTES[row.route][1] === "good" ? "" : ROUTES[row.route][1] },
     number(row.spool_events, "warn"),
