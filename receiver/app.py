@@ -51,6 +51,7 @@ from receiver.web.client_address import ClientAddresses
 from receiver.web.connections import Connections
 from receiver.web.console.service_state import ServiceState
 from receiver.web.console.viewers import Viewers
+from receiver.web.documents.curl import Bases
 from receiver.web.documents.operations import SMS
 from receiver.web.documents.served import Documents
 from receiver.web.fast_path import FastPath
@@ -137,7 +138,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     projects = settings.projects
     # The metrics name projects and topics: pages of other sites may not read them. Health and documents name none.
     show_metrics = browsers.before(ops.metrics, lambda: projects.any_open)
-    documents, static = Documents(), StaticFiles(projects)
+    documents = Documents(Bases.of(settings.port, settings.internal_port))
+    static = StaticFiles(projects)
     viewers = Viewers(credentials, redis, routing, ServiceState(ops, retention.gauges), logger)
     errors = ErrorResponses(logger)
 

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-
 from receiver.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from receiver.web.fast_path import Handler
     from receiver.web.middleware import ErrorResponses
 
 #: What the public port serves: what providers and a load balancer ask for.
 _CALLBACKS: Final = ("/sms/callback", "/callbacks/")
 _PROBES: Final = ("/livez", "/readyz")
+
+
+def is_public(path: str) -> bool:
+    """Return whether the public port serves a path if there is a second port."""
+    return path.startswith(_CALLBACKS) or path in _PROBES
 
 
 class Ports:
@@ -34,9 +39,13 @@ class Ports:
             return application
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            if request.path.startswith(_CALLBACKS) or request.path in _PROBES:
+            if is_public(request.path):
                 return await application(request)
-            return self._errors.answer(request, web.HTTPNotFound())
+            # Unlike the router's answer, it does not tell a stranger what the other port serves.
+            return self._errors.answer(
+                request,
+                NotFoundError("no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}"),
+            )
 
         return handle
 

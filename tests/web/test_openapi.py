@@ -22,14 +22,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from servers import Receiver
+from servers import Receiver, free_port
 from smn import PROJECT, TOML
 
 from receiver.app import create_app
 from receiver.providers import PROVIDERS
 from receiver.settings import read_settings
 from receiver.web.documents import asyncapi, openapi
-from receiver.web.documents.curl import BASE, curl
+from receiver.web.documents.curl import Bases, curl
 from receiver.web.documents.samples import PROJECT as DOCUMENTED
 
 if TYPE_CHECKING:
@@ -180,17 +180,19 @@ async def test_the_page_shows_every_operation_and_loads_nothing(client: Client) 
 
 
 def test_the_command_lines_of_the_page_work_as_they_stand(serve: Callable[..., Receiver], tmp_path: Path) -> None:
-    """Each gets an answer of 2xx, once what it asks for was posted by those before it."""
+    """Each gets an answer of 2xx from its port, once what it asks for was posted by those before it."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed: the command lines of the documents are not run")
     config = tmp_path / "receiver.toml"
     config.write_text(_DOCUMENTED, encoding="utf-8")
-    service = serve(RECEIVER_CONFIG=str(config))
+    internal = free_port()
+    service = serve(RECEIVER_CONFIG=str(config), RECEIVER_INTERNAL_PORT=str(internal))
+    bases = Bases.of(service.port, internal)
     environ = {"PATH": os.environ["PATH"], "KEY": "key-of-the-provider", "TOKEN": "token-of-the-shop"}
     document = openapi.document()
     operations = [(method, path, one) for path, each in document["paths"].items() for method, one in each.items()]
     for method, path, operation in sorted(operations, key=lambda one: one[0] == "get"):
-        line = curl(method, path, operation, document["components"]["schemas"]).replace(BASE, service.url)
+        line = curl(method, path, operation, document["components"]["schemas"], bases)
         endless = operation["operationId"] == "WatchEvents"
         ran = subprocess.run(
             ["/bin/sh", "-c", f"{line} -sSf {'-m 5' if endless else ''}"], env=environ, capture_output=True, check=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from http_wire import request, wire
+from http_wire import ask, request, wire
 from messages import body, report
 from servers import START_TIMEOUT, eventually, free_port
 
@@ -46,6 +46,8 @@ async def test_each_port_serves_what_is_its_own(serve: Callable[..., Receiver], 
     for path in ("/nowhere", "//metrics", "/callbacks/../metrics", "/sms/callback/%2e%2e/metrics", "/%6Detrics"):
         assert await status(service.port, path) in (400, 404, 405), path
     assert await status(service.port, "/metrics", "POST") == 404  # not 405: to strangers it does not exist
+    assert "/docs" not in (await ask(service.port, request(path="/nowhere"))).json["errmsg"]
+    assert "/docs" in (await ask(internal, request(path="/nowhere"))).json["errmsg"]
     assert [await status(internal, path) for path in (*_BOTH, *_INSIDE)] == [200] * 6 + [400, 200, 200]
     assert service.stop() == 0
     assert not service.alive

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.web.documents.examples import example
 from receiver.web.documents.samples import PROJECT
+from receiver.web.ports import is_public
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Where the service listens unless it is configured otherwise.
-BASE: Final = "http://localhost:8080"
+
+class Bases(NamedTuple):
+    """The URLs of the two ports on the service's own machine, which are equal if one port serves all."""
+
+    public: str
+    internal: str
+
+    @classmethod
+    def of(cls, port: int, internal_port: int | None) -> Bases:
+        """Return the URLs of the ports."""
+        return cls(*(f"http://localhost:{number}" for number in (port, internal_port or port)))
+
+
 #: Values of parameters whose schemas have no example, and of times, which have to be recent.
 _VALUES: Final = {
     "project_id": PROJECT,
@@ -27,8 +39,9 @@ _HEADERS: Final = {"token": "X-Auth-Token: $TOKEN"}
 _QUERY: Final = {"callbackKey": "key=$KEY"}
 
 
-def curl(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+def curl(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any], bases: Bases) -> str:
     """Return the command for an operation of the OpenAPI document. It reads KEY and TOKEN from the environment."""
+    base = bases.public if is_public(path) else bases.internal
     schemes = [name for one in operation.get("security", ()) for name in one]
     query = [_QUERY[name] for name in schemes if name in _QUERY]
     values = dict(_VALUES)
@@ -41,7 +54,7 @@ def curl(method: str, path: str, operation: dict[str, Any], schemas: dict[str, A
             path = path.replace(f"{{{parameter['name']}}}", value)
         elif parameter.get("required"):
             query.append(f"{parameter['name']}={value}")
-    url = f"{BASE}{path}{'?' if query else ''}{'&'.join(query)}"
+    url = f"{base}{path}{'?' if query else ''}{'&'.join(query)}"
     parts = [f'curl{_options(method, operation)} "{url}"']
     parts += [f'-H "{_HEADERS[name]}"' for name in schemes if name in _HEADERS]
     parts += [f"-d {_quoted(body)}" for body in sample_body(operation, schemas)]

@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
-from receiver.web.documents.curl import curl, sample_body
+from receiver.web.documents.curl import Bases, curl, sample_body
 from receiver.web.documents.examples import example
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _TEMPLATE: Final = Template(files("receiver.web").joinpath("static", "docs.html").read_text("utf-8"))
 
 
-def page(openapi: Json, asyncapi: Json) -> str:
-    """Return the page for both documents."""
+def page(openapi: Json, asyncapi: Json, bases: Bases) -> str:
+    """Return the page for both documents. ``bases`` are the URLs in its command lines."""
     schemas: Json = openapi["components"]["schemas"]
     tags = [(tag["name"], tag["description"], list(_tagged(openapi, tag["name"]))) for tag in openapi["tags"]]
     return _TEMPLATE.substitute(
@@ -30,15 +30,15 @@ def page(openapi: Json, asyncapi: Json) -> str:
         description=_text(openapi["info"]["description"]),
         contents="".join(_contents(name, operations) for name, _, operations in tags) + _MORE,
         security=_security(openapi["components"]["securitySchemes"]),
-        sections="".join(_section(name, about, operations, openapi["components"]) for name, about, operations in tags),
+        sections="".join(_section(*tag, openapi["components"], bases) for tag in tags),
         streams=_streams(asyncapi),
         schemas=_schemas({**schemas, **asyncapi["components"]["schemas"]}),
     )
 
 
 _MORE: Final = '<h2>More</h2><a href="#streams">Event streams</a><a href="#schemas">Schemas</a>'
-#: How a consumer sees the newest event of a topic.
-_READ: Final = 'redis-cli -u "$(receiver url)" XREVRANGE {topic} + - COUNT 1'
+#: How to see events of a type, without the URL of Redis and its password.
+_READ: Final = "receiver tail --type {} --since 1h --json"
 
 
 def _tagged(openapi: Json, tag: str) -> Iterator[tuple[str, str, Json]]:
@@ -53,13 +53,13 @@ def _contents(tag: str, operations: Iterable[tuple[str, str, Json]]) -> str:
     return f"<h2>{escape(tag.capitalize())}</h2>{links}"
 
 
-def _section(tag: str, about: str, operations: Iterable[tuple[str, str, Json]], components: Json) -> str:
-    articles = "".join(_article(method, path, operation, components) for method, path, operation in operations)
+def _section(tag: str, about: str, operations: Iterable[tuple[str, str, Json]], components: Json, bases: Bases) -> str:
+    articles = "".join(_article(*operation, components, bases) for operation in operations)
     heading = f'<h2 id="tag-{tag}">{escape(tag)}</h2><p>{_text(about)}</p>'
     return f'<section aria-labelledby="tag-{tag}">{heading}{articles}</section>'
 
 
-def _article(method: str, path: str, operation: Json, components: Json) -> str:
+def _article(method: str, path: str, operation: Json, components: Json, bases: Bases) -> str:
     """Return an operation, folded up. A link to its heading, or a search in the page, unfolds it."""
     schemas: Json = components["schemas"]
     summary = f'<b class="{method}">{method.upper()}</b> {_path(path)} <span>{escape(operation["summary"])}</span>'
@@ -68,7 +68,7 @@ def _article(method: str, path: str, operation: Json, components: Json) -> str:
         f'<h3 id="{operation["operationId"]}">{escape(operation["summary"])}</h3>',
         f"<p>{_text(operation['description'])}</p>",
         f'<p class="auth"><b>Authentication</b> {_authentication(operation, components["securitySchemes"])}</p>',
-        f"<h4>Try it</h4>{_pre(curl(method, path, operation, schemas), 'command')}",
+        f"<h4>Try it</h4>{_pre(curl(method, path, operation, schemas, bases), 'command')}",
         _table("Parameters", (_parameter(one) for one in operation["parameters"])),
         *_body(operation, schemas),
         _table("Responses", (_response(status, one) for status, one in sorted(operation["responses"].items()))),
@@ -134,13 +134,13 @@ def _streams(asyncapi: Json) -> str:
 def _event(name: str, channel: Json, sample: Json) -> str:
     """Return a type of event with its topic and a sample, folded up."""
     topic = escape(channel["address"])
-    read = _READ.format(topic=channel["address"].format(region="local", project_id="default"))
+    read = _READ.format(name.removeprefix("sms_").removesuffix("_event"))
     return (
         f'<details class="operation"><summary><b class="event">EVENT</b> <code>{escape(name)}</code> '
         f"<span>{topic.rpartition(':')[2]}</span></summary><article>"
         f'<h3 id="event-{escape(name)}">{escape(name)}</h3><p>{_text(channel["description"])}</p>'
         f"<p>Topic <code>{topic}</code></p><h4>Sample</h4>{_code(sample)}"
-        f"<h4>Read the newest one</h4>{_pre(read, 'command')}</article></details>"
+        f"<h4>Read those of the last hour, and new ones</h4>{_pre(read, 'command')}</article></details>"
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -11,30 +12,46 @@ from receiver.providers.base import JSON
 from receiver.web.documents import asyncapi, openapi, page
 from receiver.web.static_files import PAGE_HEADERS, StaticFile
 
+if TYPE_CHECKING:
+    from receiver.web.documents.curl import Bases
+
+
+class _Built(NamedTuple):
+    openapi: bytes
+    asyncapi: bytes
+    page: StaticFile
+
 
 class Documents:
-    """Renders each document on first use, and caches it: it does not change while the service runs."""
+    """Builds the documents on first use, in a thread, and keeps them: they do not change while the service runs."""
+
+    def __init__(self, bases: Bases) -> None:
+        """``bases`` are the URLs in the page's command lines."""
+        self._bases = bases
+        self._building: asyncio.Task[_Built] | None = None
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """Answer the OpenAPI document."""
-        return web.Response(body=self._openapi, content_type=JSON)
+        return web.Response(body=(await self._built()).openapi, content_type=JSON)
 
     async def asyncapi(self, _request: web.Request) -> web.Response:
         """Answer the AsyncAPI document."""
-        return web.Response(body=self._asyncapi, content_type=JSON)
+        return web.Response(body=(await self._built()).asyncapi, content_type=JSON)
 
     async def docs(self, request: web.Request) -> web.Response:
         """Answer the HTML page of both."""
-        return self._page.answer(request)
+        return (await self._built()).page.answer(request)
 
-    @cached_property
-    def _openapi(self) -> bytes:
-        return msgspec.json.encode(openapi.document())
+    async def _built(self) -> _Built:
+        if self._building is None:
+            self._building = asyncio.create_task(asyncio.to_thread(self._build), name="documents")
+        return await asyncio.shield(self._building)
 
-    @cached_property
-    def _asyncapi(self) -> bytes:
-        return asyncapi.text().encode()
-
-    @cached_property
-    def _page(self) -> StaticFile:
-        return StaticFile(page.page(openapi.document(), asyncapi.document()).encode(), "text/html", PAGE_HEADERS)
+    def _build(self) -> _Built:
+        document = openapi.document()
+        html = page.page(document, asyncapi.document(), self._bases)
+        return _Built(
+            msgspec.json.encode(document),
+            asyncapi.text().encode(),
+            StaticFile(html.encode(), "text/html", PAGE_HEADERS),
+        )
