@@ -1,6 +1,6 @@
 """The console: a web page that shows the events of a project as they are stored, and the state of the service.
 
-The page is static files in ``assets/``. Its data comes as server-sent events, behind the lookups' authentication:
+The page is static files in ``static/``. Its data comes as server-sent events, behind the lookups' authentication:
 
     streams in Redis ─▶ tails ─▶ feed (one task for each project that is watched) ─▶ viewers ─▶ browsers
 

@@ -11,10 +11,16 @@ import { Stream } from "./stream.js";
 import { say } from "./tables.js";
 
 const DESCRIBE = 15; // messages between two descriptions of the charts for screen readers
+const RETRY = 2000; // ms between two attempts to reach a service that does not answer
+const DENIED = [401, 403, 429]; // the token is wrong: 429 after many wrong ones
+const OPEN = document.body.dataset.open === "yes"; // a project needs no credentials
 const login = document.getElementById("login");
 const app = document.getElementById("app");
 const form = document.getElementById("login-form");
 const choice = document.getElementById("project");
+
+const signing = document.getElementById("sign");
+const openly = document.getElementById("login-open");
 
 let stream = null;
 let view = null;
@@ -31,12 +37,20 @@ function open(ids) {
   app.hidden = false;
   choice.replaceChildren(...ids.map((id) => new Option(id, id)));
   choice.disabled = ids.length < 2;
-  const wanted = decodeURIComponent(location.hash.slice(1));
-  if (ids.includes(wanted)) choice.value = wanted;
-  document.getElementById("sign-out").hidden = !signedIn();
+  if (ids.includes(wanted())) choice.value = wanted();
+  signing.textContent = signedIn() ? "Sign out" : "Sign in";
   say("zone", `local, ${zone()}`);
   view ??= makeView();
   follow();
+}
+
+/** The project of the URL; anybody may have written it. */
+function wanted() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
 }
 
 function follow() {
@@ -49,7 +63,7 @@ function follow() {
   stream = new Stream(`v2/${choice.value}/console/events`, {
     message,
     state: (state, reason) => status("waiting", state === "paused" ? "Paused" : "Reconnecting", reason),
-    refused: (error) => close(error.message),
+    refused: (error) => close(error),
   });
 }
 
@@ -71,25 +85,49 @@ function describe(content) {
   view.delays.chart.describe(`Delay from handset to us: median ${duration(total?.p50)}, 95 % within ${duration(total?.p95)}.`);
 }
 
-/** Show the state of the connection; the reason is its tooltip. */
+/** Show the state of the connection, and below the bar its reason. */
 function status(state, text, reason = "") {
   const place = document.getElementById("status");
-  if (place.title !== reason) place.title = reason;
+  say("status-reason", reason);
   if (place.dataset.state !== state) place.dataset.state = state;
   if (place.lastElementChild.textContent !== text) place.lastElementChild.textContent = text;
 }
 
-/** Show the form, with a reason or without. */
-function close(reason = "") {
+/** Show the form, after an error or without one. The token is kept unless the service denies it. */
+function close(error = null) {
   stream?.stop();
   stream = null;
-  signOut();
+  if (error === null || DENIED.includes(error.status)) signOut();
   app.hidden = true;
   login.hidden = false;
+  form.hidden = false;
+  openly.hidden = !OPEN;
   form.reset();
   chosen();
-  say("login-error", reason);
+  say("login-wait", "");
+  say("login-error", error?.message ?? "");
   form.elements.token.focus();
+}
+
+/** Show the projects. While the service does not answer, say so, keep the token, and try again. */
+async function start() {
+  for (;;) {
+    try {
+      const ids = await projects();
+      say("login-wait", "");
+      open(ids);
+      return;
+    } catch (error) {
+      if (error.status > 0 && error.status < 500) {
+        close(error);
+        return;
+      }
+      form.hidden = true;
+      login.hidden = false;
+      say("login-wait", `${error.message} Trying again.`);
+      await new Promise((done) => setTimeout(done, RETRY));
+    }
+  }
 }
 
 function chosen() {
@@ -118,14 +156,8 @@ async function signIn(event) {
 form.addEventListener("submit", signIn);
 form.addEventListener("change", chosen);
 choice.addEventListener("change", follow);
-document.getElementById("sign-out").addEventListener("click", () => close());
+signing.addEventListener("click", () => close());
+openly.addEventListener("click", start);
 
-if (!signedIn() && document.body.dataset.open === "no") {
-  close();
-} else {
-  try {
-    open(await projects());
-  } catch (error) {
-    close(error.message);
-  }
-}
+if (signedIn() || OPEN) await start();
+else close();

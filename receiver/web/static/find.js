@@ -1,6 +1,6 @@
 // Find what became of a message: the answer of the service to a search, in a dialog. Numbers are masked, texts left out.
 
-import { count, duration, mask, time } from "./format.js";
+import { count, duration, mask, maskAll, time } from "./format.js";
 import { ask } from "./session.js";
 import { badge, element, topic } from "./tables.js";
 
@@ -126,8 +126,6 @@ function facts(urn, entry, file, event, report) {
 }
 
 const text = (name, value) => (value == null ? value : name.endsWith("_time") ? time(value) : maskAll(String(value)));
-const maskAll = (words) => words.replace(/\+?\d(?:[ ().-]{0,2}\d){6,}/g, (found) => (/^\d{4}-\d\d-\d\d/.test(found) ? found : mask(found)));
-
 /** What each consumer group has done with the entry. */
 function readers(groups) {
   const table = element("table");

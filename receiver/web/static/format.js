@@ -6,6 +6,7 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
 const DAY = 86_400_000;
+const PLAIN = /^(?:\d{4}-\d\d-\d\d|1[5-9]\d{11}-\d{1,9}$)/;
 
 /** The types of events, in the order in which they are stacked and listed: CSS name, type and word. */
 export const TYPES = [
@@ -58,6 +59,11 @@ export function bytes(value) {
 export function mask(number) {
   if (number.length >= 11) return `${number.slice(0, 3)}****${number.slice(-4)}`;
   return number.length >= 8 ? `${number.slice(0, 2)}****${number.slice(-2)}` : "****";
+}
+
+/** Mask all numbers in a text that may be a person's: not a date, and not the id of an entry, 1795258820220-0. */
+export function maskAll(words) {
+  return words.replace(/\+?\d(?:[ ().-]{0,2}\d){6,}/g, (found) => (PLAIN.test(found) ? found : mask(found)));
 }
 
 /** The zone of this browser, as UTC+1. */

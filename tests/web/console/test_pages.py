@@ -114,7 +114,7 @@ async def test_the_keyboard_alone_is_enough(service: Service, browser: Browser) 
     assert await page.value("document.activeElement.textContent") == "5000:1"
     await page.press("/")
     assert await page.value(FOCUS) == "find-input"
-    while await page.value(FOCUS) != "sign-out":
+    while await page.value(FOCUS) != "sign":
         await page.press("Tab")
     await page.press("Enter")
     await page.until(f"{FOCUS} === 'login-token'")
@@ -187,3 +187,51 @@ async def test_the_page_does_not_grow(client: Client, browser: Browser) -> None:
         await page.until(f"{EVENTS}.rows[0]?.textContent.includes('{last}')")
     assert await page.value(f"{EVENTS}.rows.length") <= 50
     assert_clean(page, client)
+
+
+async def test_beside_an_open_project_one_can_sign_in_to_another(service: Service, browser: Browser) -> None:
+    """And back. A project in the URL that is none is no obstacle."""
+    client = await service('[projects.open]\n[projects.shop]\ntokens = ["token-of-shop"]\n')
+    page = await browser.page()
+    await page.open(f"{client.make_url('/console')}#%")
+    await page.until(LIVE)
+    await page.value("document.getElementById('sign').click()")
+    await page.until(f"{FOCUS} === 'login-token'")
+    await page.type("token-of-shop")
+    await page.press("Enter")
+    await page.until(f"{LIVE} && document.getElementById('project').value === 'shop'")
+    assert await page.value("document.getElementById('sign').textContent") == "Sign out"
+    await page.value("document.getElementById('sign').click()")
+    await page.until(f"{FOCUS} === 'login-token'")
+    assert await page.value("sessionStorage.length") == 0
+    await page.value("document.getElementById('login-open').click()")
+    await page.until(f"{LIVE} && document.getElementById('project').value === 'open'")
+    assert_clean(page, client)
+
+
+async def test_the_token_outlives_a_service_that_does_not_answer(service: Service, browser: Browser) -> None:
+    """The page says so and tries again; why it does not connect is there to read, not in a tooltip."""
+    client = await service(TOML)
+    page = await browser.page(390, 844)
+    await page.open(str(client.make_url("/console")))
+    await page.value("sessionStorage.setItem('receiver.token', 'token-of-shop')")
+    await page.call("Network.setBlockedURLs", urls=["*/v3/projects*"])
+    await page.open(str(client.make_url("/console")))
+    await page.until("document.getElementById('login-wait').textContent.includes('does not answer')")
+    await page.call("Network.setBlockedURLs", urls=["*/console/events"])
+    await page.until("document.getElementById('status-reason').innerText === 'The service does not answer.'")
+    assert await page.value(NO_WIDER)
+    await page.call("Network.setBlockedURLs", urls=[])
+    await page.until(LIVE)
+    assert await page.value("document.getElementById('status-reason').innerText") == ""
+
+
+async def test_what_may_be_a_number_is_masked_and_an_id_that_a_command_needs_is_not(
+    client: Client, browser: Browser
+) -> None:
+    """The verdict of a dead letter names the entry."""
+    page = await browser.page()
+    await page.open(str(client.make_url("/console")))
+    mask = "import('./static/format.js').then((format) => format.maskAll({}))"
+    shown = await page.value(mask.format("'as entry 1795258820220-0, to +86 138 0013 8000 on 2026-11-26 08:00:00'"))
+    assert shown == "as entry 1795258820220-0, to +86****8000 on 2026-11-26 08:00:00"
