@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,16 +19,15 @@ from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.output import console, echo_json, json_option, print_table, table
 from receiver.cli.quarantine_store import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
 from receiver.cli.retry_progress import RetryProgress
+from receiver.cli.topics import project_option
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Awaitable, Callable
 
     from receiver.projects import Project
     from receiver.settings import Settings
 
-_project = click.option("--project", metavar="ID", help="The project. [default: the default one]")
 _all = click.option("--all", "every", is_flag=True, help="All current items.")
 
 
@@ -56,46 +56,47 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@_project
+@project_option
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many, newest first."
 )
 @json_option
 @with_environment
 def list_(environment: Environment, *, project: str | None, limit: int, as_json: bool) -> None:
-    """List items, newest first."""
-    settings, chosen = _settings(environment, project)
-    items, total = run(_newest(settings, chosen, limit))
+    """List the items of all projects, newest first."""
+    settings, projects = _settings(environment, project)
+    items, total = run(_newest(settings, projects, limit))
     if as_json:
         for item in items:
             echo_json(_as_json(item))
     elif not items:
-        click.echo(f"The quarantine of project {chosen.id} is empty.")
+        click.echo(f"The {_of(projects)} empty.")
     else:
-        _print_list(items, total)
+        _print_list(items, total, several=len(projects) > 1)
 
 
 @quarantine.command()
 @click.argument("id_", type=_EntryId(), metavar="ID")
-@_project
+@project_option
 @json_option
 @with_environment
 def show(environment: Environment, *, id_: str, project: str | None, as_json: bool) -> None:
     """Show a complete item, with the reasons."""
-    settings, chosen = _settings(environment, project)
-    item = run(_find(settings, chosen, id_))
-    if item is None:
-        raise ReceiverError(f"the quarantine of project {chosen.id} has no entry {id_}: see `receiver quarantine list`")
-    if as_json:
-        echo_json(_as_json(item))
-    else:
-        _print_item(item)
+    settings, projects = _settings(environment, project)
+    items = run(_find(settings, projects, (id_,)))
+    if not items:
+        raise ReceiverError(f"there is no entry {id_} in the {_of(projects)}: see `receiver quarantine list`")
+    for item in items:
+        if as_json:
+            echo_json(_as_json(item))
+        else:
+            _print_item(item)
 
 
 @quarantine.command()
 @_ids
 @_all
-@_project
+@project_option
 @json_option
 @with_environment
 def retry(environment: Environment, *, ids: tuple[str, ...], every: bool, project: str | None, as_json: bool) -> None:
@@ -104,8 +105,8 @@ def retry(environment: Environment, *, ids: tuple[str, ...], every: bool, projec
     Their events use the current routes and the same deduplication. An item is removed from the quarantine once its
     event is in the stream. Invalid items stay. The exit code is 1 if any item stays.
     """
-    settings, chosen = _settings(environment, project)
-    counts = run(_retry(settings, chosen, _selected(ids, every=every), RetryProgress("retrying", as_json=as_json)))
+    settings, projects = _settings(environment, project)
+    counts = run(_retry(settings, projects, _selected(ids, every=every), RetryProgress("retrying", as_json=as_json)))
     if counts.total() != counts[PUBLISHED]:
         sys.exit(1)
 
@@ -113,28 +114,38 @@ def retry(environment: Environment, *, ids: tuple[str, ...], every: bool, projec
 @quarantine.command()
 @_ids
 @_all
-@_project
+@project_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @with_environment
 def drop(  # noqa: PLR0913 a parameter for each option
     environment: Environment, *, ids: tuple[str, ...], every: bool, project: str | None, yes: bool, as_json: bool
 ) -> None:
-    """Delete items for good."""
-    settings, chosen = _settings(environment, project)
+    """Delete items for good. With several projects, --all needs --project."""
+    settings, projects = _settings(environment, project)
     selected = _selected(ids, every=every)
+    if every and len(projects) > 1:
+        raise click.UsageError("--all drops the items of one project: choose it with --project.")
     if not yes:
-        count = run(_count(settings, chosen)) if every else len(set(ids))
+        count = run(_count(settings, projects)) if every else len(set(ids))
         items = "1 item" if count == 1 else f"{count:,} items"
-        click.confirm(f"Drop {items} of project {chosen.id} for good?", abort=True, err=True)
-    counts = run(_drop(settings, chosen, selected, RetryProgress("dropping", as_json=as_json)))
+        whose = f" of project {projects[0].id}" if len(projects) == 1 else ""
+        click.confirm(f"Drop {items}{whose} for good?", abort=True, err=True)
+    counts = run(_drop(settings, projects, selected, RetryProgress("dropping", as_json=as_json)))
     if counts[MISSING]:
         sys.exit(1)
 
 
-def _settings(environment: Environment, project: str | None) -> tuple[Settings, Project]:
+def _settings(environment: Environment, project: str | None) -> tuple[Settings, list[Project]]:
+    """Return the settings, and the chosen project or all."""
     settings = environment.settings()
-    return settings, chosen_project(settings.projects, project)
+    every = settings.projects
+    return settings, [*every.values()] if project is None else [chosen_project(every, project)]
+
+
+def _of(projects: list[Project]) -> str:
+    """Return ``quarantine of project shop is``, or ``quarantines of all projects are``."""
+    return f"quarantine of project {projects[0].id} is" if len(projects) == 1 else "quarantines of all projects are"
 
 
 def _selected(ids: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
@@ -144,69 +155,89 @@ def _selected(ids: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
     return ids
 
 
-async def _newest(settings: Settings, project: Project, limit: int) -> tuple[list[Item], int]:
+async def _newest(settings: Settings, projects: list[Project], limit: int) -> tuple[list[Item], int]:
     async with connected(settings) as client:
-        items = Quarantine(client, project)
-        return await items.newest(limit), await items.count()
+        quarantines = [Quarantine(client, project) for project in projects]
+        items = [item for one in quarantines for item in await one.newest(limit)]
+        items.sort(key=lambda item: [*map(int, item.id.split("-"))], reverse=True)
+        return items[:limit], sum([await one.count() for one in quarantines])
 
 
-async def _find(settings: Settings, project: Project, id_: str) -> Item | None:
+async def _find(settings: Settings, projects: list[Project], ids: tuple[str, ...]) -> list[Item]:
     async with connected(settings) as client:
-        return await Quarantine(client, project).find(id_)
+        return [item for project in projects for item in await Quarantine(client, project).chosen(ids)]
 
 
-async def _count(settings: Settings, project: Project) -> int:
+async def _count(settings: Settings, projects: list[Project]) -> int:
     async with connected(settings) as client:
-        return await Quarantine(client, project).count()
+        return sum([await Quarantine(client, project).count() for project in projects])
 
 
-async def _retry(settings: Settings, project: Project, ids: tuple[str, ...], results: RetryProgress) -> Counter[str]:
+async def _retry(
+    settings: Settings, projects: list[Project], ids: tuple[str, ...], results: RetryProgress
+) -> Counter[str]:
     async with connected(settings) as client, publishing(settings) as primaries:
-        quarantine_ = Quarantine(client, project)
-        routing = configured_routing([project])
+        routing = configured_routing(projects)
         await load_overrides(client, routing)
-        retry_ = Retry(quarantine_, primaries, routing[project.id], project, settings.max_items)
-        return await _each(quarantine_, ids, retry_.retry, results)
+
+        async def retry_(quarantine_: Quarantine, items: list[Item]) -> list[RetryResult]:
+            routes = routing[quarantine_.project.id]
+            return await Retry(quarantine_, primaries, routes, settings.max_items).retry(items)
+
+        return await _each([Quarantine(client, project) for project in projects], ids, retry_, results)
 
 
-async def _drop(settings: Settings, project: Project, ids: tuple[str, ...], results: RetryProgress) -> Counter[str]:
+async def _drop(
+    settings: Settings, projects: list[Project], ids: tuple[str, ...], results: RetryProgress
+) -> Counter[str]:
+    async def remove(quarantine_: Quarantine, items: list[Item]) -> list[RetryResult]:
+        await quarantine_.remove([item.id for item in items])
+        return [RetryResult(item.id, DROPPED, []) for item in items]
+
     async with connected(settings) as client:
-        quarantine_ = Quarantine(client, project)
-
-        async def remove(items: list[Item]) -> list[RetryResult]:
-            await quarantine_.remove([item.id for item in items])
-            return [RetryResult(item.id, DROPPED, []) for item in items]
-
-        return await _each(quarantine_, ids, remove, results)
+        quarantines = [Quarantine(client, project) for project in projects]
+        found = Counter([item.id for one in quarantines for item in await one.chosen(ids)])
+        if doubled := [id_ for id_, times in found.items() if times > 1]:
+            raise ReceiverError(f"several projects have an entry {doubled[0]}: choose one with --project")
+        return await _each(quarantines, ids, remove, results)
 
 
 async def _each(
-    quarantine_: Quarantine,
+    quarantines: list[Quarantine],
     ids: tuple[str, ...],
-    process: Callable[[list[Item]], Awaitable[list[RetryResult]]],
+    process: Callable[[Quarantine, list[Item]], Awaitable[list[RetryResult]]],
     results: RetryProgress,
 ) -> Counter[str]:
     """Process the items with these ids, or all without ids, and show the results."""
-    with results.progress(len(ids) or await quarantine_.count()):
-        if ids:
-            items, missing = await quarantine_.chosen(ids)
-            results.add([*await process(items), *(RetryResult(id_, MISSING, []) for id_ in missing)])
-        else:
-            async for page in quarantine_.pages():
-                results.add(await process(page))
+    with results.progress(len(ids) or sum([await one.count() for one in quarantines])):
+        missing = dict.fromkeys(ids)
+        for one in quarantines:
+            if not ids:
+                async for page in one.pages():
+                    results.add(await process(one, page))
+            elif items := await one.chosen(ids):
+                results.add(await process(one, items))
+                for item in items:
+                    missing.pop(item.id, None)
+        if missing:
+            results.add([RetryResult(id_, MISSING, []) for id_ in missing])
     return results.end()
 
 
 def _as_json(item: Item) -> dict[str, object]:
     event = item.data if item.envelope else b"null"
-    return {"entry_id": item.id, "event": msgspec.Raw(event)}
+    return {"project": item.project, "entry_id": item.id, "event": msgspec.Raw(event)}
 
 
-def _print_list(items: list[Item], total: int) -> None:
-    shown = table("entry", "received", "provider", "reasons", ids=("entry", "received", "provider"))
+def _print_list(items: list[Item], total: int, *, several: bool) -> None:
+    """Print items, with the project of each if there are several."""
+    ids = ("entry", "received", *(("project",) if several else ()), "provider")
+    shown = table(*ids, "reasons", ids=ids)
     for item in items:  # only the reasons are shortened
+        received, provider = _origin(item)
+        project = (item.project,) if several else ()
         reasons = Text(safe("; ".join(item.reasons)), no_wrap=True, overflow="ellipsis")
-        shown.add_row(item.id, *map(Text, _origin(item)), reasons)
+        shown.add_row(item.id, *map(Text, (received, *project, provider)), reasons)
     print_table(shown)
     if total > len(items):
         console().print(f"{len(items)} of {total:,}; --limit shows more.", style="dim")
@@ -221,6 +252,7 @@ def _origin(item: Item) -> tuple[str, str]:
 def _print_item(item: Item) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
+    grid.add_row("project", item.project)
     grid.add_row("entry", item.id)
     if item.envelope is not None:
         grid.add_row("received", safe(item.envelope.receivedtime))

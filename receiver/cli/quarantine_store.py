@@ -41,6 +41,7 @@ MISSING: Final = "not there"
 class Item(NamedTuple):
     """An entry of a quarantine stream. ``envelope`` is None if it is not an event of this service."""
 
+    project: str
     id: str
     data: bytes
     envelope: Envelope | None
@@ -71,6 +72,7 @@ class Quarantine:
     """The quarantine stream of a project."""
 
     def __init__(self, client: Client, project: Project) -> None:
+        self.project = project
         self._client = client
         self._topic = configured_routing([project])[project.id].quarantine
 
@@ -82,36 +84,39 @@ class Quarantine:
     async def newest(self, limit: int | None) -> list[Item]:
         """Return the newest items, newest first."""
         entries: Any = await on(self._client, self._topic).xrevrange(self._topic, count=limit)
-        return [_item(*entry) for entry in entries]
+        return [self._item(*entry) for entry in entries]
 
     async def find(self, id_: str) -> Item | None:
         """Return the item with an entry's id, or None."""
         entries: Any = await on(self._client, self._topic).xrange(self._topic, id_, id_)
-        return _item(*entries[0]) if entries else None
+        return self._item(*entries[0]) if entries else None
 
     async def pages(self) -> AsyncIterator[list[Item]]:
         """Yield all items that are there now, in pages. Items that are added meanwhile are not included."""
         async for entries in pages(self._client, self._topic, PAGE):
-            yield [_item(*entry) for entry in entries]
+            yield [self._item(*entry) for entry in entries]
 
-    async def chosen(self, ids: tuple[str, ...]) -> tuple[list[Item], list[str]]:
-        """Return the items with these ids, and the ids without an item."""
-        found = {id_: await self.find(id_) for id_ in dict.fromkeys(ids)}
-        return [item for item in found.values() if item], [id_ for id_, item in found.items() if item is None]
+    async def chosen(self, ids: tuple[str, ...]) -> list[Item]:
+        """Return the items with these ids, as far as they are there."""
+        found = [await self.find(id_) for id_ in dict.fromkeys(ids)]
+        return [item for item in found if item is not None]
 
     async def remove(self, ids: list[str]) -> None:
         """Remove items for good."""
         if ids:
             await on(self._client, self._topic).xdel(self._topic, *ids)
 
+    def _item(self, id_: bytes, fields: dict[bytes, Any]) -> Item:
+        data: bytes = fields.get(b"data", b"")
+        return Item(self.project.id, id_.decode(), data, decoded(data))
+
 
 class Retry:
     """Validates items with the current schemas, and publishes those that are valid now."""
 
-    def __init__(
-        self, quarantine: Quarantine, primaries: Topology, routes: ProjectRoutes, project: Project, max_items: int
-    ) -> None:
-        """``routes`` include the overrides set at run time."""
+    def __init__(self, quarantine: Quarantine, primaries: Topology, routes: ProjectRoutes, max_items: int) -> None:
+        """``routes`` are those of the quarantine's project, with the overrides set at run time."""
+        project = quarantine.project
         self._quarantine = quarantine
         self._routes = routes
         self._primaries = primaries
@@ -162,11 +167,6 @@ class Retry:
     def _envelope(self, builder: EnvelopeBuilder, parsed: ParsedCallback, received_ms: int) -> list[Entry]:
         events = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]
         return [builder.build(event, self._routes.stream_of(event), received_ms) for event in events]
-
-
-def _item(id_: bytes, fields: dict[bytes, Any]) -> Item:
-    data: bytes = fields.get(b"data", b"")
-    return Item(id_.decode(), data, decoded(data))
 
 
 def _why_no_event(reading: ParsedCallback) -> str:

@@ -174,3 +174,41 @@ def test_which_items_has_to_be_said(run_here: Run) -> None:
     assert "--all" in run_here("quarantine", "retry").stderr
     assert run_here("quarantine", "drop", "1-1", "--all").returncode == 2
     assert "choose one of: default" in run_here("quarantine", "list", "--project", "nobody").stderr
+
+
+def test_all_projects_are_listed_and_each_item_is_found_in_its_own(
+    cli_redis: Redis, run_here: Run, tmp_path: Path
+) -> None:
+    """Who is on call knows the provider, and not the project. Only ``drop --all`` has to be told which one."""
+    config = tmp_path / "receiver.toml"
+    config.write_text("[projects.shop]\n[projects.bank]\n", encoding="utf-8")
+    ids = {}
+    for project, item in (("shop", body(report("14:shop"))), ("bank", b"no JSON")):
+        topic = f"urn:smn:local:{project}:quarantine"
+        data = (
+            EnvelopeBuilder("tencent", project)
+            .build(Rejection.of("", [Reason("", "why")], item).event, topic, _RECEIVED)
+            .data
+        )
+        ids[project] = str(cli_redis.xadd(topic, {"data": data}))
+
+    def run(*arguments: str) -> Any:
+        return run_here("quarantine", *arguments, RECEIVER_CONFIG=str(config))
+
+    listed = run("list").stdout.splitlines()
+    assert [line.split()[:4:3] for line in listed if "tencent" in line] == [
+        [ids["bank"], "bank"],
+        [ids["shop"], "shop"],
+    ]
+    assert [one["project"] for one in _lines(run("list", "--json", "--limit", "1").stdout)] == ["bank"]
+    assert ids["bank"] not in run("list", "--project", "shop").stdout
+    assert "bank" in run("show", ids["bank"]).stdout
+    assert "1 published, 1 still invalid." in run("retry", *ids.values()).stdout
+    assert cli_redis.xlen("urn:smn:local:shop:sms_success") == 1
+    assert "choose it with --project" in run("drop", "--all", "--yes").stderr
+    assert "The quarantine of project shop is empty." in run("list", "--project", "shop").stdout
+    cli_redis.xadd("urn:smn:local:shop:quarantine", {"data": "{}"}, ids["bank"])
+    assert "several projects have an entry" in run("drop", ids["bank"], "--yes").stderr
+    assert run("drop", ids["bank"], "--yes", "--project", "bank").returncode == 0
+    assert run("drop", ids["bank"], "--yes").returncode == 0
+    assert "The quarantines of all projects are empty." in run("list").stdout
