@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -350,6 +351,34 @@ def test_the_layers_are_those_that_import_linter_holds():
     [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     expected = [re.findall(r"receiver\.(\w+)", layer) for layer in layers]
     assert [re.findall(r"`(\w+)`", cells(row)[0]) for row in rows(CODE, "| layer, the highest first |")] == expected
+
+
+def test_what_the_description_of_the_code_names_is_there():
+    """Classes with a member, ``Delivery.store``, and names with an underscore, ``parse_fast``."""
+    paths = [*(ROOT / "receiver").rglob("*.py"), ROOT / "tests" / "providers" / "test_samples.py"]
+    sources = [path.read_text(encoding="utf-8") for path in paths]
+    known = {path.stem for path in paths} | set(re.findall(r"\w+", " ".join(sources)))
+    named = {span for span in spans(CODE) if re.fullmatch(r"[A-Z]\w+\.\w+|[a-z]+(_[a-z0-9]+)+", span)}
+    members = {span for span in named if "." in span}
+    assert {"Delivery.store", "parse_fast"} <= named
+    assert named - members <= known
+    for name in members:
+        of, _, member = name.partition(".")
+        assert any(re.search(rf"\nclass {of}\b.*\n    (async )?def {member}\(", one, re.DOTALL) for one in sources), (
+            name
+        )
+
+
+def test_what_a_provider_may_override_is_a_member_of_its_base_class():
+    for row in rows(CODE, "| class | for | gives | override |"):
+        base, *_, override = cells(row)
+        [name, path] = re.search(r"`(\w+)` \(\[.*\]\((.*)\)\)", base).groups()
+        module = importlib.import_module(f"receiver.{path.removesuffix('.py').replace('/', '.')}")
+        members = {
+            member for each in getattr(module, name).__mro__ for member in (*vars(each), *inspect.get_annotations(each))
+        }
+        words = {re.match(r"\w+", span)[0] for span in re.findall(r"`([^`]+)`", override)}
+        assert words <= members | set(vars(module)), name
 
 
 @pytest.fixture

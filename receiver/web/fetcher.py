@@ -130,6 +130,7 @@ class Fetcher:
 
     def _failed(self, url: str, reason: str) -> UnverifiableError:
         self._failed_at[url] = asyncio.get_running_loop().time()
+        self._failed_at.move_to_end(url)
         if len(self._failed_at) > MAX_CERTIFICATES:
             self._failed_at.popitem(last=False)
         self._logger.warning("fetch.failed", reason=reason)
