@@ -75,8 +75,8 @@ class Place:
     sentinel_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def sends_password_in_clear(self) -> str | None:
-        """The first host of another machine that a password goes to without TLS, if there is one."""
+    def password_in_clear(self) -> tuple[str, ...]:
+        """The hosts of other machines that a password goes to without TLS."""
         if self.kind is Kind.NODE:
             parts = urlsplit(self.url)
             hosts = [parts.hostname or ""]
@@ -84,7 +84,7 @@ class Place:
         else:
             hosts = [host for host, _ in self.hosts]
             clear = "ssl" not in self.options and "password" in {**self.options, **self.sentinel_options}
-        return next((host for host in hosts if not _is_here(host)), None) if clear else None
+        return tuple(host for host in hosts if not _is_here(host)) if clear else ()
 
 
 def check_redis_url(value: str) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli.conftest import json_lines
+from messages import SUCCESS
 from servers import RedisServer, free_port
 
+from receiver.cli.checking.redis import _password
 from receiver.embedded import valkey_binary
+from receiver.events import Entry
+from receiver.settings import read_settings
+from receiver.spool.file import free_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +120,38 @@ def test_short_secrets_and_passwords_in_the_clear_are_warned_of_and_not_shown(ru
     assert "s3cret" not in text
     assert "hunter2" not in text
     assert result.returncode == 1
+
+
+@pytest.mark.parametrize(("host", "severity"), [("10.255.255.1", "note"), ("8.8.8.8", "warning"), ("[::1]", None)])
+async def test_a_password_in_the_clear_is_a_warning_outside_of_private_networks(
+    host: str, severity: str | None
+) -> None:
+    found = await _password(read_settings({"REDIS_URL": f"redis://:hunter2@{host}:6379/0"}))
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
+
+
+def test_a_redis_without_a_limit_and_topics_that_take_nothing_are_found(
+    cli_redis: Redis, run_here: Run, environ: dict[str, str]
+) -> None:
+    """One topic whose key is no stream, and an event on disk that it has refused."""
+    limit = cli_redis.config_get("maxmemory")["maxmemory"]
+    cli_redis.set(SUCCESS, "in the way")
+    folder = Path(environ["RECEIVER_DATA_DIR"]) / "spool"
+    folder.mkdir(parents=True, mode=0o700)
+    with closing(free_file(folder, 1 << 20)) as spool:
+        spool.add([Entry(SUCCESS, b"1" * 16, b"{}")])
+        spool.park(spool.oldest(1))
+    try:
+        cli_redis.config_set("maxmemory", 0)
+        code, found = _found(run_here)
+    finally:
+        cli_redis.config_set("maxmemory", limit)
+    assert code == 1
+    assert f"redis-cli RENAME {SUCCESS} {{{SUCCESS}}}:aside" in found["error"][0]["mend"]
+    told = {finding["area"]: finding for finding in found["warning"]}
+    assert "maxmemory is not set" in told["memory"]["what"]
+    assert re.search(r"CONFIG SET maxmemory \d+mb", told["memory"]["mend"])
+    assert "1 events stay on disk because their topics refuse them" in told["spool"]["what"]
 
 
 def test_an_embedded_valkey_that_does_not_run_yet_is_no_error(run_here: Run) -> None:

@@ -7,11 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from pages import commands, run
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from servers import Child, eventually, free_port
 
+from receiver.embedded import valkey_binary
 from receiver.environment import read_env_file
 from receiver.runtime.signals import longest_stop_of_all
 from receiver.settings import read_settings
@@ -61,7 +66,7 @@ def production(tmp_path):
     """Return a copy of the overlay, with the secrets that the page makes."""
     shutil.copytree(DEPLOY / "kubernetes", tmp_path / "deploy" / "kubernetes")
     [*lines] = commands("kubernetes.md", "Install", tmp_path).splitlines()
-    run("\n".join(lines[: lines.index("END") + 1]), tmp_path)
+    run("\n".join([commands("kubernetes.md", "Redis", tmp_path), *lines[: lines.index("END") + 1]]), tmp_path)
     return tmp_path / "deploy" / "kubernetes" / "production"
 
 
@@ -113,6 +118,48 @@ def test_the_pods_have_a_good_configuration_and_are_asked_at_the_right_paths(pro
     [claim] = stateful_set["spec"]["volumeClaimTemplates"]
     disk = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
     assert settings.spool_max_bytes < disk * 2**30
+
+
+def test_the_page_ends_with_a_check_that_passes(production, tmp_path):
+    """With the Redis of the page, as its manifest starts it, and with the settings and secrets of the pods."""
+    manifest = documents((DEPLOY / "kubernetes" / "redis.yaml").read_text(encoding="utf-8"))
+    [redis] = [pod(one)["containers"][0] for one in manifest if one["kind"] == "StatefulSet"]
+    [container] = receiver_pod(resources())["containers"]
+    environ = {one["name"]: one["value"] for one in container["env"]} | read_env_file(production / "secrets.env")
+    url = urlsplit(environ["REDIS_URL"])
+    assert url.hostname == manifest[0]["metadata"]["name"]
+    config, port = tmp_path / "redis.conf", free_port()
+    config.write_text((DEPLOY / "redis.conf").read_text(encoding="utf-8").replace("dir /data", f"dir {tmp_path}"))
+    command = (
+        redis["command"][-1]
+        .replace("valkey-server", str(valkey_binary()))
+        .replace("/etc/redis/redis.conf", str(config))
+    )
+    server = Child(
+        ["/bin/sh", "-c", f"{command} --port {port}"], tmp_path / "redis.log", {"REDIS_PASSWORD": url.password}
+    )
+    try:
+        here = {
+            "REDIS_URL": f"redis://:{url.password}@127.0.0.1:{port}/0",
+            "RECEIVER_CONFIG": str(BASE / "receiver.toml"),
+            "RECEIVER_DATA_DIR": str(tmp_path),
+            "RECEIVER_SPOOL_MAX_BYTES": "1MiB",
+        }
+        with Redis.from_url(here["REDIS_URL"]) as client:
+            eventually(lambda: answers(client), "Redis answers")
+        check = [sys.executable, "-m", "receiver", "check", "--strict"]
+        done = subprocess.run(check, env=environ | here, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "All is well."), done.stdout
+    finally:
+        server.kill()
+
+
+def answers(client):
+    """Tell whether a Redis answers by now."""
+    try:
+        return client.ping()
+    except RedisConnectionError:
+        return False
 
 
 def selectors(resource):

@@ -97,10 +97,11 @@ def _memory(most: int | None, info: dict[str, Any]) -> Iterator[Finding]:
     if most == 0:
         machine = info.get("total_system_memory")
         of = f" of its machine's {_mib(machine)}" if machine else ""
-        yield note(
+        yield warning(
             "memory",
             f"It uses {_mib(used)}{of}. maxmemory is not set: a Redis that grows too large is killed by the system.",
-            "Set it to three quarters of its machine's memory: past it, events go to the spool.",
+            "Set it to three quarters of its machine's memory: past it, events go to the spool. "
+            + _PERSIST.format("maxmemory", _three_quarters(machine), "maxmemory", _three_quarters(machine)),
         )
         return
     share = used / most
@@ -109,6 +110,10 @@ def _memory(most: int | None, info: dict[str, Any]) -> Iterator[Finding]:
         yield ok("memory", what)
     else:
         yield (error if share >= 1 else warning)("memory", what, REFUSALS["OOM"].mend)
+
+
+def _three_quarters(machine: int | None) -> str:
+    return f"{machine * 3 // 4 >> 20}mb" if machine else "6gb"
 
 
 def _mib(number: int) -> str:

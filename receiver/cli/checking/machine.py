@@ -14,7 +14,9 @@ from receiver.errors import SettingsError
 from receiver.runtime.private import exposed
 from receiver.runtime.sockets import authority
 from receiver.settings import Settings, read_settings, unknown_names
+from receiver.spool.directory import spool_files
 from receiver.spool.errors import is_disk_fault
+from receiver.spool.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,6 +113,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
             "Start the service: it takes them away.",
         )
     yield ok("spool", f"{folder} {'can be written to' if there == folder else 'can be created'}.")
+    yield from _parked(folder)
     if free < settings.spool_max_bytes:
         yield warning(
             "spool",
@@ -121,6 +124,17 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield ok(
             "spool", f"{free / _GIB:.0f} GiB of disk are free; it may use {settings.spool_max_bytes / _GIB:.1f} GiB."
         )
+
+
+def _parked(folder: Path) -> Iterator[Finding]:
+    """Look for events that Redis would take if their topics did."""
+    with suppress(OSError):  # the folder of another user, or none yet
+        parked = sum(status(path).parked for path in spool_files(folder))
+        if parked:
+            what = f"{parked:,} events stay on disk because their topics refuse them."
+            yield warning(
+                "spool", what, "`receiver spool status` names the topics, spool.topic_blocked in the log why."
+            )
 
 
 def _nearest(folder: Path) -> Path:

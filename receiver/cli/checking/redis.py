@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import secrets
 import time
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
 from receiver.cli.checking.durability import durability, version_of
 from receiver.cli.checking.findings import Finding, error, note, ok, warning
+from receiver.cli.checking.topics import topics
 from receiver.cli.connections import (
+    REDIS_TIMEOUT,
     RedisAwayError,
     RedisFailedError,
     connected,
@@ -51,7 +55,7 @@ async def redis(settings: Settings) -> list[Finding]:
     """Look at the service's Redis."""
     findings: list[Finding] = []
     try:
-        findings += _url(settings)
+        findings += await _password(settings)
         async with connected(settings) as client:
             findings += [finding async for finding in _answering(client, settings)]
     except EmbeddedError:
@@ -78,10 +82,24 @@ def _not_started(settings: Settings) -> Finding:
     )
 
 
-def _url(settings: Settings) -> Iterator[Finding]:
-    host = parse_redis_url(redis_url(settings)).sends_password_in_clear
-    if host is not None:
-        yield warning("redis", f"The password goes to {host} unencrypted.", "Use rediss if the server speaks TLS.")
+async def _password(settings: Settings) -> list[Finding]:
+    """Find hosts that get the password without TLS: a matter of course in a private network, a warning elsewhere."""
+    hosts = parse_redis_url(redis_url(settings)).password_in_clear
+    public = [host for host in hosts if not await _is_private(host)]
+    if public:
+        return [warning("redis", f"The password goes to {public[0]} unencrypted.", "Use rediss if it speaks TLS.")]
+    what, mend = "unencrypted, within a private network", "Use rediss where others share that network."
+    return [note("redis", f"The password goes to {hosts[0]} {what}.", mend)] if hosts else []
+
+
+async def _is_private(host: str) -> bool:
+    """Tell whether all addresses of a host are those of private networks; False if it has none."""
+    try:
+        async with asyncio.timeout(REDIS_TIMEOUT):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        return False
+    return not any(ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
 
 
 async def _answering(client: Client, settings: Settings) -> AsyncIterator[Finding]:
@@ -97,6 +115,8 @@ async def _answering(client: Client, settings: Settings) -> AsyncIterator[Findin
         async for finding in _primary(client, shown(redis_url(settings)), settings.replicas):
             yield finding
     yield await _script(client, settings)
+    for finding in await topics(client, settings):
+        yield finding
 
 
 async def _primary(client: Redis, name: str, replicas: int, *, in_cluster: bool = False) -> AsyncIterator[Finding]:
