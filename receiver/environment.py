@@ -1,5 +1,7 @@
 """The environment that configures a process: its variables, the file of ``--env-file``, the folder of ``--data-dir``.
 
+``RECEIVER_ENV_FILE`` names the file as well. Children get its variables, and not its name: those of the service win.
+
 The file has lines such as ``REDIS_URL=redis://127.0.0.1:6379/0``, as systemd's ``EnvironmentFile=`` and Docker's
 ``--env-file`` read them: https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#EnvironmentFile=,
 https://docs.docker.com/reference/cli/docker/container/run/#env. A value may stand in quotes, as systemd and Docker
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dotenv.parser import parse_stream
@@ -19,12 +22,14 @@ from receiver.settings import env_name, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from receiver.log import Logger
     from receiver.projects import Projects
     from receiver.settings import Settings
 
+#: The variable that stands for ``--env-file``.
+ENV_FILE: Final = "RECEIVER_ENV_FILE"
+_OPTION: Final = "--env-file"
 #: Besides #, in files of systemd.
 _COMMENT: Final = ";"
 _LINE: Final = "is not a line such as REDIS_URL=redis://127.0.0.1:6379/0; a comment begins with #."
@@ -36,8 +41,11 @@ class Environment:
     def __init__(self, env_file: Path | None = None, data_dir: Path | None = None) -> None:
         """Read the variables of the process, over them those of ``env_file``, over both ``data_dir``.
 
-        Raises SettingsError.
+        Without ``env_file`` the variable RECEIVER_ENV_FILE names it. Raises SettingsError.
         """
+        self._named_by = _OPTION
+        if env_file is None and os.environ.get(ENV_FILE):
+            env_file, self._named_by = Path(os.environ[ENV_FILE]), ENV_FILE
         self.env_file = None if env_file is None else env_file.absolute()
         self.data_dir = None if data_dir is None else data_dir.absolute()
         self.variables = self._read()
@@ -66,7 +74,10 @@ class Environment:
 
     def _read(self) -> dict[str, str]:
         own = {} if self.data_dir is None else {"RECEIVER_DATA_DIR": str(self.data_dir)}
-        return {**os.environ, **({} if self.env_file is None else read_env_file(self.env_file)), **own}
+        of_file = {} if self.env_file is None else read_env_file(self.env_file, self._named_by)
+        variables = {**os.environ, **of_file, **own}
+        variables.pop(ENV_FILE, None)
+        return variables
 
 
 def _differences(before: Settings, after: Settings) -> list[str]:
@@ -80,17 +91,20 @@ def _plain(value: object) -> object:
     return [str(one) for one in value] if isinstance(value, tuple) else value
 
 
-def read_env_file(path: Path) -> Mapping[str, str]:
-    """Return the variables of a file. A name without a value is left out. Raises SettingsError with the line."""
+def read_env_file(path: Path, named_by: str = _OPTION) -> Mapping[str, str]:
+    """Return the variables of a file. A name without a value is left out. Raises SettingsError with the line.
+
+    ``named_by`` is the option or the variable that has its path, for messages.
+    """
     try:
         with path.open(encoding="utf-8") as lines:
             bindings = list(parse_stream(lines))
     except OSError as error:
-        raise SettingsError([f"--env-file {path}: {error.strerror}; give the path of a readable file."]) from None
+        raise SettingsError([f"{named_by} {path}: {error.strerror}; give the path of a readable file."]) from None
     except UnicodeDecodeError:
-        raise SettingsError([f"--env-file {path}: it is not text in UTF-8."]) from None
+        raise SettingsError([f"{named_by} {path}: it is not text in UTF-8."]) from None
     bad = [one.original for one in bindings if one.error and not one.original.string.lstrip().startswith(_COMMENT)]
-    wrong = [f"--env-file {path}, line {one.line}: {_LINE}" for one in bad]
+    wrong = [f"{named_by} {path}, line {one.line}: {_LINE}" for one in bad]
     if wrong:
         raise SettingsError(wrong)
     return {one.key: one.value for one in bindings if one.key is not None and one.value is not None}

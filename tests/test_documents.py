@@ -23,6 +23,7 @@ import pytest
 from multidict import CIMultiDict
 
 from receiver.cli import receiver
+from receiver.environment import ENV_FILE
 from receiver.errors import BadSignatureError
 from receiver.events import EventType
 from receiver.projects import Project
@@ -57,6 +58,8 @@ DOCUMENTS = (
 )
 #: The provider of the guide, which is in no release.
 GUIDE = {"receiver/providers/acme.py", "tests/payloads/acme/samples.json"}
+#: Files that the pages make.
+MADE = {"deploy/kubernetes/production/secrets.env"}
 #: Dotted words in code that are neither log events nor files.
 OTHERS = re.compile(r"(?:expect|self|request)\.\w+")
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -157,7 +160,7 @@ def test_links_lead_to_files_and_headings_that_exist(name):
 def test_every_file_that_a_document_names_exists(name):
     words = (word.strip("`,;:()'\"").rstrip(".") for piece in shell(name) for word in piece.split())
     named = {word for word in words if word.startswith(("tests/", "receiver/", "deploy/", ".ci/", ".github/"))}
-    assert {word for word in named - GUIDE if not (ROOT / word).exists()} == set()
+    assert {word for word in named - GUIDE - MADE if not (ROOT / word).exists()} == set()
 
 
 # Commands
@@ -225,7 +228,8 @@ def test_every_setting_stands_in_its_table_with_meaning_and_default():
 
 @every_document
 def test_every_variable_that_a_document_names_is_a_setting(name):
-    assert set(re.findall(r"\bRECEIVER_[A-Z_]+\b", text(name))) <= {variable for variable, _, _ in described()}
+    known = {variable for variable, _, _ in described()} | {ENV_FILE}
+    assert set(re.findall(r"\bRECEIVER_[A-Z_]+\b", text(name))) <= known
 
 
 def test_every_key_of_a_project_stands_in_its_table():
@@ -266,7 +270,7 @@ def log_events():
 @every_document
 def test_every_log_event_that_a_document_names_exists(name):
     dotted = {span for span in spans(name) if re.fullmatch(r"[a-z_]+\.[a-z_]+", span) and not OTHERS.fullmatch(span)}
-    files = {span for span in dotted if span.endswith((".py", ".md", ".toml", ".json", ".yaml", ".lua"))}
+    files = {span for span in dotted if span.endswith((".py", ".md", ".toml", ".json", ".yaml", ".lua", ".env"))}
     assert dotted - files <= log_events()
 
 

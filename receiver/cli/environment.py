@@ -25,7 +25,8 @@ def with_environment(command: Callable[Concatenate[Environment, P], T]) -> Calla
         "--env-file",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Read settings from this file as well, as systemd and Docker do. They replace those of the environment.",
+        help="Read settings from this file as well, as systemd and Docker do. They replace those of the environment. "
+        "[default: RECEIVER_ENV_FILE]",
     )
     @click.option(
         "--data-dir",

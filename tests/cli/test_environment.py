@@ -115,6 +115,9 @@ def test_the_env_file_replaces_the_environment_and_the_option_both(
     option = ("--data-dir", str(tmp_path / "of-the-option"))
     assert f"{tmp_path / 'of-the-option'}" in run_here("spool", "status", "--env-file", str(path), *option).stderr
     assert run_here("url", "--env-file", str(path), **shell).stdout == f"{environ['REDIS_URL']}\n"
+    assert run_here("url", RECEIVER_ENV_FILE=str(path), **shell).stdout == f"{environ['REDIS_URL']}\n"
+    missing = run_here("url", RECEIVER_ENV_FILE=str(tmp_path / "none")).stderr
+    assert missing.startswith(f"RECEIVER_ENV_FILE {tmp_path / 'none'}: No such file")
 
 
 @pytest.mark.parametrize("command", [one for one in _READING if one[0] != "spool"])

@@ -57,7 +57,7 @@ def test_compose_starts_the_receiver_without_waiting_for_redis():
     services = yaml.safe_load(text("compose.yaml"))["services"]
     assert set(services) == {"receiver", "redis", "prometheus"}
     assert "depends_on" not in services["receiver"]
-    assert services["redis"]["command"][-1] == "/etc/redis.conf"
+    assert services["redis"]["command"][1:3] == ["/etc/redis.conf", "--maxmemory"]
 
 
 def test_the_build_context_holds_what_the_image_is_built_from_and_no_more():
@@ -71,13 +71,30 @@ def test_the_build_context_holds_what_the_image_is_built_from_and_no_more():
 
 
 def test_the_environment_of_compose_is_a_configuration_that_starts(tmp_path):
-    """With the secrets that it asks for; on all addresses, so with keys."""
-    environ = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]["environment"]
-    given = {name: "c9a1f0d27b3e4856" if value.startswith("${") else value for name, value in environ.items()}
-    given["RECEIVER_CONFIG"] = str(DEPLOY / "receiver.toml")
-    settings = read_settings(given | _image_environment())
+    """With the file of secrets that the page makes; on all addresses, so with keys."""
+    service = yaml.safe_load(text("compose.yaml"))["services"]["receiver"]
+    environ, folder = service["environment"], "/etc/receiver/"
+    assert "./config:/etc/receiver:ro" in service["volumes"], "a file alone would stay the old one after an edit"
+    assert service["env_file"] == environ["RECEIVER_ENV_FILE"].replace(folder, "./config/")
+    secrets = dict.fromkeys(("SMS_CALLBACK_KEY", "SMS_LOOKUP_TOKEN"), "c9a1f0d27b3e4856")
+    given = {**environ, "RECEIVER_CONFIG": environ["RECEIVER_CONFIG"].replace(folder, f"{DEPLOY}/config/")}
+    settings = read_settings(given | secrets | _image_environment())
     assert settings.host == "0.0.0.0"
     assert settings.projects.default.callback_keys == ("c9a1f0d27b3e4856",)
+
+
+def test_nginx_of_compose_finds_the_receiver_and_is_believed():
+    """By addresses that outlive the restart of either."""
+    tls = yaml.safe_load(text("compose.tls.yaml"))
+    addresses = {name: service["networks"]["front"]["ipv4_address"] for name, service in tls["services"].items()}
+    [made, *_] = tls["services"]["nginx"]["command"][-1].splitlines()
+    assert made.endswith("> /etc/nginx/conf.d/default.conf")
+    command = made.partition(" >")[0].replace("/etc/nginx/receiver.conf", str(DEPLOY / "nginx.conf"))
+    config = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^ +server ([\d.:]+)", config, re.MULTILINE)) == {
+        f"{addresses['receiver']}:{port}" for port in (8080, 8081)
+    }
+    assert tls["services"]["receiver"]["environment"] == {"RECEIVER_TRUSTED_PROXIES": addresses["nginx"]}
 
 
 def _instructions():

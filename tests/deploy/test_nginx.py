@@ -48,7 +48,7 @@ class Nginx(Child):
             (r"/var/log/nginx", str(folder)),
             (r"(?m)^ +listen \[::\].*\n", ""),
             (r"listen 443", f"listen 127.0.0.1:{self.port}"),
-            (r"listen 80", f"listen 127.0.0.1:{self.plain_port}"),
+            (r"listen 80 default_server", f"listen 127.0.0.1:{self.plain_port}"),
             (
                 r"server 127.0.0.1:8080 max_fails=0;",
                 "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in upstreams),
@@ -116,9 +116,10 @@ def test_nginx_passes_callbacks_and_their_address_on_and_no_log_holds_a_key(behi
     assert receiver.stop() == 0
     assert nginx.status("POST", target, body([report()])) == 502
     plain = http.client.HTTPConnection("127.0.0.1", nginx.plain_port)
-    plain.request("POST", target, body([report()]))
-    assert plain.getresponse().status == 403
-    plain.close()
+    for size, status in ((1000, 403), (2 * 2**20, 413)):
+        plain.request("POST", target, headers={"Content-Length": str(size)})
+        assert plain.getresponse().status == status
+        plain.close()
     logged = nginx.logged()
     assert '"POST /sms/callback" 200' in logged
     assert '"POST /sms/callback" 502' in logged
