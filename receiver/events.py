@@ -192,14 +192,15 @@ def replay(data: bytes, topic: str, name: str) -> Entry | None:
     return Entry(topic, digest, wire)
 
 
-def give_back(data: bytes, topic: str, name: str) -> Entry | None:
+def give_back(data: bytes, topic: str, put_aside: str) -> Entry | None:
     """Return the entry that publishes a dead letter again, unchanged, or None for what is not an event of ours.
 
-    Its id is the event's own, by which consumers that have handled it recognise it. The dedupe knows it under the id
-    that a replay would have, so it is added once under a name, however many groups had put it aside.
+    Its id is the event's own, by which consumers that have handled it recognise it. The dedupe knows it under a hash of
+    this id and ``put_aside``, the entry that it was. So it is added once, however many groups had put that entry aside,
+    and once more when it has failed again, as another entry.
     """
     head = _HEAD.match(data)
-    return None if head is None else Entry(topic, _replay_id(name, head[1]), data)
+    return None if head is None else Entry(topic, _replay_id(f"dead\0{put_aside}", head[1]), data)
 
 
 def _replay_id(name: str, event_id: bytes) -> bytes:

@@ -63,6 +63,15 @@ AUTH_FAILURES: Final = Counter(
 for _credential in CREDENTIALS:
     AUTH_FAILURES.labels(_credential, "unauthorized")
     AUTH_FAILURES.labels(_credential, "rate_limited")
+#: Outcomes of a reload.
+RELOADED, RELOAD_REFUSED, RELOAD_FAILED = "ok", "refused", "failed"
+RELOADS: Final = Counter(
+    "receiver_reloads",
+    "Reloads of projects and secrets, by outcome: ok, refused (a mistake in a file, so nothing changed), or failed.",
+    ["outcome"],
+)
+for _outcome in (RELOADED, RELOAD_REFUSED, RELOAD_FAILED):
+    RELOADS.labels(_outcome)
 CONNECTIONS: Final = Gauge("receiver_open_connections", "Connections of clients that are open.")
 SHED_CONNECTIONS: Final = Counter(
     "receiver_shed_connections",
@@ -182,6 +191,10 @@ UNREAD_TRIMMED: Final = partial(
 STREAM_ENTRIES: Final = partial(
     GaugeMetricFamily, "receiver_stream_entries", "Entries in a topic's stream.", labels=["topic"]
 )
+DEAD_LETTERS: Final = partial(
+    GaugeMetricFamily, "receiver_dead_letters", "Entries of a topic that were put aside, and wait for somebody.",
+    labels=["topic"],
+)  # fmt: skip
 STREAM_MAX_ENTRIES: Final = partial(
     GaugeMetricFamily,
     "receiver_stream_max_entries",

@@ -1,7 +1,8 @@
-"""State and metrics that the workers of one service share: one record per worker, in shared memory.
+"""State and metrics that the workers of one service share: one record per worker and one of the supervisor's.
 
-The supervisor creates the memory (memfd_create) before it forks the workers. No file system is involved, so a full disk
-does not matter. A write without free memory raises OSError; a mapped file would end the process with SIGBUS.
+They are in shared memory, which the supervisor creates (memfd_create) before it forks the workers. No file system is
+involved, so a full disk does not matter. A write without free memory raises OSError; a mapped file would end the
+process with SIGBUS.
 
 A record outlives its worker. The next worker with the same number inherits the counters, so the sum over all records
 never falls. State and gauges are removed.
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 ROUTES: Final = ("redis", "spool", "refuse")
 #: Largest version of a record, in bytes. Only written bytes occupy memory: a record has about 40 KB.
 MAX_RECORD: Final = 4 << 20
+#: The number of the supervisor's record.
+SUPERVISOR: Final = 0
 _HEADER: Final = struct.Struct("<QII")
 
 
@@ -90,7 +93,7 @@ class _Version(NamedTuple):
 
 
 class SharedRecords:
-    """Records by number, from 1, shared by this process and its forks.
+    """Records by number, those of workers from 1, shared by this process and its forks.
 
     Only one process at a time writes a given record. A record has two halves, written alternately, so that readers
     always find a complete version, even after a writer was killed during a write. Readers never wait for a writer.
@@ -104,8 +107,8 @@ class SharedRecords:
             self._descriptor = self._file.fileno()
 
     def numbers(self) -> range:
-        """Return the numbers of all records written so far."""
-        return range(1, -(-os.fstat(self._descriptor).st_size // (2 * MAX_RECORD)) + 1)
+        """Return the numbers of all workers' records written so far."""
+        return range(1, -(-os.fstat(self._descriptor).st_size // (2 * MAX_RECORD)))
 
     def read(self, number: int) -> WorkerReport:
         """Return a record, or an empty one if none was written."""
@@ -164,9 +167,10 @@ class Peers:
             self._records.write(self.number, self._with_inherited(report))
 
     def reports(self, own: WorkerReport) -> list[WorkerReport]:
-        """Return the reports of all workers, with ``own`` for this one."""
+        """Return the reports of all workers, with ``own`` for this one, and that of the supervisor if it has one."""
         others = [] if self._records is None else [self._records.read(number) for number in self._others()]
-        return [self._with_inherited(own), *others]
+        supervisor = WorkerReport() if self._records is None else self._records.read(SUPERVISOR)
+        return [self._with_inherited(own), *others, *([supervisor] if supervisor.counters else [])]
 
     def states(self, own: WorkerState) -> list[WorkerState]:
         """Return the states of all living workers, with ``own`` for this one."""
@@ -216,4 +220,4 @@ def _checksum(sequence: int, data: bytes) -> int:
 
 
 def _offset(number: int, half: int) -> int:
-    return (2 * (number - 1) + half) * MAX_RECORD
+    return (2 * number + half) * MAX_RECORD

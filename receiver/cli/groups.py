@@ -52,7 +52,7 @@ def _min_idle(default: str) -> Callable[[F], F]:
     invoke_without_command=True,
     epilog="\b\nExamples:\n"
     "  receiver groups                                        lag, pending entries, consumers\n"
-    "  receiver groups create crm --since 24h                 a new consumer reads from yesterday on\n"
+    "  receiver groups create crm --since 24h --topic sms_reply  a new consumer begins with yesterday\n"
     "  receiver groups claim billing --from host-2 --to host-1  entries of a consumer that died\n"
     "  receiver groups dead-letter billing --deliveries 5     entries that no consumer finishes",
 )
@@ -112,6 +112,11 @@ def claim(  # noqa: PLR0913 a parameter for each option
 
     moved = run(_each(environment.settings(), project, names, group, work, idle=min_idle, consumer=source))
     _tell(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
+    if moved.total() and not dry_run:
+        click.echo(
+            f"{safe(target)} finds them among its pending entries (XREADGROUP with id 0). If it reads those at its "
+            "start alone, restart it."
+        )
 
 
 @groups.command(
@@ -152,8 +157,9 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     """Move entries that no consumer finishes to the dead letters of their topic.
 
     The stream TOPIC_dead has each entry as it was, with the fields reason, topic, entry, group, consumer and deliveries
-    beside it. For the group the entry is then acknowledged, so that it holds back neither the group nor the trimming;
-    other groups are not affected. Repeat the command after an interruption: no entry is moved twice.
+    beside it; `receiver dead-letters list` shows them. For the group the entry is then acknowledged, so that it holds
+    back neither the group nor the trimming; other groups are not affected. Repeat the command after an interruption: no
+    entry is moved twice.
     """
     settings = environment.settings()
     idle_ms = int(min_idle * 1000)

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.tail import Ago
-from receiver.cli.topics import chosen_streams, having_group, project_option, streams_connected, topic_option
+from receiver.cli.topics import chosen_streams, having_group, project_option, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
@@ -26,9 +26,9 @@ _FOREVER: Final = 1e12
 
 @click.command(
     epilog="\b\nExamples:\n"
-    "  receiver groups create crm --since 24h               all topics, from yesterday on\n"
-    "  receiver groups create crm --from-start --topic sms_reply\n"
-    "  receiver groups create crm --since 2h --reset        the group reads two hours again",
+    "  receiver groups create crm --since 24h --topic sms_reply     replies, from yesterday on\n"
+    "  receiver groups create crm --from-start --all-topics\n"
+    "  receiver groups create crm --since 2h --topic sms_reply --reset  it reads two hours again",
 )
 @click.argument("group")
 @click.option("--since", type=Ago(), metavar="TIME", help="Begin with the events of this long ago: 90s, 10m, 2h, 7d.")
@@ -36,7 +36,10 @@ _FOREVER: Final = 1e12
 @click.option("--from-now", is_flag=True, help="Begin with the next event.")
 @click.option("--reset", is_flag=True, help="Move a group that is there to this place. Pending entries stay pending.")
 @project_option
-@topic_option
+@click.option(
+    "--topic", "names", metavar="NAME", multiple=True, help="A topic's URN, or its name such as sms_reply; repeatable."
+)
+@click.option("--all-topics", is_flag=True, help="Every topic of every project, or of that of --project.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_environment
 def create(  # noqa: PLR0913 a parameter for each option
@@ -49,15 +52,20 @@ def create(  # noqa: PLR0913 a parameter for each option
     reset: bool,
     project: str | None,
     names: tuple[str, ...],
+    all_topics: bool,
     yes: bool,
 ) -> None:
-    """Create a consumer group on all topics, or some, at a place in the past.
+    """Create a consumer group on topics, at a place in the past.
+
+    Name the topics that its consumers read: a topic is trimmed only as far as all its groups have come.
 
     The time is that of Redis' clock, which made the ids of the entries. A group that is there is not touched without
     --reset. Groups of new topics are created by consumer_groups in the configuration.
     """
     if [since is not None, from_start, from_now].count(True) != 1:
         raise click.UsageError("give one of --since, --from-start and --from-now.")
+    if bool(names) == all_topics:
+        raise click.UsageError("name each topic that the group reads with --topic, or give --all-topics.")
     age = None if from_now else (_FOREVER if from_start else since)
     settings = environment.settings()
     there = run(_having(settings, project, names, group))

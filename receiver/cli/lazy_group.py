@@ -29,6 +29,7 @@ class LazyGroup(click.Group):
         "simulate",
         "check",
         "groups",
+        "dead-letters",
         "replay",
         "quarantine",
         "spool",
@@ -46,5 +47,6 @@ class LazyGroup(click.Group):
         if cmd_name not in self.names:
             return None
         with startup_imports():
-            command: click.Command = getattr(import_module(f"receiver.cli.{cmd_name}"), cmd_name)
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(import_module(f"receiver.cli.{name}"), name)
         return command

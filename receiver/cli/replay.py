@@ -92,8 +92,8 @@ def replay(  # noqa: PLR0913 a parameter for each option
 
     Every consumer group of the topic gets them. An event that is published again has a new id; `replayof` is the id of
     the original, `replayname` the name of the replay. Replays are not replayed. Dead letters (--topic NAME_dead) go
-    back to their topic under their own ids, so that groups that have handled them can tell. For a single new consumer,
-    `receiver groups create --since` does without.
+    back to their topic under their own ids, by which groups that have handled them can tell, and leave the dead
+    letters; one that fails again may go back again. For a single new consumer `receiver groups create --since` does.
 
     After an interruption repeat the command under the same name, within RECEIVER_DEDUPE_WINDOW: the events that are
     there already are not added again.

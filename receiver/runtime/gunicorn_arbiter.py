@@ -23,10 +23,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from receiver import log
+from receiver import log, metrics
 from receiver.embedded import EmbeddedValkey
 from receiver.environment import Environment
-from receiver.peers import Peers, SharedRecords
+from receiver.peers import SUPERVISOR, Peers, Sample, SharedRecords, WorkerReport
 from receiver.runtime import gunicorn_worker
 from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
 from receiver.runtime.signals import (
@@ -63,6 +63,7 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(app)
         self.records = SharedRecords()
         self._start_again_at = 0.0
+        self._reloads: Counter[str] = Counter()
         #: The supervisor holds one end; the workers notice at the other when it ends, even by a kill.
         self.life = os.pipe()
         self._deadline = Deadline()
@@ -134,6 +135,7 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         """
         logger = log.configure(self.app.settings.log_level)
         projects = self.app.environment.reload(logger, secrets=True)
+        self._count_reload(metrics.RELOAD_REFUSED if projects is None else metrics.RELOADED, logger)
         if projects is None:
             return
         self.app.settings = dataclasses.replace(self.app.settings, projects=projects)
@@ -145,6 +147,18 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             logger.info("settings.reload_ended", reason="the service is stopping")
         finally:
             self._reloading = False
+
+    def _count_reload(self, outcome: str, logger: log.Logger) -> None:
+        """Count a reload for all workers. The supervisor's own metrics would be inherited by each of them."""
+        self._reloads[outcome] += 1
+        counters = [
+            Sample("receiver_reloads", "receiver_reloads_total", (("outcome", name),), count)
+            for name, count in self._reloads.items()
+        ]
+        try:
+            self.records.write(SUPERVISOR, WorkerReport(counters=counters))
+        except OSError as error:
+            logger.error("metrics.not_shared", worker=SUPERVISOR, error=error)  # noqa: TRY400 the memory is full
 
 
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types

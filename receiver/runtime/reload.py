@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from receiver import metrics
 from receiver.app import INDEX_WANTED, RELOAD
 from receiver.runtime.index_process import looks_up
 from receiver.tasks import cancel_and_wait
@@ -30,12 +31,16 @@ def add_reload(
             asked.clear()
             try:
                 projects = await asyncio.to_thread(environment.reload, logger, secrets=True)
-                if projects is not None:
+                if projects is None:
+                    metrics.RELOADS.labels(metrics.RELOAD_REFUSED).inc()
+                else:
                     await app[RELOAD](projects)
+                    metrics.RELOADS.labels(metrics.RELOADED).inc()
                     logger.info("settings.reloaded", projects=[*projects.by_id])
                     if looks_up(settings.projects):
                         app[INDEX_WANTED].set()
             except Exception:  # any: without this task every later reload would do nothing, without a word
+                metrics.RELOADS.labels(metrics.RELOAD_FAILED).inc()
                 logger.exception("settings.not_reloaded")
 
     async def reloading(_app: web.Application) -> AsyncIterator[None]:

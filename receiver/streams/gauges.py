@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.registry import Collector
 
 from receiver import metrics
+from receiver.streams.dead_letters import dead_letters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,6 +53,8 @@ class TopicGauges:
         """``max_entries`` is the hard cap of a stream."""
         self._max_entries = max_entries
         self.memory = Memory({}, {})
+        #: The number of entries of each topic that were put aside.
+        self.dead_letters: Mapping[str, int] = {}
         #: Topics that events are routed to. Their counters are shown, at 0, before anything happens.
         self.routed: frozenset[str] = frozenset()
         self.topics: Mapping[str, TopicFigures] = {}
@@ -71,7 +74,7 @@ class TopicGauges:
         Rendering takes 0.1 s for 1,000 topics with three groups each, so the text is cached for a round. Call it from
         one thread at a time.
         """
-        rendering = _Rendering(self.routed, self.topics, trimmed, self.memory, self._max_entries)
+        rendering = _Rendering(self.routed, self.topics, self.dead_letters, trimmed, self.memory, self._max_entries)
         if self._rendered is None or self._rendered[0] != rendering:
             self._rendered = rendering, generate_latest(rendering)
         return self._rendered[1]
@@ -83,13 +86,15 @@ class _Rendering(Collector):
 
     routed: frozenset[str]
     topics: Mapping[str, TopicFigures]
+    dead_letters: Mapping[str, int]
     trimmed: Mapping[str, tuple[int, int]]
     memory: Memory
     max_entries: int
 
     def collect(self) -> Iterator[Metric]:
         aged, unread = metrics.TRIMMED(), metrics.UNREAD_TRIMMED()
-        for topic in sorted(self.routed.union(self.topics)):
+        streams_aside = {dead_letters_of(topic) for topic, count in self.dead_letters.items() if count}
+        for topic in sorted(self.routed.union(self.topics, streams_aside)):
             by_age, at_the_cap = self.trimmed.get(topic, (0, 0))
             aged.add_metric([topic], by_age)
             unread.add_metric([topic], at_the_cap)
@@ -101,6 +106,9 @@ class _Rendering(Collector):
         entries, lag = metrics.STREAM_ENTRIES(), metrics.GROUP_LAG()
         pending, oldest = metrics.GROUP_PENDING(), metrics.GROUP_OLDEST()
         deliveries, stuck = metrics.GROUP_DELIVERIES(), metrics.GROUP_STUCK()
+        dead_letters = metrics.DEAD_LETTERS()
+        for topic, count in self.dead_letters.items():
+            dead_letters.add_metric([topic], count)
         for topic, gauges in self.topics.items():
             entries.add_metric([topic], gauges.entries)
             for group, behind in gauges.groups.items():
@@ -111,7 +119,7 @@ class _Rendering(Collector):
                 stuck.add_metric(labels, behind.stuck_seconds)
                 if behind.lag is not None:
                     lag.add_metric(labels, behind.lag)
-        yield from (entries, lag, pending, oldest, deliveries, stuck)
+        yield from (entries, lag, pending, oldest, deliveries, stuck, dead_letters)
 
     def _memory(self) -> Iterator[Metric]:
         used, most = metrics.REDIS_USED_BYTES(), metrics.REDIS_MAX_BYTES()

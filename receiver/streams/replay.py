@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.errors import WriteFailedError
 from receiver.events import give_back, replay
-from receiver.streams.dead_letters import dead_letters_of
+from receiver.redis_client import on
+from receiver.streams.dead_letters import dead_letters_of, topic_of
 from receiver.streams.paging import pages
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Range(NamedTuple):
         """Whether its events are dead letters. They are given back: they keep their ids, and may be replays."""
         return self.topic.endswith(dead_letters_of(""))
 
+    @property
+    def moves(self) -> bool:
+        """Whether its events leave their stream: dead letters that go back to their own topic."""
+        return self.of_dead_letters and self.target == topic_of(self.topic)
+
 
 class Pace:
     """Spreads events over time: ``rate`` of them a second, None for as fast as possible."""
@@ -67,19 +73,27 @@ class Pace:
 async def publish(client: Client, part: Range, name: str, pace: Pace, write: Write) -> AsyncIterator[int]:
     """Publish the events of a range again, and yield how many of them there are, page by page.
 
-    Left out are replays, unless they are dead letters, and what is not an event. ``write`` adds events to streams.
-    Raises WriteFailedError if the target does not take them, and the errors of redis-py. After an error, do the whole
-    range again.
+    Left out are replays, unless they are dead letters, and what is not an event. Dead letters that go back to their
+    topic are removed, once it has them. ``write`` adds events to streams. Raises WriteFailedError if the target does
+    not take them, and the errors of redis-py. After an error, do the whole range again.
     """
-    again = give_back if part.of_dead_letters else replay
     async for page in pages(client, part.topic, pace.batch, part.first, part.last):
-        data = (fields.get(b"data", b"") for _, fields in page)
-        made = (again(each, part.target, name) for each in data)
-        entries = [entry for entry in made if entry is not None]
+        entries = {id_: entry for id_, fields in page if (entry := _again(part, id_, fields, name)) is not None}
         if entries:
-            await _insist(write, entries)
+            await _insist(write, [*entries.values()])
+            if part.moves:
+                await on(client, part.topic).xdel(part.topic, *entries)
         await pace.wait(len(entries))
         yield len(entries)
+
+
+def _again(part: Range, entry_id: bytes, fields: Mapping[bytes, bytes], name: str) -> Entry | None:
+    """Return the entry that publishes an event again, or None for what is not to be published."""
+    data = fields.get(b"data", b"")
+    if not part.of_dead_letters:
+        return replay(data, part.target, name)
+    put_aside = fields.get(b"entry", entry_id).decode(errors="backslashreplace")
+    return give_back(data, part.target, put_aside if part.moves else f"{put_aside} {name}")
 
 
 async def _insist(write: Write, entries: list[Entry]) -> None:

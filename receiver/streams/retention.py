@@ -1,5 +1,7 @@
 """Trims streams by age, but not past an entry that a consumer group still needs, unless the hard cap is reached.
 
+Dead letters are counted, and trimmed at the hard cap alone.
+
 The script reads the groups and trims in one step, so no group can be created or read in between. One replica at a time
 trims a topic, which a lease decides; services that share a Redis trim their own topics independently. Every replica
 creates the configured groups and reports their backlog. A failing topic is logged and does not hold up the others.
@@ -18,7 +20,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from receiver.redis_client import Script, by_primary, on
 from receiver.redis_connection import concerns_whole_redis
+from receiver.routing import QUARANTINE
 from receiver.streams.consumer_groups import ConsumerGroups
+from receiver.streams.dead_letters import count_dead_letters, dead_letters_of, topic_of
 from receiver.streams.gauges import Memory, TopicGauges
 from receiver.streams.memory import RedisMemory
 from receiver.tasks import cancel_and_wait
@@ -39,6 +43,7 @@ _LEASE_MS: Final = 10_000
 _STEP: Final = 10_000
 #: Seconds that Redis may take for one topic, and for one step of trimming.
 _REDIS_TIMEOUT: Final = 5.0
+_QUARANTINE: Final = f":{QUARANTINE}"
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 
@@ -101,16 +106,32 @@ class Retention:
         self.gauges.routed = frozenset(self._routed())
         found: dict[str, TopicFigures] = {}
         memory = Memory({}, {})
+        aside = [dead_letters_of(topic) for topic in topics if not topic.endswith(_QUARANTINE)]
+        letters = dict(self.gauges.dead_letters)
         rounds = [
             self._round_of({topic: topics[topic] for topic in own}, found, memory)
             for own in by_primary(self._client, topics)
         ]
+        rounds += [self._look_after_dead_letters(own, letters) for own in by_primary(self._client, aside) if own]
         # All at once: a primary that hangs holds up its own topics only.
         failures = [failure for failure in await asyncio.gather(*rounds, return_exceptions=True) if failure is not None]
         if len(failures) < len(rounds) or not rounds:
             self.gauges.topics, self.gauges.memory = found, memory
+            shown = {topic for topic, count in letters.items() if count and topic in topics} | self.gauges.routed
+            self.gauges.dead_letters = {topic: count for topic, count in letters.items() if topic in shown}
         for failure in failures:
             raise failure
+
+    async def _look_after_dead_letters(self, keys: list[str], letters: dict[str, int]) -> None:
+        """Count those of one primary, and trim at the hard cap. While it is away their last counts stay."""
+        async with asyncio.timeout(_REDIS_TIMEOUT):
+            for key, count in (await count_dead_letters(self._client, keys)).items():
+                letters[topic_of(key)] = count
+                if count > self._max_entries:
+                    trimmed = await on(self._client, key).xtrim(key, maxlen=self._max_entries)
+                    if trimmed:
+                        self.gauges.count_trimmed(key, 0, trimmed)
+                        self._log_unread(key, trimmed)
 
     async def _round_of(
         self, topics: Mapping[str, tuple[str, ...]], found: dict[str, TopicFigures], memory: Memory
@@ -160,9 +181,12 @@ class Retention:
                 aged, unread = await self._trim([topic, lease_key(topic)], arguments)
             self.gauges.count_trimmed(topic, aged, unread)
             if unread:
-                self._logger.error("stream.unread_trimmed", topic=topic, count=unread, cap_count=self._max_entries)
+                self._log_unread(topic, unread)
             if aged + unread < _STEP // 2:
                 return
+
+    def _log_unread(self, topic: str, count: int) -> None:
+        self._logger.error("stream.unread_trimmed", topic=topic, count=count, cap_count=self._max_entries)
 
 
 def lease_key(topic: str) -> str:

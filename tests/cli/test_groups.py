@@ -80,7 +80,9 @@ def test_claim_gives_stuck_entries_to_another_consumer(cli_redis: Redis, topic: 
     arguments = ("groups", "claim", "billing", "--to", "host-1")
     assert "1 entry to give to host-1" in run_here(*arguments, "--dry-run").stdout
     assert "No entry is stuck so long" in run_here(*arguments, "--from", "host-2").stdout
-    assert f"{topic}  1 entry given to host-1." in run_here(*arguments, "--from", "poison").stdout
+    told = run_here(*arguments, "--from", "poison").stdout
+    assert f"{topic}  1 entry given to host-1." in told
+    assert "host-1 finds them among its pending entries (XREADGROUP with id 0)" in told
     (claimed,) = cli_redis.xpending_range(topic, "billing", stuck, stuck, 1)
     assert (claimed["consumer"], claimed["times_delivered"]) == ("host-1", 7)
     assert "1 entry given to host-1" in run_here(*arguments, "--min-idle", "0s").stdout
@@ -148,6 +150,30 @@ def test_a_dead_letter_that_was_interrupted_goes_on_and_is_not_doubled(
     assert cli_redis.xpending_range(topic, "billing", stuck, stuck, 1) == []
 
 
+def test_dead_letters_are_listed_and_dropped(cli_redis: Redis, topic: str, run_here: Run) -> None:
+    assert run_here("dead-letters", "list").stdout == "There are no dead letters.\n"
+    put_aside = ("groups", "dead-letter", "billing", "--deliveries", "1", "--min-idle", "0s", "--yes")
+    assert f"{topic}  2 entries put aside." in run_here(*put_aside, "--reason", "no such order").stdout
+    garbage = cli_redis.xadd(DEAD, {"data": "no event"})
+    shown = run_here("dead-letters", "list", "--limit", "2").stdout
+    assert "no such order" in shown
+    assert "2 of 3" in shown
+    listed = [json.loads(line) for line in run_here("dead-letters", "list", "--json").stdout.splitlines()]
+    assert [one["topic_urn"] for one in listed] == [DEAD] * 3
+    assert [listed[0][name] for name in ("entry_id", "group", "event")] == [garbage, "?", None]
+    assert [listed[1][name] for name in ("group", "reason", "topic")] == ["billing", "no such order", topic]
+    some = run_here("dead-letters", "drop", garbage, "1-1", "--yes")
+    assert (some.returncode, some.stdout) == (1, "1 dead letter deleted.\n")
+    for arguments in (("drop",), ("drop", "--all"), ("drop", "x")):
+        assert run_here("dead-letters", *arguments, "--yes").returncode == 2
+    asked = run_here("dead-letters", "drop", "--topic", "sms_success", "--all", stdin="n\n")
+    assert "Delete 2 dead letters for good?" in asked.stderr
+    assert (asked.returncode, cli_redis.xlen(DEAD)) == (1, 2)
+    assert "2 dead letters deleted." in run_here("dead-letters", "drop", "--topic", DEAD, "--all", "--yes").stdout
+    assert cli_redis.xlen(DEAD) == 0
+    assert run_here("dead-letters", "drop", "--topic", "sms_success", "--all", "--yes").returncode == 2
+
+
 def test_an_entry_that_somebody_works_on_is_left_alone(cli_redis: Redis, topic: str, run_here: Run) -> None:
     run_here("groups", "dead-letter", "billing", "--deliveries", "1", "--yes")
     assert cli_redis.xlen(DEAD) == 1, "the other entry was delivered a moment ago"
@@ -158,19 +184,21 @@ def test_a_new_group_begins_with_the_events_of_yesterday(cli_redis: Redis, run_h
     _events(cli_redis, SUCCESS, 1, ago=2 * 86400)
     (first,) = _events(cli_redis, SUCCESS, 2, ago=3600)
     _events(cli_redis, SUCCESS, 3)
-    result = run_here("groups", "create", "crm", "--since", "24h")
+    result = run_here("groups", "create", "crm", "--since", "24h", "--all-topics")
     assert f"{SUCCESS}  begins with {first} of " in result.stdout
     assert f"{REPLY}  begins with the next event: there is none since then" in result.stdout
     ((_, entries),) = cli_redis.xreadgroup("crm", "one", {SUCCESS: ">"})
     assert len(entries) == 2
-    again = run_here("groups", "create", "crm", "--since", "24h")
+    again = run_here("groups", "create", "crm", "--since", "24h", "--all-topics")
     assert (again.returncode, "--reset moves it" in again.stderr) == (2, True)
-    asked = run_here("groups", "create", "crm", "--from-start", "--reset", stdin="n\n")
+    asked = run_here("groups", "create", "crm", "--from-start", "--all-topics", "--reset", stdin="n\n")
     assert (asked.returncode, "Move the group crm of 3 topics?" in asked.stderr) == (1, True)
-    assert run_here("groups", "create", "crm", "--from-start", "--reset", "--yes").returncode == 0
+    assert run_here("groups", "create", "crm", "--from-start", "--all-topics", "--reset", "--yes").returncode == 0
     assert len(cli_redis.xreadgroup("crm", "one", {SUCCESS: ">"})[0][1]) == 3
     assert run_here("groups", "create", "now", "--from-now", "--topic", SUCCESS).stdout.endswith("the next event\n")
-    assert run_here("groups", "create", "crm").returncode == 2
+    assert run_here("groups", "create", "crm", "--all-topics").returncode == 2
+    unnamed = run_here("groups", "create", "other", "--since", "24h")
+    assert (unnamed.returncode, "name each topic that the group reads" in unnamed.stderr) == (2, True)
 
 
 def test_mistakes_are_sentences_that_name_what_there_is(cli_redis: Redis, run_here: Run) -> None:

@@ -103,7 +103,10 @@ def test_events_go_to_another_topic_which_is_then_looked_after(cli_redis: Redis,
 
 
 def test_dead_letters_go_back_to_their_topic_under_their_ids(cli_redis: Redis, run_here: Run) -> None:
-    """Also one that was a replay, and one that two groups had put aside, once."""
+    """Also one that was a replay; one that two groups had put aside, once; and one that fails again, again.
+
+    They leave the dead letters, so that no later command gives them back once more.
+    """
     _add(cli_redis, 2)
     run_here("replay", "--topic", "sms_success", *ALL, "--name", "first")
     for group in ("billing", "crm"):
@@ -111,11 +114,19 @@ def test_dead_letters_go_back_to_their_topic_under_their_ids(cli_redis: Redis, r
         cli_redis.xreadgroup(group, "one", {SUCCESS: ">"})
         run_here("groups", "dead-letter", group, "--deliveries", "1", "--min-idle", "0s", "--yes")
     assert cli_redis.xlen(f"{SUCCESS}_dead") == 8
+    garbage = cli_redis.xadd(f"{SUCCESS}_dead", {"data": "no event"})
     arguments = ("replay", "--topic", "sms_success_dead", *ALL)
+    elsewhere = run_here(*arguments, "--to-topic", "trial", "--name", "trial").stdout
+    assert ("4 events added." in elsewhere, cli_redis.xlen(f"{SUCCESS}_dead")) == (True, 9)
     assert "4 events added." in run_here(*arguments).stdout
+    assert [id_ for id_, _ in cli_redis.xrange(f"{SUCCESS}_dead")] == [garbage]
     assert "0 events added." in run_here(*arguments).stdout
     before, back = _events(cli_redis, SUCCESS)[:4], _events(cli_redis, SUCCESS)[4:]
     assert back == before
+    cli_redis.xreadgroup("billing", "one", {SUCCESS: ">"})
+    run_here("groups", "dead-letter", "billing", "--deliveries", "1", "--min-idle", "0s", "--yes")
+    assert "4 events added." in run_here(*arguments).stdout
+    assert len(_events(cli_redis, SUCCESS)) == 12
 
 
 def test_mistakes_are_sentences(cli_redis: Redis, run_here: Run) -> None:

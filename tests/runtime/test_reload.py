@@ -163,6 +163,7 @@ def test_a_broken_file_changes_nothing(serve: Callable[..., Receiver], config: P
     eventually(lambda: said(service, "indexer.started"), "the index runs")
     write(config, 'callback_keys = ["env:NOT_SET"]')
     reload(service, event="settings.refused")
+    eventually(lambda: service.figure('receiver_reloads_total{outcome="refused"}') == 1, "it is counted, once")
     [line] = said(service, "settings.refused")
     assert (line["level"], line["problem"].startswith(f"{config}: projects.shop.callback_keys[0]: ")) == ("error", True)
     os.kill(indexes(service)[0], signal.SIGKILL)

@@ -330,6 +330,26 @@ async def test_memory_is_a_metric_of_redis_and_of_the_ten_longest_streams(
     assert most == 0  # the Valkey of these tests has no limit
 
 
+async def test_dead_letters_are_counted_and_trimmed_at_the_hard_cap_alone(
+    redis: Redis, start: Callable[..., Awaitable[Retention]]
+) -> None:
+    """Of the age of entries they know nothing. A key of another type is left out."""
+    dead = f"{TOPIC}_dead"
+    await fill(redis, [100], each=150, topic=dead)
+    await redis.set(f"{OTHER}_dead", "in the way")
+    retention = await start(topics=lambda: {TOPIC: (), OTHER: ()}, most=200)
+    async with asyncio.timeout(10):
+        while figure(retention, "receiver_dead_letters", topic=TOPIC) != 150:
+            await asyncio.sleep(0.01)
+        assert figure(retention, "receiver_dead_letters", topic=OTHER) is None
+        assert figure(retention, "receiver_unread_trimmed_total", topic=dead) == 0
+        await fill(redis, [50], each=150, topic=dead)
+        while not figure(retention, "receiver_unread_trimmed_total", topic=dead):
+            await asyncio.sleep(0.01)
+    assert 200 <= await redis.xlen(dead) < 200 + NODE
+    await redis.delete(f"{OTHER}_dead", dead)
+
+
 async def test_without_the_permission_to_ask_for_memory_the_rest_goes_on(
     redis_url: str, redis: Redis, start: Callable[..., Awaitable[Retention]]
 ) -> None:
