@@ -22,6 +22,12 @@ CONSUMER = os.environ.get("CONSUMER", socket.gethostname())  # stays the same af
 MAX_DELIVERIES = int(os.environ.get("MAX_DELIVERIES", "5"))
 CLAIM_AFTER = int(float(os.environ.get("CLAIM_AFTER", "60")) * 1000)  # ms: longer than the work on an entry takes
 REMEMBERED = 3 * 24 * 3600  # seconds in which an event that comes again is recognised
+# Adds a dead letter once for each group and entry, also when the consumer ended before it could acknowledge the entry.
+PUT_ASIDE = """
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('XADD', KEYS[1], '*', unpack(ARGV))
+  redis.call('SET', KEYS[2], '', 'EX', 604800)
+end"""
 log = logging.getLogger("consumer")
 
 
@@ -61,14 +67,20 @@ async def put_aside(msg: RedisStreamMessage, delivered: int, reason: str) -> Non
     """Add an entry to the dead letters of its topic."""
     topic, [entry] = msg.raw_message["channel"], msg.raw_message["message_ids"]
     origin = {"reason": reason, "topic": topic, "entry": entry, "group": GROUP, "deliveries": delivered}
-    redis = await broker.connect()
-    await redis.xadd(f"{topic}_dead", {**msg.raw_message["data"], **origin})
+    redis, dead = await broker.connect(), f"{topic}_dead"
+    flat = [part for pair in {**msg.raw_message["received"], **origin}.items() for part in pair]
+    await redis.eval(PUT_ASIDE, 2, dead, f"{{{dead}}}:from:{GROUP}:{text(entry)}", *flat)
+
+
+def text(entry: bytes | str) -> str:
+    """Return the id of an entry as text."""
+    return entry.decode() if isinstance(entry, bytes) else entry
 
 
 async def parse(msg: dict, original: Callable[..., Awaitable[RedisStreamMessage]]) -> RedisStreamMessage:
-    """Let garbage get as far as the dead letters. FastStream itself takes only UTF-8."""
+    """Let garbage get as far as the dead letters, as it was received. FastStream itself takes only UTF-8."""
     fields = {name: value.decode(errors="replace").encode() for name, value in msg["data"].items()}
-    return await original({**msg, "data": fields})
+    return await original({**msg, "data": fields, "received": msg["data"]})
 
 
 broker = RedisBroker(

@@ -12,6 +12,12 @@ const MAX_DELIVERIES = Number(process.env.MAX_DELIVERIES ?? 5);
 const CLAIM_AFTER = Number(process.env.CLAIM_AFTER ?? 60) * 1000; // longer than the work on COUNT entries takes
 const COUNT = 10;
 const REMEMBERED = 3 * 24 * 3600; // seconds in which an event that comes again is recognised
+// Adds a dead letter once for each group and entry, also when the consumer ended before it could acknowledge the entry.
+const PUT_ASIDE = `
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('XADD', KEYS[1], '*', unpack(ARGV))
+  redis.call('SET', KEYS[2], '', 'EX', 604800)
+end`;
 let stopping = false;
 for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => (stopping = true));
 
@@ -46,8 +52,8 @@ async function* entries(redis, topic) {
   });
   const read = async (after, count) => {
     const from = ["STREAMS", topic, after];
-    const reply = await redis.xreadgroup("GROUP", GROUP, CONSUMER, "COUNT", count, "BLOCK", 500, ...from);
-    return reply?.[0][1] ?? [];
+    const reply = await redis.xreadgroupBuffer("GROUP", GROUP, CONSUMER, "COUNT", count, "BLOCK", 500, ...from);
+    return (reply?.[0][1] ?? []).map(([id, fields]) => [String(id), fields]);
   };
   let batch;
   for (let last = "0"; !stopping && (batch = await read(last, 1)).length; last = batch[0][0])
@@ -63,9 +69,13 @@ async function* entries(redis, topic) {
 async function* stuck(redis, topic) {
   let start = "0-0";
   do {
-    let batch;
-    [start, batch] = await redis.xautoclaim(topic, GROUP, CONSUMER, CLAIM_AFTER, start, "COUNT", 1);
-    for (const entry of batch) yield [entry, await deliveries(redis, topic, entry[0])];
+    const [next, batch] = await redis.xautoclaimBuffer(topic, GROUP, CONSUMER, CLAIM_AFTER, start, "COUNT", 1);
+    start = String(next);
+    for (const entry of batch.filter(Boolean)) {
+      // Redis 6.2 gives null for an entry that was trimmed
+      const id = String(entry[0]);
+      yield [[id, entry[1]], await deliveries(redis, topic, id)];
+    }
   } while (start !== "0-0" && !stopping);
 }
 
@@ -81,7 +91,9 @@ async function take(redis, topic, [id, fields], delivered) {
   if (reason && delivered < MAX_DELIVERIES) return;
   if (reason) {
     const origin = { reason, topic, entry: id, group: GROUP, deliveries: delivered };
-    await redis.xadd(`${topic}_dead`, "*", ...(fields ?? []), ...Object.entries(origin).flat());
+    const dead = `${topic}_dead`;
+    const letter = [...(fields ?? []), ...Object.entries(origin).flat()];
+    await redis.eval(PUT_ASIDE, 2, dead, `{${dead}}:from:${GROUP}:${id}`, ...letter);
   }
   await redis.xack(topic, GROUP, id);
 }
@@ -92,7 +104,8 @@ async function attempt(redis, fields, delivered) {
   if (delivered > MAX_DELIVERIES) return `delivered ${MAX_DELIVERIES} times, and none of the consumers finished it`;
   let event;
   try {
-    event = JSON.parse(fields[fields.indexOf("data") + 1]);
+    event = JSON.parse(fields[fields.findIndex((name) => String(name) === "data") + 1]);
+    if (typeof event?.id !== "string") throw new TypeError("it is no event: there is no id");
   } catch (error) {
     return String(error);
   }

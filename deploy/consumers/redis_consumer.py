@@ -28,6 +28,12 @@ MAX_DELIVERIES = int(os.environ.get("MAX_DELIVERIES", "5"))
 CLAIM_AFTER = float(os.environ.get("CLAIM_AFTER", "60"))  # seconds: longer than the work on COUNT entries takes
 COUNT = 10
 Batch = list[tuple[bytes, dict[bytes, bytes]]]
+# Adds a dead letter once for each group and entry, also when the consumer ended before it could acknowledge the entry.
+PUT_ASIDE = """
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('XADD', KEYS[1], '*', unpack(ARGV))
+  redis.call('SET', KEYS[2], '', 'EX', 604800)
+end"""
 log = logging.getLogger("consumer")
 stopping = threading.Event()
 
@@ -48,8 +54,8 @@ def consume(topic: str) -> None:
     while not stopping.is_set():
         try:
             with connect(os.environ["REDIS_URL"]) as redis:
-                for batch, deliveries in batches(redis, topic):
-                    take(redis, topic, batch, deliveries, database)
+                for batch, delivered in batches(redis, topic):
+                    take(redis, topic, batch, delivered, database)
                     pause = 0.1
         except (RedisError, RedisClusterException, OSError) as error:
             log.warning("Redis is away (%s): again in %.1f s", error, pause)
@@ -90,7 +96,7 @@ def stuck(redis: Redis, topic: str) -> Iterator[tuple[Batch, int]]:
     start = b"0-0"
     while not stopping.is_set():
         start, batch, *_ = redis.xautoclaim(topic, GROUP, CONSUMER, int(CLAIM_AFTER * 1000), start_id=start, count=1)
-        if batch:
+        if batch and batch[0][0]:  # Redis 6.2 gives None for an entry that was trimmed
             yield batch, deliveries(redis, topic, batch)
         if start == b"0-0":
             return
@@ -110,7 +116,7 @@ def take(redis: Redis, topic: str, batch: Batch, delivered: int, database: sqlit
             try:
                 reason = attempt(fields, delivered, database)
                 break
-            except sqlite3.OperationalError as error:  # the database is away, which is no fault of the entry
+            except sqlite3.OperationalError as error:  # raised by attempt for a database that is away
                 log.warning("The database is away (%s)", error)
                 redis.xclaim(topic, GROUP, CONSUMER, 0, ids[at:], justid=True)  # still mine; not counted
                 if stopping.wait(min(1, CLAIM_AFTER / 3)):
@@ -120,7 +126,8 @@ def take(redis: Redis, topic: str, batch: Batch, delivered: int, database: sqlit
             continue
         if reason:
             origin = {"reason": reason, "topic": topic, "entry": entry_id, "group": GROUP, "deliveries": delivered}
-            redis.xadd(f"{topic}_dead", {**fields, **origin})
+            dead, flat = f"{topic}_dead", [part for pair in {**fields, **origin}.items() for part in pair]
+            redis.eval(PUT_ASIDE, 2, dead, f"{{{dead}}}:from:{GROUP}:{entry_id.decode()}", *flat)
             log.error("%s went to %s_dead", entry_id.decode(), topic)
         redis.xack(topic, GROUP, entry_id)
 
@@ -131,9 +138,9 @@ def attempt(fields: dict[bytes, bytes], delivered: int, database: sqlite3.Connec
         return f"delivered {MAX_DELIVERIES} times, and none of the consumers finished it"
     try:
         handle(json.loads(fields[b"data"]), database)
-    except sqlite3.OperationalError:
-        raise
     except Exception as error:  # any error of an entry
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+            raise  # locked, full, not there: no fault of the entry. SQLITE_ERROR is one of the statement
         return f"{type(error).__name__}: {error}"
     return None
 
