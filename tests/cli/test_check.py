@@ -146,6 +146,7 @@ def test_a_redis_without_a_limit_and_topics_that_take_nothing_are_found(
         code, found = _found(run_here)
     finally:
         cli_redis.config_set("maxmemory", limit)
+        cli_redis.delete(SUCCESS)
     assert code == 1
     assert f"redis-cli RENAME {SUCCESS} {{{SUCCESS}}}:aside" in found["error"][0]["mend"]
     told = {finding["area"]: finding for finding in found["warning"]}
