@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -156,13 +157,18 @@ def test_a_consumer_is_killed_another_is_stopped_and_each_event_is_handled_once(
 
 @every_program
 def test_poison_goes_to_the_dead_letters_with_the_reason_and_is_acknowledged(program):
-    """Not JSON, without what the work needs, or ending its consumer each time. The events beside it are handled."""
+    """Not JSON, without what the work needs, or ending its consumer each time. The events beside it are handled.
+
+    One that is there already, since the consumer ended before it could acknowledge it, is not added again.
+    """
     program.redis.xgroup_create(program.topic, GROUP, id="0", mkstream=True)
     [deadly, *_] = program.add("deadly")
     program.redis.xreadgroup(GROUP, "died", {program.topic: ">"})
     program.redis.xclaim(program.topic, GROUP, "died", 0, [deadly], retrycount=2, justid=True)
     garbage = program.redis.xadd(program.topic, {"data": b"\xff no JSON"})
     empty = program.redis.xadd(program.topic, {"data": '{"id":"empty"}'})
+    added = program.redis.xadd(program.topic, {"data": '{"id":"added"}'})
+    program.redis.set(f"{{{program.topic}_dead}}:from:{GROUP}:{added.decode()}", "")
     good = f"good-{program.script}"
     program.add(good)
     consumer = program.start("one")
@@ -173,10 +179,28 @@ def test_poison_goes_to_the_dead_letters_with_the_reason_and_is_acknowledged(pro
     assert set(letters) == {deadly, garbage, empty}
     for fields in letters.values():
         assert (fields[b"topic"].decode(), fields[b"group"]) == (program.topic, GROUP.encode())
-        assert fields[b"data"]
+    assert letters[garbage][b"data"] == b"\xff no JSON"
     assert [int(letters[id_][b"deliveries"]) for id_ in (deadly, garbage, empty)] == [3, 2, 2]
     assert b"none of the consumers finished it" in letters[deadly][b"reason"]
     assert all(b"none of the" not in letters[id_][b"reason"] for id_ in (garbage, empty))
+
+
+def test_a_database_that_is_away_is_waited_for_and_a_wrong_statement_is_not(monkeypatch, tmp_path):
+    """Both are sqlite3.OperationalError; the second would be one for ever."""
+    monkeypatch.setenv("GROUP", GROUP)
+    spec = importlib.util.spec_from_file_location("redis_consumer", CONSUMERS / "redis_consumer.py")
+    consumer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(consumer)
+    event = {b"data": b'{"id":"1","data":{"message_id":"m","status":1}}'}
+    path = tmp_path / "reports.sqlite"
+    with closing(sqlite3.connect(path, timeout=0)) as database, closing(sqlite3.connect(path)) as other:
+        database.execute("CREATE TABLE reports (event_id TEXT PRIMARY KEY)")
+        assert "has 1 column" in consumer.attempt(event, 1, database)
+        for column in ("message_id", "status", "status_desc"):
+            database.execute(f"ALTER TABLE reports ADD COLUMN {column}")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            consumer.attempt(event, 1, database)
 
 
 @programs_with_history
