@@ -14,8 +14,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+from redis.exceptions import ClusterDownError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from receiver.redis_client import Script, by_primary, on
@@ -124,14 +124,20 @@ class Retention:
 
     async def _look_after_dead_letters(self, keys: list[str], letters: dict[str, int]) -> None:
         """Count those of one primary, and trim at the hard cap. While it is away their last counts stay."""
-        async with asyncio.timeout(_REDIS_TIMEOUT):
-            for key, count in (await count_dead_letters(self._client, keys)).items():
-                letters[topic_of(key)] = count
-                if count > self._max_entries:
-                    trimmed = await on(self._client, key).xtrim(key, maxlen=self._max_entries)
-                    if trimmed:
-                        self.gauges.count_trimmed(key, 0, trimmed)
-                        self._log_unread(key, trimmed)
+        try:
+            async with asyncio.timeout(_REDIS_TIMEOUT):
+                for key, count in (await count_dead_letters(self._client, keys)).items():
+                    letters[topic_of(key)] = count
+                    if count > self._max_entries:
+                        self._count_unread(key, await on(self._client, key).xtrim(key, maxlen=self._max_entries))
+        except ClusterDownError:
+            return  # as of the topics themselves, whose round logs it
+        except Exception as error:
+            if _is_away(error):
+                raise
+            self._log_once(keys[0], error)
+        else:
+            self._problems.pop(keys[0], None)
 
     async def _round_of(
         self, topics: Mapping[str, tuple[str, ...]], found: dict[str, TopicFigures], memory: Memory
@@ -179,14 +185,15 @@ class Retention:
             async with asyncio.timeout(_REDIS_TIMEOUT):
                 arguments: list[Any] = [self._retention_ms, self._max_entries, _STEP, self._me, _LEASE_MS]
                 aged, unread = await self._trim([topic, lease_key(topic)], arguments)
-            self.gauges.count_trimmed(topic, aged, unread)
-            if unread:
-                self._log_unread(topic, unread)
+            self.gauges.count_trimmed(topic, aged, 0)
+            self._count_unread(topic, unread)
             if aged + unread < _STEP // 2:
                 return
 
-    def _log_unread(self, topic: str, count: int) -> None:
-        self._logger.error("stream.unread_trimmed", topic=topic, count=count, cap_count=self._max_entries)
+    def _count_unread(self, topic: str, count: int) -> None:
+        self.gauges.count_trimmed(topic, 0, count)
+        if count:
+            self._logger.error("stream.unread_trimmed", topic=topic, count=count, cap_count=self._max_entries)
 
 
 def lease_key(topic: str) -> str:
