@@ -183,6 +183,14 @@ def test_whatever_selects_pods_or_services_selects_some():
             assert any(wanted.items() <= labels.items() for labels in there), one["metadata"]["name"]
 
 
+def test_the_ingress_writes_no_body_to_disk_and_no_url_to_its_access_log():
+    """A body that does not fit its buffer is written to a file, with a line in the error log that has the URL."""
+    [ingress] = [one["metadata"]["annotations"] for one in resources() if one["kind"] == "Ingress"]
+    of = {name.rpartition("/")[2]: value for name, value in ingress.items()}
+    assert of["enable-access-log"] == "false"
+    assert of["client-body-buffer-size"] == of["proxy-body-size"] == f"{read_settings({}).max_body >> 20}m"
+
+
 def test_the_alerts_become_a_rule_of_the_operator():
     """By the command of the page."""
     [*_, last] = commands("kubernetes.md", "Install", DEPLOY).splitlines()
