@@ -7,10 +7,13 @@ import logging
 import os
 import subprocess
 import sys
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from click.testing import CliRunner
+from commands import Command
 from redis import Redis
 from servers import Receiver, RedisServer
 
@@ -20,7 +23,6 @@ from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Result = subprocess.CompletedProcess[str]
 
@@ -82,13 +84,14 @@ def environ(_server: RedisServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(environ: dict[str, str]) -> Run:
+def run(environ: dict[str, str], tmp_path: Path) -> Run:
     """Run a command to its end."""
+    number = count()
 
     def to_its_end(*arguments: str, stdin: str = "", **more: str) -> Result:
-        command = [sys.executable, "-m", "receiver", *arguments]
-        kept: dict[str, Any] = {"env": environ | more, "input": stdin}
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **kept)
+        output, errors = (tmp_path / f"{next(number)}.{name}" for name in ("stdout", "stderr"))
+        code = Command(arguments, environ | more, Path.cwd(), output, errors, stdin).wait(30)
+        result = Result(arguments, code, output.read_text(), errors.read_text())
         assert "Traceback" not in result.stderr, result.stderr
         return result
 

@@ -45,7 +45,7 @@ def event(cli_redis: Redis) -> str:
     cli_redis.xadd(SUCCESS, {"data": event})
     reasons = {"reasons": ["r" * 300], "item": "{}"}
     rejected = json.dumps({"type": "sms_rejected_event", **source, "data": reasons})
-    cli_redis.xadd("urn:smn:local:default:quarantine", {"data": rejected}, id="1795258820220-1234567890123456789")
+    cli_redis.xadd("urn:smn:local:default:quarantine", {"data": rejected}, id="1995258820220-1234567890123456789")
     return event
 
 
@@ -147,7 +147,7 @@ def test_piped_output_has_no_width(run_here: Run, event: str) -> None:
     ("command", "whole"),
     [
         (("tail", "--count", "1", "--from-start"), _ID),
-        (("quarantine", "list"), "1795258820220-1234567890123456789"),
+        (("quarantine", "list"), "1995258820220-1234567890123456789"),
         (("routes",), "urn:smn:local:default:sms_success"),
     ],
 )

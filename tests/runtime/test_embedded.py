@@ -274,7 +274,7 @@ def test_two_services_do_not_share_a_folder(alone):
     for port in ({}, {"RECEIVER_EMBEDDED_PORT": str(free_port())}):
         second = alone(wait=False, **port)
         eventually(lambda: not second.alive, "the second has ended")  # noqa: B023 awaited in the loop
-        assert second.process.returncode == 2
+        assert second.process.wait(5) == 2
         assert "RECEIVER_DATA_DIR" in second.output
         assert "Traceback" not in second.output
     assert first.post(body([report()])) == (200, OK)
