@@ -182,7 +182,8 @@ def test_all_projects_are_listed_and_each_item_is_found_in_its_own(
     """Who is on call knows the provider, and not the project. Only ``drop --all`` has to be told which one."""
     config = tmp_path / "receiver.toml"
     config.write_text("[projects.shop]\n[projects.bank]\n", encoding="utf-8")
-    ids = {}
+    second, _ = cli_redis.time()
+    ids = {"shop": f"{second}000-1", "bank": f"{second}000-2"}
     for project, item in (("shop", body(report("14:shop"))), ("bank", b"no JSON")):
         topic = f"urn:smn:local:{project}:quarantine"
         data = (
@@ -190,7 +191,7 @@ def test_all_projects_are_listed_and_each_item_is_found_in_its_own(
             .build(Rejection.of("", [Reason("", "why")], item).event, topic, _RECEIVED)
             .data
         )
-        ids[project] = str(cli_redis.xadd(topic, {"data": data}))
+        cli_redis.xadd(topic, {"data": data}, ids[project])
 
     def run(*arguments: str) -> Any:
         return run_here("quarantine", *arguments, RECEIVER_CONFIG=str(config))

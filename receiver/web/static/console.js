@@ -11,7 +11,7 @@ import { Stream } from "./stream.js";
 import { say } from "./tables.js";
 
 const DESCRIBE = 15; // messages between two descriptions of the charts for screen readers
-const RETRY = 2000; // ms between two attempts to reach a service that does not answer
+const RETRY = 1000; // ms between two attempts to reach a service that does not answer
 const DENIED = [401, 403, 429]; // the token is wrong: 429 after many wrong ones
 const OPEN = document.body.dataset.open === "yes"; // a project needs no credentials
 const login = document.getElementById("login");
