@@ -64,17 +64,24 @@ if needed and earlier(needed, from) then
 end
 local aged = redis.call('XTRIM', topic, 'MINID', '~', text(from), 'LIMIT', limit)
 
-local over = redis.call('XLEN', topic) - most
+local length = redis.call('XLEN', topic)
+local over = length - most
 if over <= 0 then
   return {aged, 0}
 end
 if not needed then
   return {aged + redis.call('XTRIM', topic, 'MAXLEN', '~', most, 'LIMIT', limit), 0}
 end
--- "~" removes whole nodes (100 entries at most). When it removes nothing, all entries before "needed" are in its node.
-local acknowledged = redis.call('XTRIM', topic, 'MINID', '~', text(needed), 'LIMIT', math.min(limit, over))
+local step = math.min(limit, over)
+local acknowledged = redis.call('XTRIM', topic, 'MINID', '~', text(needed), 'LIMIT', step)
 if acknowledged > 0 then
   return {aged + acknowledged, 0}
 end
-acknowledged = redis.call('XTRIM', topic, 'MINID', '=', text(needed))
+-- "~" removes whole nodes (100 entries at most), and no more entries than its limit. When it removes nothing, the first
+-- node has more entries than are too many, or "needed" is in it. Either way fewer entries than a node has go one by one.
+acknowledged = #redis.call('XRANGE', topic, '-', '(' .. text(needed), 'COUNT', step)
+redis.call('XTRIM', topic, 'MAXLEN', '=', length - acknowledged)
+if acknowledged == step then
+  return {aged + acknowledged, 0}
+end
 return {aged + acknowledged, redis.call('XTRIM', topic, 'MAXLEN', '~', most, 'LIMIT', limit)}

@@ -232,6 +232,14 @@ async def test_at_the_hard_cap_one_call_removes_no_more_than_its_limit(redis: Re
     assert unread == 0
 
 
+async def test_slightly_past_the_hard_cap_only_what_is_too_much_goes(redis: Redis) -> None:
+    """Although a node of the stream has more entries than that."""
+    await fill(redis, [5], each=10 * NODE)
+    await acknowledge(redis, "billing", 10 * NODE)
+    assert await trim(redis, keep_hours=100, most=10 * NODE - 3) == [3, 0]
+    assert await redis.xlen(TOPIC) == 10 * NODE - 3
+
+
 async def test_at_the_hard_cap_nothing_that_was_acknowledged_is_counted_as_unread(redis: Redis) -> None:
     """A node of the stream may hold both kinds."""
     await fill(redis, [5], each=300)
