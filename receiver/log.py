@@ -32,7 +32,7 @@ _PRIVATE_NAMES: Final = re.compile(
     re.IGNORECASE,
 )
 _SECRETS: Final = (
-    (re.compile(r"(?i)([?&;](?:key|token|password|secret|signature)=)[^&\s\"']*"), rf"\1{_MASK}"),
+    (re.compile(r"(?i)([?&;]\w*(?:key|token|password|secret|signature)=)[^&\s\"']*"), rf"\1{_MASK}"),
     # Up to the last @ before the path: user and password may contain @.
     (re.compile(r"(://[^/\s:]*:)[^/\s]*@"), rf"\1{_MASK}@"),
     # Neither decimals nor parts of hexadecimal ids. Chinese text has no space before a number.

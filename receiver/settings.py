@@ -50,10 +50,14 @@ class _Networks(fields.String):
         return tuple(found)
 
 
-def _setting(default: str, field: fields.Field[Any], help_: str, unset: Any = None) -> Any:  # noqa: ANN401 a dataclass field stands for any type
-    """Declare a setting with its default as text, or, without a default, the value of the unset setting."""
+def _setting(default: str, field: fields.Field[Any], help_: str, unset: Any = None, *, private: bool = False) -> Any:  # noqa: ANN401 a dataclass field stands for any type
+    """Declare a setting with its default as text, or, without a default, the value of the unset setting.
+
+    ``private``: the value may hold a password, and is in no message and no repr.
+    """
     value = field.deserialize(default) if default else unset
-    return dataclasses.field(default=value, metadata={"field": field, "help": help_, "default": default})
+    metadata = {"field": field, "help": help_, "default": default, "private": private}
+    return dataclasses.field(default=value, metadata=metadata, repr=not private)
 
 
 def _seconds(low: float, high: float) -> Seconds:
@@ -81,6 +85,7 @@ class Settings:
         "",
         fields.String(validate=check_redis_url),
         "Redis or Valkey to publish to: redis://…, redis+sentinel://…, redis+cluster://…; unset: an embedded Valkey",
+        private=True,
     )
     data_dir: Path = _setting("data", _Path(), "folder of the spool and the embedded Valkey")
     config: Path | None = _setting("", _Path(), "TOML file of the projects; unset: one open project, default")
@@ -93,6 +98,7 @@ class Settings:
         "",
         fields.Url(schemes={"http", "https"}, require_tld=False),
         "forward proxy through which certificates and confirmations of providers are fetched",
+        private=True,
     )
     workers: int = _setting("1", _count(1, 64), "worker processes; more than one run under a supervisor")
     embedded_port: int = _setting("6399", _count(1, 65535), "port of the embedded Valkey")
@@ -118,7 +124,11 @@ class Settings:
     stop_delay: float = _setting("1s", _seconds(0, 60), "after SIGTERM, time to serve on while /readyz says 503")
     stop_timeout: float = _setting("10s", _seconds(0.1, 300), "after that, time for requests in flight to finish")
 
-    dedupe_window: float = _setting("24h", _seconds(60, 30 * 86400), "time in which the same event is stored once")
+    dedupe_window: float = _setting(
+        "24h",
+        _seconds(60, 30 * 86400),
+        "time in which the same event is stored once; the same everywhere, a change forgets the ids",
+    )
     spool_max_bytes: int = _setting("10GiB", Size(validate=validate.Range(1 << 20)), "disk that the spool may use")
     retention: float = _setting("72h", _seconds(1, 3650 * 86400), "age at which stream entries may be trimmed")
     max_entries: int = _setting("10000000", _count(1), "hard cap of entries a topic, read or not")
@@ -188,10 +198,9 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
     except ValidationError as error:
         messages: Any = error.messages
         for name, texts in messages.items():
-            about = declared[name].metadata["help"]
-            # The value of REDIS_URL may hold a password.
-            place = name if name == "REDIS_URL" else f"{name}={given[name]!r}"
-            problems.append(f"{place}: {' '.join(texts)} ({about})")
+            about = declared[name].metadata
+            place = name if about["private"] else f"{name}={given[name]!r}"
+            problems.append(f"{place}: {' '.join(texts)} ({about['help']})")
         loaded = error.valid_data
     return {declared[name].name: value for name, value in loaded.items()}
 

@@ -57,6 +57,7 @@ def test_phone_numbers_are_masked_wherever_they_stand(value):
         "/sms/callback/p1?x=1&key=callback-key-7&y=2",
         "/?token=callback-key-7", "/?KEY=callback-key-7", "/?password=callback-key-7'",
         "redis://:callback-key-7@host:6379/0", "redis://user:callback-key-7@host", "rediss://u:callback-key-7@h:1",
+        "redis+sentinel://one,two/mymaster?sentinel_username=me&sentinel_password=callback-key-7",
         "https://user:callback-key-7@host/path", "redis://us@er:callback-key-7@host", "'redis://:callback-key-7@host'",
     ],
 )  # fmt: skip

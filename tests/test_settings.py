@@ -276,7 +276,10 @@ def test_secrets_are_in_no_repr(config):
         PROJECT
         + "callback_keys=['hush1hush']\ntokens=['hush2hush']\naccess_keys={a='hush3hush'}\nusers={u='hush4hush'}"
     )
-    assert "hush" not in repr(read_settings(config(toml, REDIS_URL="redis://:hush5@h")).projects)
+    settings = read_settings(
+        config(toml, REDIS_URL="redis://:hush5@h", RECEIVER_FETCH_PROXY="http://:hush6@proxy.example")
+    )
+    assert "hush" not in repr(settings)
 
 
 def test_a_secret_is_in_no_message(config):
@@ -286,12 +289,17 @@ def test_a_secret_is_in_no_message(config):
 
 
 @pytest.mark.parametrize(
-    "url", ["rediss:/:hush@host", "redis://:hush@host:port", "redis://:hush@host/abc", "redis://:hush/@host", "hush"]
-)
-def test_the_url_of_redis_is_in_no_message(url):
-    """It may hold a password, and what is wrong about it may be just that."""
-    [problem] = problems({"REDIS_URL": url})
-    assert problem.startswith("REDIS_URL: ")
+    ("name", "url"),
+    [
+        ("REDIS_URL", "rediss:/:hush@host"), ("REDIS_URL", "redis://:hush@host:port"), ("REDIS_URL", "hush"),
+        ("REDIS_URL", "redis://:hush@host/abc"), ("REDIS_URL", "redis://:hush/@host"),
+        ("RECEIVER_FETCH_PROXY", "socks5://bob:hush@proxy:1080"), ("RECEIVER_FETCH_PROXY", "bob:hush@proxy:3128"),
+    ],
+)  # fmt: skip
+def test_a_url_with_a_password_is_in_no_message(name, url):
+    """What is wrong about it may be just that."""
+    [problem] = problems({name: url})
+    assert problem.startswith(f"{name}: ")
     assert "hush" not in problem
 
 

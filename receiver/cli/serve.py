@@ -17,6 +17,7 @@ from receiver.cli.environment import Environment, with_environment
 from receiver.descriptors import connections_within_limit, raise_limit
 from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
+from receiver.redis_url import shown
 from receiver.runtime.index_process import add_index
 from receiver.runtime.prefork import become_supervisor
 from receiver.runtime.private import keep_private
@@ -121,7 +122,7 @@ async def _serve(service: _Service) -> None:
         await runner.setup()
         await _listen(runner, settings)
         for address in addresses(settings):
-            logger.info("service.listening", url=address.url, redis=redis_url)
+            logger.info("service.listening", url=address.url, redis=shown(redis_url))
         reason = await stop
         logger.info("service.stopping", signal=reason.name)
         if reason is signal.SIGTERM:  # with Ctrl-C there is no load balancer to wait for

@@ -111,7 +111,8 @@ class Fetcher:
             ):
                 answer = await _read(response)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise self._failed(url, f"{host} did not answer: {error or type(error).__name__}") from None
+            # Only the log has the message, masked: it may name our proxy with its password. Strangers get the answer.
+            raise self._failed(url, f"{host} did not answer ({type(error).__name__})", error) from None
         if response.status != 200:  # noqa: PLR2004 the code itself
             raise self._failed(url, f"{host} answered HTTP {response.status}")
         if len(answer) > MAX_ANSWER:
@@ -128,12 +129,12 @@ class Fetcher:
             raise UnverifiableError(f"the last fetch from {host} failed a moment ago; send again later")
         return host
 
-    def _failed(self, url: str, reason: str) -> UnverifiableError:
+    def _failed(self, url: str, reason: str, error: Exception | None = None) -> UnverifiableError:
         self._failed_at[url] = asyncio.get_running_loop().time()
         self._failed_at.move_to_end(url)
         if len(self._failed_at) > MAX_CERTIFICATES:
             self._failed_at.popitem(last=False)
-        self._logger.warning("fetch.failed", reason=reason)
+        self._logger.warning("fetch.failed", reason=reason, **({} if error is None else {"error": str(error)}))
         return UnverifiableError(f"{reason}; send again later")
 
     def _open_session(self) -> aiohttp.ClientSession:

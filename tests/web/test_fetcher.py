@@ -101,6 +101,23 @@ async def test_a_host_that_answers_slowly_is_given_up(proxy):
     await fetcher.close()
 
 
+async def test_what_the_proxy_refuses_tells_nobody_its_password(proxy):
+    """The reason of the error is the body of the answer to a callback."""
+
+    async def refuse(_reader, writer):
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        fetcher = Fetcher(f"http://bob:hunter2@127.0.0.1:{port}", structlog.stdlib.get_logger())
+        with pytest.raises(UnverifiableError, match=r"did not answer \(ClientHttpProxyError\)") as refused:
+            await fetcher.certificate(URL)
+        await fetcher.close()
+    assert "hunter2" not in str(refused.value)
+    assert str(port) not in str(refused.value)
+
+
 async def test_a_certificate_of_an_unknown_authority_is_refused(proxy, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(HttpsProxy(tmp_path / "other").certificates))
