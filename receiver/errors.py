@@ -209,6 +209,13 @@ class GatewayRateLimitedError(GatewayError):
         self.retry_after = retry_after
 
 
+#: Reasons of WriteFailedError that pass. The primary of a topic is away and comes back; its slot has moved, so the same
+#: entries may be given to another primary at once; or the slot moves, or its cluster has no primary for it now.
+AWAY: Final = "away"
+MOVED: Final = "Moved"
+SLOT_MOVES: Final = frozenset({MOVED, "Ask", "TryAgain", "ClusterDown"})
+
+
 class WriteFailedError(Exception):
     """A write did not store all entries. Some may be stored: write all of them elsewhere.
 
@@ -220,6 +227,11 @@ class WriteFailedError(Exception):
         super().__init__(message)
         self.reason = reason
         self.topic = topic
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same write may succeed soon, although nobody does anything."""
+        return self.reason == AWAY or self.reason in SLOT_MOVES
 
 
 #: All outcomes of a callback: ``ok`` for the ack, or an error's code. Each has a counter.

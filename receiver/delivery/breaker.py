@@ -42,14 +42,15 @@ class Breaker:
         self._lock = asyncio.Lock()  # the prober has one connection
         self._probing: asyncio.Task[None] | None = None
         self._heartbeat: asyncio.Task[None] | None = None
+        self._ended = False
 
     def start(self, taken_at: Callable[[], float]) -> None:
         """Start probing an idle Redis. ``taken_at`` returns when the last write succeeded, on the loop's clock."""
         self._heartbeat = asyncio.create_task(self._beat(taken_at), name="heartbeat")
 
     def trip(self, error: WriteFailedError) -> None:
-        """Open, for this reason, and start probing. Calls while it is open change nothing."""
-        if not self.closed:
+        """Open, for this reason, and start probing. Calls while it is open, or after ``close``, change nothing."""
+        if not self.closed or self._ended:
             return
         self.closed, self.error = False, error
         self._logger.warning("redis.away", reason=error.reason, error=str(error))
@@ -57,7 +58,8 @@ class Breaker:
         self._probing = asyncio.create_task(self._probe_until_back(), name="probe")
 
     async def close(self) -> None:
-        """Stop probing."""
+        """Stop probing, for good: writes that still fail start no other probe."""
+        self._ended = True
         await cancel_and_wait(self._heartbeat, self._probing)
 
     async def _beat(self, taken_at: Callable[[], float]) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from receiver.delivery.drain import Drain
 from receiver.delivery.group_commit import GroupCommit
-from receiver.delivery.publisher import MOVED
 from receiver.delivery.topology import topology
-from receiver.errors import UnavailableError, WriteFailedError
+from receiver.errors import MOVED, UnavailableError, WriteFailedError
 from receiver.spool.spool import Spool
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from receiver.delivery.group_commit import Write
+    from receiver.delivery.node import Node
     from receiver.events import Entry
     from receiver.log import Logger
     from receiver.settings import Settings
+
+    #: A node, its part of a callback's entries, and when they are safe.
+    _HandedIn = tuple[Node, list[Entry], asyncio.Future[Mapping[str, WriteFailedError]]]
 
 #: Seconds that a write to the spool may take.
 _SPOOL_TIMEOUT: Final = 0.7
@@ -49,6 +53,7 @@ class Delivery:
 
     async def open(self) -> None:
         """Open the spool, probe Redis, start to drain. The start succeeds without Redis; raises SettingsError."""
+        self._clock = asyncio.get_running_loop().time
         await self.spool.open()
         self._disk.start()
         await self._primaries.open()
@@ -83,7 +88,7 @@ class Delivery:
         ``size``: the bytes of the callback. Raises UnavailableError when neither takes the entries. Redis may have
         stored them after a timeout; they are recognised as duplicates when the spool or the provider sends them again.
         """
-        left = await self._publish(entries, size)
+        left = await self._publish(entries, size, self._clock())
         if not left:
             return
         try:
@@ -92,31 +97,36 @@ class Delivery:
         except (WriteFailedError, TimeoutError) as error:
             raise UnavailableError("neither Redis nor the spool can take events now; send again later") from error
 
-    async def _publish(self, entries: list[Entry], size: int, *, follow: bool = True) -> list[Entry]:
+    async def _publish(self, entries: list[Entry], size: int, since: float, *, follow: bool = True) -> list[Entry]:
         """Hand each primary its part. Return the entries that are not safe with theirs.
 
-        ``follow``: hand the entries of a slot that has moved in once more.
+        ``since``: when the callback came, on the loop's clock: one deadline holds for all of it. ``follow``: hand the
+        entries of a slot that has moved in once more.
         """
         left: list[Entry] = []
         moved: list[Entry] = []
-        handed_in = []
+        handed_in: list[_HandedIn] = []
         for node, part in self._primaries.split(entries):
             if node is None or not node.breaker.closed:
                 left += part
             else:
-                handed_in.append((node, part, node.commit(part, size)))
+                handed_in.append((node, part, node.commit(part, size, since)))
+        several = len(handed_in) > 1
+        if several:
+            _trip_at_once(handed_in)
         for node, part, done in handed_in:
             try:
                 failed = await done
             except WriteFailedError as error:
-                node.breaker.trip(error)
+                if not several:
+                    node.breaker.trip(error)
                 left += part
                 continue
             if failed:
                 for entry in part:
                     if (problem := failed.get(entry.topic)) is not None:
                         (moved if follow and problem.reason == MOVED else left).append(entry)
-        return left + await self._publish(moved, size, follow=False) if moved else left
+        return left + await self._publish(moved, size, since, follow=False) if moved else left
 
     @property
     def takes_writes(self) -> bool:
@@ -137,3 +147,15 @@ class Delivery:
 
     def _changed(self) -> None:
         self._drain.retry()
+
+
+def _trip_at_once(handed_in: list[_HandedIn]) -> None:
+    """Open the breaker of each node as soon as its write fails, not when those in front of it have answered."""
+    for node, _, done in handed_in:
+        done.add_done_callback(partial(_trip_if_failed, node))
+
+
+def _trip_if_failed(node: Node, done: asyncio.Future[Mapping[str, WriteFailedError]]) -> None:
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, WriteFailedError):
+        node.breaker.trip(error)

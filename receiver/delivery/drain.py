@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from receiver import metrics
 from receiver.delivery.node import BATCH, DRAINERS
-from receiver.delivery.publisher import PASSING
-from receiver.delivery.topology import AWAY
-from receiver.errors import WriteFailedError
+from receiver.errors import AWAY, SLOT_MOVES, WriteFailedError
 from receiver.spool.directory import spool_files
 from receiver.spool.errors import makes_suspect
 from receiver.spool.file import lock_file
@@ -197,7 +195,7 @@ class Drain:
     async def _drain_file(self, spool_file: SpoolFile, *, parked: bool) -> None:
         blocked = await self._files.drain(spool_file, parked=parked)
         for error in blocked.values():
-            if error.reason in PASSING:
+            if error.reason in SLOT_MOVES:
                 self._passing = True
             elif error.reason != AWAY:
                 self._logger.error("spool.topic_blocked", error=str(error))

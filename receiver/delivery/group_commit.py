@@ -73,14 +73,16 @@ class GroupCommit:
         await self._idle.wait()
         await cancel_and_wait(self._pump)
 
-    def commit(self, entries: list[Entry], size: int) -> asyncio.Future[Mapping[str, WriteFailedError]]:
-        """Queue the entries of a callback; ``size`` is its bytes.
+    def commit(
+        self, entries: list[Entry], size: int, since: float | None = None
+    ) -> asyncio.Future[Mapping[str, WriteFailedError]]:
+        """Queue the entries of a callback; ``size`` is its bytes, ``since`` when it came, by default now.
 
         The future completes with the failed topics; all other entries are safe. It fails with WriteFailedError when
         the whole write does. A caller that stops waiting cancels it.
         """
         done: asyncio.Future[Mapping[str, WriteFailedError]] = self._loop.create_future()
-        self._waiting.append(Waiter(entries, size, self._loop.time(), done))
+        self._waiting.append(Waiter(entries, size, self._loop.time() if since is None else since, done))
         self._idle.clear()
         self._wake.set()
         return done

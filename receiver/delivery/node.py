@@ -127,8 +127,10 @@ class Node:
         await self._group.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. What is being drained stays in the spool."""
         await self.breaker.close()
+        if self._draining is not None:
+            self._draining.cancel()
         for publisher in (self._publisher, *self._drainers, self._prober):
             await publisher.close()
         await self._client.aclose()

@@ -48,6 +48,8 @@ _DEADLINE: Final = 1.25
 _MIN_TIME: Final = 0.05
 #: How often calls are repeated that Redis did not run, for want of the script or in another dedupe window than ours.
 _REPEATS: Final = 3
+#: The replies to these: the number of the window, and the error of an unknown script.
+_NOT_RUN: Final = (list, NoScriptError)
 #: Errors about one key. The second is what Valkey answers inside a script for a key that an access list forbids, the
 #: third what Redis answers. All other errors mean that Redis as a whole takes no writes.
 _OF_A_TOPIC: Final = (
@@ -57,10 +59,6 @@ _OF_A_TOPIC: Final = (
     "exhausted the last possible ID",
     "The ID specified in XADD",
 )
-#: Reason of a topic whose slot another primary has. The same entries may be given to that one at once.
-MOVED: Final = "Moved"
-#: Reasons that pass: the topic's slot is under way to another primary, or its cluster has none for it now.
-PASSING: Final = frozenset({MOVED, "Ask", "TryAgain", "ClusterDown"})
 #: What a script is answered for a key whose slot has left while it was queued.
 _NOT_HERE: Final = "attempted to access a non local key"
 #: What a node is answered that the majority of its cluster cannot see, or that has just started: for all slots.
@@ -107,10 +105,11 @@ class Publisher:
         except Exception as error:  # even uvloop's RuntimeError, after a reset of the connection between two writes
             # Drop the connection after any error: the next write would take replies still to come for its own.
             raise await self._write_failed(_reason(error), str(error)) from error
-        failed = _outcome(calls, replies)
-        if too_few is not None and any(isinstance(reply, int) for reply in replies):  # else there is nothing to have
+        if too_few is not None and not all(map(_is_refused, replies)):  # else there is nothing to have
+            metrics.ADDED.inc(sum(reply for reply in replies if isinstance(reply, int)))
             metrics.PUBLISH_FAILURES.labels(too_few.reason).inc()
             raise too_few
+        failed = _outcome(calls, replies)
         self.taken_at = loop.time()
         metrics.PUBLISH.observe(self.taken_at - start)
         metrics.BATCH.observe(len(entries))
@@ -149,8 +148,8 @@ class Publisher:
         connection = await self._connected()
         replies, too_few = await self._pipeline(connection, [self._window.arguments(call) for call in calls], limit)
         for _ in range(_REPEATS):
-            not_run = [at for at, reply in enumerate(replies) if isinstance(reply, (list, NoScriptError))]
-            if not not_run:
+            not_run = [at for at, reply in enumerate(replies) if isinstance(reply, _NOT_RUN)]
+            if not not_run or too_few is not None:  # then the connection may have another reply to come
                 break
             await self._prepare(connection, [replies[at] for at in not_run])
             commands = [self._window.arguments(calls[at]) for at in not_run]
@@ -207,6 +206,11 @@ class Publisher:
         metrics.PUBLISH_FAILURES.labels(reason).inc()
         await self._drop()
         return WriteFailedError(reason, message)
+
+
+def _is_refused(reply: object) -> bool:
+    """Return whether Redis has refused a call for good."""
+    return isinstance(reply, ResponseError) and not isinstance(reply, _NOT_RUN)
 
 
 def _pack(*arguments: bytes) -> bytes:

@@ -10,8 +10,7 @@ from redis.crc import key_slot
 
 from receiver.delivery.group_commit import GroupCommit
 from receiver.delivery.node import Node
-from receiver.delivery.publisher import MOVED
-from receiver.errors import WriteFailedError
+from receiver.errors import AWAY, MOVED, WriteFailedError
 from receiver.redis_cluster import Cluster, slot_of
 from receiver.redis_connection import connect_primary
 from receiver.redis_sentinel import Sentinels
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     #: Entries, and the node that takes them; None while no primary is known to have their slot.
     Part = tuple[Node | None, list[Entry]]
 
-#: The reason of entries whose primary is away. They are retried when it is back.
-AWAY: Final = "away"
 #: Names that are tried to find a key in a slot of each node: a node with one slot in a hundred is found at the 100th.
 _MAX_PROBE_NAMES: Final = 20_000
 
@@ -211,8 +208,8 @@ class ManyNodes(Topology):
 
     async def close(self) -> None:
         """Close all connections."""
-        await asyncio.gather(super().close(), *self._retiring)
-        await self._cluster.aclose()
+        await self._cluster.aclose()  # first: the map brings no other nodes from now on
+        await asyncio.gather(*map(_retire, self._nodes.values()), *self._retiring)
 
     def _follow(self) -> None:
         """Have a node for each primary, and none for a server that has lost its slots."""

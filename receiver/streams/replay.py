@@ -104,8 +104,10 @@ async def _insist(write: Write, entries: list[Entry]) -> None:
         except WriteFailedError:
             if wait is None:
                 raise
-            await asyncio.sleep(wait)
-            continue
-        for error in failed.values():
-            raise error
-        return
+        else:  # a cluster tells of each topic: its primary is away, or its slot moves
+            lasting = next((error for error in failed.values() if wait is None or not error.passes), None)
+            if lasting is not None:
+                raise lasting
+            if not failed:
+                return
+        await asyncio.sleep(wait or 0)

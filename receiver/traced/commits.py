@@ -29,9 +29,11 @@ class TracedCommit(GroupCommit):
         #: The spans of the callers that wait, by their future.
         self._spans: dict[asyncio.Future[Mapping[str, WriteFailedError]], SpanContext] = {}
 
-    def commit(self, entries: list[Entry], size: int) -> asyncio.Future[Mapping[str, WriteFailedError]]:
+    def commit(
+        self, entries: list[Entry], size: int, since: float | None = None
+    ) -> asyncio.Future[Mapping[str, WriteFailedError]]:
         """Queue the entries of a callback, and keep its span until they are safe, or have failed."""
-        done = super().commit(entries, size)
+        done = super().commit(entries, size, since)
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             self._spans[done] = context

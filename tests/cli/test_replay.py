@@ -10,11 +10,16 @@ import pytest
 from messages import FAIL, QUARANTINE, SUCCESS
 from servers import eventually
 
+from receiver.errors import AWAY, MOVED, WriteFailedError
 from receiver.events import EnvelopeBuilder, Event, EventType
+from receiver.streams.replay import Pace, Range, publish
 
 if TYPE_CHECKING:
     from cli.conftest import Run, Start
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
+
+    from receiver.events import Entry
 
 ALL = ("--from", "start", "--yes")
 
@@ -152,3 +157,20 @@ def test_a_topic_that_takes_nothing_ends_the_replay_with_the_reason(cli_redis: R
     result = run_here("replay", "--topic", "sms_success", *ALL, "--to-topic", "sms_fail")
     assert result.returncode == 2
     assert "WRONGTYPE" in result.stderr
+
+
+@pytest.mark.parametrize("reason", [AWAY, MOVED, "TryAgain"])
+async def test_a_shard_that_is_away_for_a_moment_is_waited_for(redis: AsyncRedis, reason: str) -> None:
+    """Of a cluster that takes other topics the write returns the topics that failed."""
+    event = EnvelopeBuilder("tencent", "p").build(Event(EventType.SUCCESS, None, b'{"message_id":"1"}'), SUCCESS, 1)
+    entry_id = await redis.xadd(SUCCESS, {"data": event.data})
+    written: list[list[Entry]] = []
+
+    async def write(entries: list[Entry]) -> dict[str, WriteFailedError]:
+        written.append(entries)
+        return {SUCCESS: WriteFailedError(reason, "not now", SUCCESS)} if len(written) == 1 else {}
+
+    part = Range(SUCCESS, "-", entry_id.decode(), SUCCESS)
+    assert [done async for done in publish(redis, part, "monday", Pace(None), write)] == [1]
+    assert len(written) == 2
+    assert written[0] == written[1]

@@ -126,3 +126,12 @@ async def test_closed_for_good_it_probes_no_more(prober, states):
     asked = len(prober.asked)
     await asyncio.sleep(5 * FIRST_WAIT)
     assert len(prober.asked) == asked
+
+
+async def test_closed_for_good_it_does_not_open(prober, states):
+    """Its primary has lost all slots, and a write to it fails later: nobody would end the probes."""
+    one = Breaker(prober.probe, lambda _: states.append(one.closed), structlog.get_logger("test"))
+    await one.close()
+    one.trip(AWAY)
+    assert (states, one.closed) == ([], True)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "probe"]

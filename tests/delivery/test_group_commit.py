@@ -209,3 +209,10 @@ async def test_closing_waits_for_a_write_under_way_when_nobody_else_waits(store)
 async def test_closing_what_was_never_started_is_nothing(store):
     """A start that failed is cleaned up all the same."""
     await GroupCommit(store.write).close()
+
+
+async def test_a_callback_that_is_handed_in_again_keeps_its_time(store, group):
+    """One deadline holds for both attempts."""
+    group.commit(entries(1), 100, 12.5)
+    await store.started.get()
+    assert store.since == [12.5]

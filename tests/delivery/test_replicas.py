@@ -193,3 +193,15 @@ async def test_a_user_who_may_not_wait_writes_nothing_that_counts(client: Redis,
     await one.close()
     await url_client.aclose()
     await client.acl_deluser("half")
+
+
+async def test_a_call_that_was_not_run_is_not_repeated_behind_a_reply_that_is_still_to_come(
+    client: Redis, publisher: Publish
+) -> None:
+    """WAIT falls short, so WAITAOF's reply is left unread. The next command would take it for its own."""
+    one = publisher(2, 2)
+    one._window.learn(0)  # noqa: SLF001 as if a window had just begun
+    with pytest.raises(WriteFailedError, match="1 of 2 replicas") as caught:
+        await one.write(entries(1))
+    assert caught.value.reason == "replicas"
+    assert await client.xlen(TOPIC) == 0
