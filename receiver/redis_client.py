@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 Client = Redis | Cluster
 
 
-def connect(url: str, connections: int | None = None) -> Client:
+def connect(url: str, connections: int | None = None, timeout: float | None = None) -> Client:
     """Return a client that never retries a command by itself. No connection is opened yet.
 
-    With ``connections``, commands wait while that many connections to a node are in use. Raises ValidationError.
+    With ``connections``, commands wait while that many connections to a node are in use. ``timeout``: seconds for each
+    reply. Raises ValidationError.
     """
     place = parse_redis_url(url)
     if place.kind is Kind.CLUSTER:
-        return Cluster(place, connections)
-    client = connect_primary(place)
+        return Cluster(place, connections, timeout=timeout)
+    client = connect_primary(place, timeout)
     return client if connections is None else pooled(client, connections)
 
 
@@ -43,6 +44,13 @@ async def open_client(client: Client) -> None:
 def on(client: Client, key: str) -> Redis:
     """Return the client for the primary that holds a key. Raises ClusterDownError while a cluster knows none."""
     return client.on(key) if isinstance(client, Cluster) else client
+
+
+def primaries(client: Client) -> list[Redis]:
+    """Return a client for each primary that is known to hold keys."""
+    if isinstance(client, Cluster):
+        return [client.at(address) for address in sorted({address for address in client.slots if address is not None})]
+    return [client]
 
 
 def by_primary(client: Client, keys: Iterable[str]) -> list[list[str]]:

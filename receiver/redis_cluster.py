@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from receiver.redis_url import Address, Place
 
+_logger: Final = logging.getLogger("receiver")
 #: Nodes that are asked for the map at a time, the seconds that they may take, and, after the first good answer, the
 #: seconds for another node to know better.
 _ASKED: Final = 5
@@ -57,8 +59,10 @@ class Cluster:
         connections: int | None = None,
         changed: Callable[[], None] = lambda: None,
         settled: Callable[[], bool] = lambda: True,
+        *,
+        timeout: float | None = None,
     ) -> None:
-        """Bound the ``connections`` to each node.
+        """Bound the ``connections`` to each node, and with ``timeout`` the seconds for each reply.
 
         ``changed`` is called when a slot has got another primary. While ``settled`` is false, the map is asked for
         several times a second: a primary is away, and its replica may take over.
@@ -67,6 +71,7 @@ class Cluster:
         self._connections = connections
         self._changed = changed
         self._settled = settled
+        self._timeout = timeout
         #: The primary of each slot.
         self.slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self._known: set[Address] = set(place.hosts)
@@ -117,7 +122,7 @@ class Cluster:
         def moved(error: MovedError) -> None:
             self._move(error.slot_id, (error.host or address[0], error.port))
 
-        return connect_node(self._place, address, moved)
+        return connect_node(self._place, address, moved, self._timeout)
 
     def by_primary(self, keys: Iterable[str]) -> list[list[str]]:
         """Return keys in groups, one for each primary, and one for keys that no primary is known to hold."""
@@ -153,11 +158,12 @@ class Cluster:
                 pipe.execute_command("CLUSTER INFO")
                 pipe.execute_command("CLUSTER SLOTS")
                 info, ranges = await pipe.execute()
-        except (RedisError, OSError) as error:
-            self.problems[address] = str(error)
+            answer = _answer(info, ranges, address)
+        except Exception as error:  # noqa: BLE001 also uvloop's RuntimeError, and replies that no node of a cluster gives
+            self.problems[address] = str(error) or repr(error)
             return None
         self.problems.pop(address, None)
-        return _answer(info, ranges, address)
+        return answer
 
     def _apply(self, answer: _Answer) -> None:
         self._known = {*self._place.hosts, *filter(None, set(answer.slots)), *answer.replicas}
@@ -178,13 +184,17 @@ class Cluster:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), _IDLE if self._settled() else _HURRY)
             self._hurry.clear()
-            pause = _HURRY if await self.refresh() else min(2 * pause, _AWAY)
-            await self._close_unknown()
+            try:
+                pause = _HURRY if await self.refresh() else min(2 * pause, _AWAY)
+                await self._close_unknown()
+            except Exception:  # any: without this task no fail-over would be noticed
+                _logger.exception("cluster.refresh_failed")
             await asyncio.sleep(pause)  # a storm of MOVED replies is one refresh
 
     async def _close_unknown(self) -> None:
         for address in self._clients.keys() - self._known:
-            await self._clients.pop(address).aclose(close_connection_pool=True)
+            with contextlib.suppress(RedisError, OSError):  # its machine is lost, and answers no farewell of TLS
+                await self._clients.pop(address).aclose(close_connection_pool=True)
 
 
 class _Following(Redis):

@@ -6,12 +6,14 @@ primary, now a read-only replica, stay open.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, MasterDownError, MovedError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as SlowError
 
 from receiver.redis_sentinel import Sentinels
 from receiver.redis_url import Kind
@@ -57,31 +59,61 @@ class _Reconnecting(_Base):
             if self.moved is not None:
                 self.moved(error)
             raise
-        except ResponseError as error:
+        except ResponseError as error:  # after LOADING, which is a ConnectionError, redis-py disconnects by itself
             if concerns_whole_redis(error):
                 self.mark_for_reconnect()  # type: ignore[no-untyped-call]
             raise
 
 
-def renew_refused(client: Redis, moved: Callable[[MovedError], None] | None = None) -> Redis:
-    """Make a client reconnect after errors of the whole server. It must not have connections yet."""
+class _Bounded(_Reconnecting):
+    """Also bounds the time for a reply.
+
+    With redis-py's ``socket_timeout`` a command goes out through ``asyncio.wait_for``, which loses cancellations:
+    https://github.com/python/cpython/issues/86296.
+    """
+
+    seconds: float
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 what Redis answers
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await super().read_response(*args, **kwargs)
+        except TimeoutError:
+            raise SlowError(f"no answer within {self.seconds:g} s") from None
+
+
+def renew_refused(
+    client: Redis, moved: Callable[[MovedError], None] | None = None, timeout: float | None = None
+) -> Redis:
+    """Make a client reconnect after errors of the whole server. It must not have connections yet.
+
+    ``timeout``: seconds for each reply.
+    """
     pool = client.connection_pool
     original = pool.connection_class
-    members = {} if moved is None else {"moved": staticmethod(moved)}
-    pool.connection_class = type(f"Reconnecting{original.__name__}", (_Reconnecting, original), members)
+    members: dict[str, Any] = {} if moved is None else {"moved": staticmethod(moved)}
+    base = _Reconnecting if timeout is None else _Bounded
+    pool.connection_class = type(f"Reconnecting{original.__name__}", (base, original), {**members, "seconds": timeout})
     return client
 
 
-def connect_primary(place: Place) -> Redis:
-    """Return a client for the only primary of a place. No connection is opened yet."""
+def connect_primary(place: Place, timeout: float | None = None) -> Redis:
+    """Return a client for the only primary of a place. No connection is opened yet.
+
+    ``timeout``: seconds for each reply.
+    """
     if place.kind is Kind.SENTINEL:
-        return renew_refused(Sentinels(place).master_for(place.service, db=place.db, **_options(place)))
-    return renew_refused(Redis.from_url(place.url, **_options(place)))
+        client = Sentinels(place).master_for(place.service, db=place.db, **_options(place))
+    else:
+        client = Redis.from_url(place.url, **_options(place))
+    return renew_refused(client, timeout=timeout)
 
 
-def connect_node(place: Place, address: Address, moved: Callable[[MovedError], None]) -> Redis:
-    """Return a client for one node of a cluster. ``moved`` gets each MOVED reply."""
-    return renew_refused(Redis(host=address[0], port=address[1], **_options(place)), moved)
+def connect_node(
+    place: Place, address: Address, moved: Callable[[MovedError], None], timeout: float | None = None
+) -> Redis:
+    """Return a client for one node of a cluster. ``moved`` gets each MOVED reply, ``timeout`` is as above."""
+    return renew_refused(Redis(host=address[0], port=address[1], **_options(place)), moved, timeout)
 
 
 def pooled(client: Redis, connections: int) -> Redis:

@@ -12,6 +12,7 @@ https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio.retry import Retry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from receiver.redis_url import Address, Place
 
+_logger: Final = logging.getLogger("receiver")
 #: Seconds for a Sentinel to answer, and, after the first answer, for another Sentinel to know better. A batch may take
 #: half a second, and has to reach the primary in it.
 _TIMEOUT: Final = 2.0
@@ -36,7 +38,7 @@ _SECOND_OPINION: Final = 0.1
 _ANNOUNCEMENTS: Final = ("+try-failover", "+failover-state-select-slave", "+failover-state-send-slaveof-noone")
 #: What the Sentinel that leads a fail-over says of the primary.
 _FAILING_OVER: Final = "failover_in_progress"
-#: Seconds without a message after which a Sentinel is asked whether it is there, and until it is tried again.
+#: Seconds without a message after which a PING is sent, and until a Sentinel that has gone is tried again.
 _SILENCE: Final = 5.0
 _LISTEN_AGAIN: Final = 1.0
 
@@ -77,7 +79,7 @@ async def _ask(sentinel: Redis, service: str) -> dict[str, Any] | str:
     """Return what a Sentinel knows of a service, or why it tells nothing."""
     try:
         masters: Any = await sentinel.sentinel_masters()
-    except (RedisError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 also uvloop's RuntimeError, and replies that no Sentinel gives
         return str(error) or type(error).__name__
     state: dict[str, Any] | None = masters.get(service)
     return f"a Sentinel watches {', '.join(masters) or 'nothing'}" if state is None else state
@@ -91,8 +93,10 @@ async def _listen(sentinel: Redis, service: str, failing_over: Callable[[], None
                 while True:
                     message = await channel.get_message(timeout=_SILENCE)
                     if message is None:
-                        await channel.ping()  # raises if the Sentinel has gone without a word
+                        await channel.ping()  # raises if the connection has ended
                     elif message["type"] == "message" and service.encode() in message["data"].split():
                         failing_over()
-        except (RedisError, OSError):
+        except Exception as error:  # any: without this task a planned fail-over loses what the old primary takes
+            if not isinstance(error, (RedisError, OSError)):  # else the Sentinel is away
+                _logger.exception("sentinel.listening_failed")
             await asyncio.sleep(_LISTEN_AGAIN)

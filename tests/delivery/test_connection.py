@@ -6,13 +6,16 @@ import asyncio
 
 import pytest
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from servers import free_port
 
 from receiver.chaos.proxy import FaultProxy
 from receiver.delivery.publisher import Publisher
 from receiver.errors import WriteFailedError
 from receiver.events import Entry
-from receiver.redis_client import connect
+from receiver.redis_client import connect, on
+from receiver.redis_cluster import Cluster
+from receiver.redis_url import parse_redis_url
 
 KEY = "urn:smn:local:p:one"
 
@@ -131,3 +134,37 @@ async def test_a_publisher_that_is_told_to_follows_the_name_at_once(moving):
     publisher.renew()
     assert not await publisher.write(batch)
     assert await new.xlen(KEY) == 1
+
+
+async def test_a_node_that_answers_nonsense_is_no_answer_and_the_cluster_is_asked_again() -> None:
+    """Another program may have its port. The task that asks must not end: it finds the primaries of a fail-over."""
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while await reader.read(4096):
+            asked += 1
+            writer.write(b"+OK\r\n" * 9)
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cluster = Cluster(parse_redis_url(f"redis+cluster://127.0.0.1:{port}"))
+        await cluster.open()
+        assert not await cluster.refresh()
+        assert [*cluster.problems] == [("127.0.0.1", port)]
+        assert asked
+        await cluster.aclose()
+
+
+async def test_a_command_that_redis_does_not_answer_ends_for_those_who_set_a_time(redis_url: str) -> None:
+    """Commands do: one primary may be frozen while the others have answered the greeting."""
+    client = connect(redis_url, timeout=0.05)
+    with pytest.raises(RedisTimeoutError, match=r"no answer within 0\.05 s"):
+        await on(client, "k").blpop("nothing", timeout=5)
+    await client.aclose()
+    node = redis_url.rpartition(":")[2].partition("/")[0]
+    cluster = connect(f"redis+cluster://127.0.0.1:{node}", timeout=0.05)
+    assert isinstance(cluster, Cluster)
+    with pytest.raises(RedisTimeoutError, match="no answer"):
+        await cluster.at(("127.0.0.1", int(node))).blpop("nothing", timeout=5)
+    await cluster.aclose()
