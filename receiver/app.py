@@ -5,6 +5,7 @@
 | embedded Valkey (cli/serve)            | answers a ping                    | 2.5 s                                  |
 | counters (web/ops)                     |                                   | publishes the final counts             |
 | delivery, retention, fetcher           | opens the spool, probes Redis     | 4 s, for handed-in events first of all |
+| dedupe window (delivery)               | announces it, within 0.5 s        | at once                                |
 | route overrides, lookups, index counts | reads the overrides               | 1 s                                    |
 | reports of this worker                 | publishes one, then one a second  | at once                                |
 | report index (runtime/index_process)   | starts the child process          | 3 s, then the child is killed          |
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from receiver import log
+from receiver.delivery.dedupe_window import DedupeWindow
 from receiver.delivery.delivery import Delivery
 from receiver.delivery.group_commit import GroupCommit
 from receiver.descriptors import connections_within_limit
@@ -177,8 +179,9 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         [
             partial(_final_counts, ops),
             partial(_delivering, delivery, retention, streams, fetcher, traced, logger),
+            partial(_announcing, DedupeWindow(streams, settings.dedupe_window, logger)),
             partial(_looking_up, overrides, redis, counts, logger),
-            partial(_reporting, ops, (connections, failures, new_fields, rejected)),
+            partial(_reporting, ops, (connections, failures, new_fields, rejected), logger),
         ]
     )
     return app
@@ -217,10 +220,17 @@ async def _delivering(  # noqa: PLR0913, PLR0917 the parts that it starts and st
     await asyncio.gather(delivery.open(), open_client(streams))
     retention.start()
     yield
-    await fetcher.close()
     spans = () if traced is None else (traced.close,)
-    if not await _within(_DELIVERY_CLOSE, _close_all(delivery.close, retention.close, streams.aclose, *spans)):
+    closing = _close_all(delivery.close, retention.close, streams.aclose, *spans, fetcher.close)
+    if not await _within(_DELIVERY_CLOSE, closing):
         logger.error("delivery.not_closed", **delivery.unfinished())
+
+
+async def _announcing(window: DedupeWindow, _app: web.Application) -> AsyncIterator[None]:
+    """Tell the other services and the commands on this Redis which dedupe window is in force."""
+    await window.open()
+    yield
+    await window.close()
 
 
 async def _looking_up(
@@ -237,21 +247,27 @@ async def _looking_up(
 
 
 async def _reporting(
-    ops: Ops, parts: tuple[Connections | AuthFailures | NewFields | RejectedItems, ...], _app: web.Application
+    ops: Ops,
+    parts: tuple[Connections | AuthFailures | NewFields | RejectedItems, ...],
+    logger: log.Logger,
+    _app: web.Application,
 ) -> AsyncIterator[None]:
     """Publish a report of this worker every second, and log what the parts have to report."""
 
     async def report() -> None:
         while True:
             await asyncio.sleep(_REPORT_EVERY)
-            for part in parts:
-                part.report()
-            ops.publish()
+            try:
+                for part in parts:
+                    part.report()
+                ops.publish()
+            except Exception:  # any: without this task the metrics of all workers would stand still
+                logger.exception("reports.failed")
 
     ops.publish()
     reporting = asyncio.create_task(report(), name="reports")
     yield
-    reporting.cancel()
+    await cancel_and_wait(reporting)
 
 
 async def _close_all(*close: Callable[[], Awaitable[None]]) -> None:

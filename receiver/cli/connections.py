@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import uvloop
+from redis.exceptions import AskError, ClusterDownError, InvalidResponse, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as LostError
-from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as SlowError
 
 from receiver import log
-from receiver.cli.redis_refusals import READS_ON, code_of, refusal_of
+from receiver.cli.redis_refusals import MOVING_SLOT, READS_ON, code_of, refusal_of
+from receiver.delivery.dedupe_window import window_in_force
 from receiver.delivery.topology import topology
 from receiver.embedded import embedded_url
 from receiver.errors import EmbeddedError, ReceiverError, WriteFailedError
 from receiver.redis_client import connect, open_client
-from receiver.redis_url import shown
+from receiver.redis_connection import concerns_whole_redis
+from receiver.redis_url import Kind, parse_redis_url, shown
 from receiver.route_overrides import RouteOverrides
-from receiver.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Coroutine
 
     from receiver.delivery.topology import Topology
     from receiver.projects import Project, Projects
     from receiver.redis_client import Client
+    from receiver.routing import Routing
     from receiver.settings import Settings
 
 T = TypeVar("T")
@@ -36,6 +39,8 @@ HOW_TO_FIND_THE_FOLDER: Final = (
     "Run this in the folder of `receiver serve`, or name its data folder with --data-dir or RECEIVER_DATA_DIR "
     "(--env-file reads the settings of a service)."
 )
+#: Replies of a cluster while a slot moves. MovedError is an AskError.
+_MOVES: Final = (AskError, TryAgainError)
 _CREDENTIALS: Final = ("NOAUTH", "WRONGPASS")
 #: Seconds for Redis to answer.
 REDIS_TIMEOUT: Final = 5.0
@@ -48,6 +53,8 @@ class RedisFailedError(ReceiverError):
 
     #: Whether it has answered, and refused.
     answers = False
+    #: Whether a retry may help: Redis is away, a replica takes over, or a slot moves.
+    passes = False
 
     def __init__(self, what: str, mend: str) -> None:
         super().__init__(f"{what}. {mend}")
@@ -59,10 +66,11 @@ class RedisAwayError(RedisFailedError):
     """Redis cannot be reached, does not answer, or still loads its data. A retry may help."""
 
     code = "redis_away"
+    passes = True
 
 
 class RedisRefusedError(RedisFailedError):
-    """Redis refused the connection or a command. A retry does not help."""
+    """Redis refused the connection or a command. A retry helps only if it ``passes``."""
 
     code = "redis_refused"
 
@@ -104,7 +112,7 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
     messages include the fix and no password.
     """
     try:
-        client = connect(redis_url(settings))
+        client = connect(redis_url(settings), timeout=REDIS_TIMEOUT)
     except ValueError as error:
         raise RedisRefusedError(f"REDIS_URL is not a Redis URL: {error}", "Write redis://host:6379/0.") from None
     try:
@@ -130,13 +138,15 @@ async def greet(client: Client) -> None:
 def failure(settings: Settings, error: RedisError | WriteFailedError | OSError) -> RedisFailedError:
     """Return an error of redis-py, or of a write, with what it means for the operator and the fix."""
     server, code = f"Redis at {shown(redis_url(settings))}", code_of(error)
-    refusal = refusal_of(error)
+    moves = isinstance(error, _MOVES) and parse_redis_url(redis_url(settings)).kind is Kind.CLUSTER
+    refusal = MOVING_SLOT if moves else refusal_of(error)
     if refusal is not None:
         away = code == "LOADING" or isinstance(error, WriteFailedError)
         mend = _credentials_advice(settings) or refusal.mend if code in _CREDENTIALS else refusal.mend
         what = f"{server} {refusal.what} ({describe(error)})"
         found: RedisFailedError = RedisAwayError(what, mend) if away else RedisRefusedError(what, mend)
         found.answers = True
+        found.passes = away or moves or isinstance(error, ClusterDownError) or concerns_whole_redis(error)
         return found
     if isinstance(error, WriteFailedError):
         return RedisAwayError(f"{server} does not accept writes now: {describe(error)}", "See its log.")
@@ -144,7 +154,9 @@ def failure(settings: Settings, error: RedisError | WriteFailedError | OSError) 
         return RedisRefusedError(f"{server} is not a Redis server: {describe(error)}", "Correct REDIS_URL.")
     if isinstance(error, LostError | SlowError | OSError):
         return RedisAwayError(f"{server} cannot be reached: {describe(error)}", _connection_advice(settings))
-    return RedisRefusedError(f"{server} refused a command: {describe(error)}", "See its log.")
+    refused = RedisRefusedError(f"{server} refused a command: {describe(error)}", "See its log.")
+    refused.passes = concerns_whole_redis(error)
+    return refused
 
 
 @asynccontextmanager
@@ -159,6 +171,18 @@ async def publishing(settings: Settings) -> AsyncIterator[Topology]:
         await primaries.close()
 
 
+async def with_window_in_force(client: Client, settings: Settings) -> Settings:
+    """Return settings with the dedupe window of the services on this Redis: with another one, doubles get in.
+
+    Tells the user if it is not that of the settings. Use it inside ``connected``.
+    """
+    found = await window_in_force(client)
+    if found in (None, int(settings.dedupe_window)):
+        return settings
+    click.echo(f"receiver: RECEIVER_DEDUPE_WINDOW={found}s, which the service on this Redis has, is used.", err=True)
+    return dataclasses.replace(settings, dedupe_window=found)
+
+
 def describe(error: BaseException) -> str:
     """Return an error's message without redis-py's prefix; of a primary that is away, why it is."""
     while isinstance(error.__cause__, WriteFailedError):
@@ -167,11 +191,6 @@ def describe(error: BaseException) -> str:
         return f"no answer within {REDIS_TIMEOUT:g} s"
     text = str(error)
     return (_PREFIX.sub("", text) or "Connection refused").rstrip(".")
-
-
-def configured_routing(projects: Iterable[Project]) -> Routing:
-    """Return the configured routes of projects."""
-    return Routing(projects)
 
 
 async def load_overrides(client: Client, routing: Routing) -> None:

@@ -8,16 +8,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from redis.exceptions import RedisError
 from rich.text import Text
 
 from receiver.cli.connections import (
     RedisAwayError,
     chosen_project,
-    configured_routing,
     connected,
+    failure,
     load_overrides,
     redis_url,
     run,
+    with_window_in_force,
 )
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import elapsed, moment, safe
@@ -27,6 +29,7 @@ from receiver.cli.tail import Ago
 from receiver.events import utc
 from receiver.lookups.reports import Reports
 from receiver.redis_client import connect
+from receiver.routing import Routing
 from receiver.search.finder import LIMIT, SINCE, Request, Search
 from receiver.search.finding import Verdict
 from receiver.search.places import Places
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from receiver.lookups.reports import Report
     from receiver.projects import Project
     from receiver.redis_client import Client
-    from receiver.routing import Routing
     from receiver.search.finding import Finding
     from receiver.settings import Settings
     from receiver.streams.entry_readers import Reader
@@ -110,22 +112,33 @@ def find(  # noqa: PLR0913 a parameter for each option
 async def _find(  # noqa: PLR0913 the options
     settings: Settings, projects: list[Project], text: str, since: float | None, limit: int, *, as_json: bool
 ) -> set[Verdict]:
-    routing = configured_routing(projects)
+    routing = Routing(projects)
+    verdicts: set[Verdict] = set()
+    wanted = text, since, limit, verdicts
     try:
         async with connected(settings) as client:
             await load_overrides(client, routing)
-            return await _search(_places(settings, projects, client, routing), text, since, limit, as_json=as_json)
+            settings = await with_window_in_force(client, settings)
+            await _search(_places(settings, projects, client, routing), *wanted, as_json=as_json)
+            return verdicts
     except RedisAwayError as away:
+        if verdicts:  # what was found has been shown, and would be shown again
+            raise
         click.echo(f"receiver: {away} Only the spool is searched.", err=True)
     client = connect(redis_url(settings))
     try:
-        return await _search(_places(settings, projects, client, routing), text, since, limit, as_json=as_json)
+        await _search(_places(settings, projects, client, routing), *wanted, as_json=as_json)
+    except (RedisError, OSError) as error:  # Redis has come back meanwhile
+        raise failure(settings, error) from None
     finally:
         await client.aclose()
+    return verdicts
 
 
-async def _search(places: Places, text: str, since: float | None, limit: int, *, as_json: bool) -> set[Verdict]:
-    verdicts = set()
+async def _search(  # noqa: PLR0913 the options
+    places: Places, text: str, since: float | None, limit: int, verdicts: set[Verdict], *, as_json: bool
+) -> None:
+    """Show what is found, and add its verdicts."""
     with bar(console(stderr=True), counted=False) as progress:
         now_ms = int(time.time() * 1000)
         back = SINCE.total_seconds() if since is None else since
@@ -144,7 +157,6 @@ async def _search(places: Places, text: str, since: float | None, limit: int, *,
             _show_json(finding) if as_json else _print(finding)
             progress.update(task, visible=True)
     _tell_extent(search, places)
-    return verdicts
 
 
 def _places(settings: Settings, projects: list[Project], client: Client, routing: Routing) -> Places:

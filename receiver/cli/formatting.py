@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from rich.cells import cell_len
 from rich.text import Text
 
 from receiver.events import EventType
 from receiver.phone_numbers import masked
+from receiver.search.wanted import decoded
+
+if TYPE_CHECKING:
+    from receiver.search.wanted import Envelope
 
 #: C1 controls, which terminals interpret as they do C0, and characters that end a line or change text direction.
 _CONTROLS: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
@@ -29,36 +32,6 @@ _WORDS: Final = {
 #: Columns below which a shortened text says nothing.
 _LEAST_TEXT: Final = 8
 _HIDDEN: Final = "[hidden]"
-
-
-class Envelope(msgspec.Struct):
-    """The displayed members of a CloudEvents event."""
-
-    type: str
-    source: str = ""
-    receivedtime: str = ""
-    data: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    @property
-    def provider(self) -> str:
-        """The provider in the source ``/{provider}/{project_id}``."""
-        return self.source.strip("/").partition("/")[0]
-
-    @property
-    def project(self) -> str:
-        """The project's id in the source ``/{provider}/{project_id}``."""
-        return self.source.rpartition("/")[2]
-
-
-_decoder: Final = msgspec.json.Decoder(Envelope)
-
-
-def decoded(data: bytes) -> Envelope | None:
-    """Return the envelope in an entry's ``data``, or None if it is not an event of this service."""
-    try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
 
 
 def safe(text: object) -> str:

@@ -12,15 +12,24 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides, publishing, run
+from receiver.cli.connections import (
+    chosen_project,
+    connected,
+    load_overrides,
+    publishing,
+    run,
+    with_window_in_force,
+)
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import moment, safe
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.output import console, echo_json, json_option, print_table, table
-from receiver.cli.quarantine_store import DROPPED, ENTRY_ID, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
+from receiver.cli.quarantine_store import DROPPED, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
 from receiver.cli.retry_progress import RetryProgress
 from receiver.cli.topics import project_option
 from receiver.errors import ReceiverError
+from receiver.routing import Routing
+from receiver.search.wanted import ENTRY_ID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -102,8 +111,8 @@ def show(environment: Environment, *, id_: str, project: str | None, as_json: bo
 def retry(environment: Environment, *, ids: tuple[str, ...], every: bool, project: str | None, as_json: bool) -> None:
     """Validate items again, and publish those that are valid now.
 
-    Their events use the current routes and the same deduplication. An item is removed from the quarantine once its
-    event is in the stream. Invalid items stay. The exit code is 1 if any item stays.
+    Their events use the current routes, and the dedupe window of the service on this Redis. An item is removed from the
+    quarantine once its event is in the stream. Invalid items stay. The exit code is 1 if any item stays.
     """
     settings, projects = _settings(environment, project)
     counts = run(_retry(settings, projects, _selected(ids, every=every), RetryProgress("retrying", as_json=as_json)))
@@ -176,8 +185,8 @@ async def _count(settings: Settings, projects: list[Project]) -> int:
 async def _retry(
     settings: Settings, projects: list[Project], ids: tuple[str, ...], results: RetryProgress
 ) -> Counter[str]:
-    async with connected(settings) as client, publishing(settings) as primaries:
-        routing = configured_routing(projects)
+    async with connected(settings) as client, publishing(await with_window_in_force(client, settings)) as primaries:
+        routing = Routing(projects)
         await load_overrides(client, routing)
 
         async def retry_(quarantine_: Quarantine, items: list[Item]) -> list[RetryResult]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from receiver.cli.connections import configured_routing
-from receiver.cli.formatting import Envelope, decoded
 from receiver.events import EnvelopeBuilder
 from receiver.providers import PROVIDERS
 from receiver.providers.base import request_of
 from receiver.providers.json_items import TooManyItemsError
 from receiver.redis_client import on
+from receiver.routing import Routing
+from receiver.search.wanted import Envelope, decoded
 from receiver.streams.paging import pages
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from receiver.redis_client import Client
     from receiver.routing import ProjectRoutes
 
-#: The form of an entry's id in a stream.
-ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 #: Items processed at a time.
 PAGE: Final = 200
 
@@ -49,7 +46,7 @@ class Item(NamedTuple):
     @property
     def reasons(self) -> list[str]:
         """The reasons of its rejection."""
-        return [str(reason) for reason in self.envelope.data.get("reasons", [])] if self.envelope else []
+        return self.envelope.reasons if self.envelope else []
 
     @property
     def raw(self) -> bytes:
@@ -74,7 +71,7 @@ class Quarantine:
     def __init__(self, client: Client, project: Project) -> None:
         self.project = project
         self._client = client
-        self._topic = configured_routing([project])[project.id].quarantine
+        self._topic = Routing([project])[project.id].quarantine
 
     async def count(self) -> int:
         """Return the number of items."""

@@ -71,6 +71,8 @@ REFUSALS: Final = {
     "MOVED": Refusal("is one node of a cluster", _CLUSTER_URL),
     "CROSSSLOT": Refusal("is one node of a cluster", _CLUSTER_URL),
 }
+#: What MOVED, ASK and TRYAGAIN mean where REDIS_URL names a cluster.
+MOVING_SLOT: Final = Refusal("is a cluster in which a slot moves to another node", "Run this again.")
 #: Redis refuses a PING with these, and still answers what only reads.
 READS_ON: Final = ("MISCONF", "NOREPLICAS", "NOPERM")
 #: Codes in the text of a script's error, and errors without a code of their own.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from receiver import log, metrics
-from receiver.cli.connections import publishing, run
+from receiver.cli.connections import publishing, run, with_window_in_force
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.output import console
 from receiver.cli.progress import bar
@@ -95,8 +95,8 @@ def replay(  # noqa: PLR0913 a parameter for each option
     back to their topic under their own ids, by which groups that have handled them can tell, and leave the dead
     letters; one that fails again may go back again. For a single new consumer `receiver groups create --since` does.
 
-    After an interruption repeat the command under the same name, within RECEIVER_DEDUPE_WINDOW: the events that are
-    there already are not added again.
+    After an interruption repeat the command under the same name, within the dedupe window of the service on this Redis:
+    the events that are there already are not added again.
     """
     order = _Order(names, first, last, to_topic, name)
     run(_replay(environment.settings(), project, order, Pace(rate), dry_run=dry_run, yes=yes))
@@ -143,7 +143,7 @@ async def _replay(  # noqa: PLR0913 the options
 async def _publish(settings: Settings, client: Client, counts: Mapping[Range, int], name: str, pace: Pace) -> None:
     before, finished = _added(), False
     try:
-        async with publishing(settings) as primaries:
+        async with publishing(await with_window_in_force(client, settings)) as primaries:
             with bar(console(stderr=True)) as progress:
                 task = progress.add_task("replaying", total=sum(counts.values()))
                 for part in counts:

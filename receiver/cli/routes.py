@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides, run
+from receiver.cli.connections import chosen_project, connected, load_overrides, run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.output import echo_json, json_option, print_table, table
+from receiver.routing import Routing
 
 if TYPE_CHECKING:
     from receiver.settings import Settings
@@ -46,7 +47,7 @@ def routes(environment: Environment, *, project_id: str | None, as_json: bool) -
 
 
 async def _rows(settings: Settings) -> list[Row]:
-    routing = configured_routing(settings.projects.values())
+    routing = Routing(settings.projects.values())
     async with connected(settings) as client:
         await load_overrides(client, routing)
     return [

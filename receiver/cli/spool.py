@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import click
 from rich.filesize import decimal
 from rich.text import Text
 
-from receiver.cli.connections import HOW_TO_FIND_THE_FOLDER, connected, publishing, run
+from receiver.cli.connections import HOW_TO_FIND_THE_FOLDER, connected, publishing, run, with_window_in_force
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import moment
 from receiver.cli.lazy_group import OrderedGroup
@@ -26,7 +26,7 @@ from receiver.spool.directory import files_set_aside, spool_files, suspect_files
 from receiver.spool.errors import makes_suspect
 from receiver.spool.file import free_file, lock_file
 from receiver.spool.recovery import SuspectFile
-from receiver.spool.status import FileStatus, readable, status
+from receiver.spool.status import FileStatus, readable, statuses
 
 if TYPE_CHECKING:
     from receiver.settings import Settings
@@ -53,7 +53,7 @@ def spool() -> None:
 def status_(environment: Environment, *, as_json: bool) -> None:
     """Show the files and their contents."""
     folder = _folder(environment.settings())
-    found = [status(path) for path in _all_files(folder)]
+    found = statuses(_all_files(folder))
     if as_json:
         for one in found:
             echo_json(one._asdict())
@@ -70,7 +70,8 @@ def status_(environment: Environment, *, as_json: bool) -> None:
 def drain(environment: Environment) -> None:
     """Publish the events of files that no running process uses.
 
-    An event is deleted from the disk only once Redis has it, and Redis adds no duplicates. A file that is damaged, or
+    An event is deleted from the disk only once Redis has it, and Redis adds no duplicates; the dedupe window is that of
+    the service on this Redis. A file that is damaged, or
     had an I/O error, is set aside after its readable events are published.
     """
     published, problems = run(_drain(environment.settings()))
@@ -96,28 +97,47 @@ def export(environment: Environment, *, output: Path) -> None:
     Unreadable parts are skipped, and the exit code is then 1. The readable events of a file that was set aside have
     also been published, or are in another file with the same ids.
     """
-    number = 0
-    problems: list[str] = []
-    folder = _folder(environment.settings())
-    with ExitStack() as stack:
-        out = sys.stdout.buffer if str(output) == "-" else stack.enter_context(_new_file(output))
-        for path in _all_files(folder):
-            try:
-                with readable(path) as source:
-                    for entry in source:
-                        out.write(entry.data + b"\n")
-                        number += 1
-            except sqlite3.Error as error:
-                problems.append(f"{path.name} cannot be read: {error}.")
-            else:
-                if not source.complete:
-                    problems.append(f"{path.name} is damaged: some of it cannot be read.")
-        out.flush()
+    paths = _all_files(_folder(environment.settings()))
+    if str(output) == "-":
+        number, problems = _export(paths, sys.stdout.buffer)
+    else:
+        number, problems = _export_to_file(paths, output)
     for problem in problems:
         click.echo(f"receiver: {problem}", err=True)
     click.echo(f"{number:,} events exported.", err=True)
     if problems:
         sys.exit(1)
+
+
+def _export(paths: list[Path], out: IO[bytes]) -> tuple[int, list[str]]:
+    """Write the events of files. Return their number, and what cannot be read. Raises OSError."""
+    number = 0
+    problems: list[str] = []
+    for path in paths:
+        try:
+            with readable(path) as source:
+                for entry in source:
+                    out.write(entry.data + b"\n")
+                    number += 1
+        except sqlite3.Error as error:
+            if path.exists():  # else a service has emptied and removed it
+                problems.append(f"{path.name} cannot be read: {error}.")
+        else:
+            if not source.complete:
+                problems.append(f"{path.name} is damaged: some of it cannot be read.")
+    out.flush()
+    return number, problems
+
+
+def _export_to_file(paths: list[Path], output: Path) -> tuple[int, list[str]]:
+    """Write the events into a new file. One that cannot be completed is removed."""
+    new = _new_file(output)
+    try:
+        with new:
+            return _export(paths, new)
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise ReceiverError(f"cannot write {output}: {error.strerror}; name a file where there is room.") from None
 
 
 def _folder(settings: Settings) -> Path:
@@ -176,10 +196,10 @@ async def _drain(settings: Settings) -> tuple[int, list[str]]:
     """Return the number of published events, and the problems with others."""
     problems: list[str] = []
     folder = _folder(settings)
-    async with connected(settings), publishing(settings) as primaries:
+    async with connected(settings) as client, publishing(await with_window_in_force(client, settings)) as primaries:
         with bar(console(stderr=True)) as progress:
             paths = spool_files(folder)
-            task = progress.add_task("draining", total=sum(status(path).events for path in paths))
+            task = progress.add_task("draining", total=sum(one.events for one in statuses(paths)))
 
             async def on_progress(events: int) -> None:
                 progress.advance(task, events)

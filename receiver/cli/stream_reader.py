@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
-from receiver.cli.connections import REDIS_TIMEOUT, RedisAwayError, connected
+from receiver.cli.connections import REDIS_TIMEOUT, RedisFailedError, connected
 from receiver.redis_client import by_primary, on
 from receiver.redis_cluster import Cluster
+from receiver.streams.backlog import now_ms, parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,8 +29,6 @@ _WAIT: Final = 1000
 _RETRY_DELAY: Final = 0.5
 #: Seconds between two reads of a cluster without a new entry.
 _POLL: Final = 0.1
-
-_Id = tuple[int, int]
 
 
 class StreamReader:
@@ -58,8 +57,8 @@ class StreamReader:
     async def entries(self) -> AsyncGenerator[list[bytes], None]:
         """Yield batches of the entries' ``data``, without end.
 
-        Raises RedisAwayError only if Redis is away at the start. Later it waits until Redis is back, and continues
-        where it stopped.
+        Raises RedisFailedError if Redis is away at the start, or refuses the commands. Later it waits until Redis is
+        back, a replica has taken over or a slot has moved, and continues where it stopped.
         """
         away = False
         while True:
@@ -71,8 +70,8 @@ class StreamReader:
                     while True:
                         await self._refresh_streams(client)
                         yield await self._read(client)
-            except RedisAwayError as error:
-                if not self._after:
+            except RedisFailedError as error:
+                if not (self._after and error.passes):
                     raise
                 if not away:
                     self._notify(f"{error} Retrying until it is back …")
@@ -87,8 +86,7 @@ class StreamReader:
             topics = await self._topics(client)
             if not topics:
                 return
-            seconds, micro = await on(client, topics[0]).time()
-            now = seconds * 1000 + micro // 1000
+            now = await now_ms(client, topics[0])
             for topic in topics:
                 if topic not in self._after:
                     self._after[topic] = await self._start(client, topic, now)
@@ -106,12 +104,13 @@ class StreamReader:
         async with asyncio.timeout(REDIS_TIMEOUT):
             answer = await (self._read_each(client) if isinstance(client, Cluster) else self._read_all(client))
         # A full page may not be the end of its stream. Later entries of other streams wait for the next read.
-        limit = min((_number(entries[-1][0]) for _, entries in answer if len(entries) == _PAGE), default=None)
-        found: list[tuple[_Id, bytes]] = []
+        limit = min((parts(entries[-1][0].decode()) for _, entries in answer if len(entries) == _PAGE), default=None)
+        found: list[tuple[tuple[int, int], bytes]] = []
         for topic, entries in answer:
             for id_, fields in entries:
-                if limit is None or _number(id_) <= limit:
-                    found.append((_number(id_), fields.get(b"data", b"")))
+                number = parts(id_.decode())
+                if limit is None or number <= limit:
+                    found.append((number, fields.get(b"data", b"")))
                     self._after[topic] = id_
         return [data for _, data in sorted(found)]
 
@@ -142,8 +141,3 @@ async def _last_id(client: Client, topic: str) -> bytes:
             raise
         return b"0-0"
     return last
-
-
-def _number(id_: bytes) -> _Id:
-    milliseconds, _, sequence = id_.partition(b"-")
-    return int(milliseconds), int(sequence)

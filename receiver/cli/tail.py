@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from marshmallow import ValidationError
 
-from receiver.cli.connections import chosen_project, configured_routing, load_overrides, run
+from receiver.cli.connections import chosen_project, load_overrides, run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import LinePrinter, decoded, safe_json
+from receiver.cli.formatting import LinePrinter, safe_json
 from receiver.cli.output import console
 from receiver.cli.stream_reader import StreamReader
 from receiver.events import ROUTED, EventType
+from receiver.routing import Routing
+from receiver.search.wanted import decoded
 from receiver.units import Seconds
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ _TYPES: Final = {
     "rejected": EventType.REJECTED,
 }
 #: Seconds; older than any event.
-_FOREVER: Final = 1e12
+FOREVER: Final = 1e12
 
 
 class Ago(click.ParamType[float]):
@@ -95,14 +97,14 @@ def tail(  # noqa: PLR0913 a parameter for each option
     event_types = {_TYPES[name] for name in types} or {*ROUTED}
     if quarantine:
         event_types.add(EventType.REJECTED)
-    routing = configured_routing(projects)
+    routing = Routing(projects)
     if not any(
         event_type in event_types
         for routes in routing.projects.values()
         for event_type in (*routes.types, EventType.REJECTED)
     ):
         raise click.UsageError("no project publishes states that are not final: set pending = true at a provider.")
-    since_seconds = _FOREVER if from_start else since
+    since_seconds = FOREVER if from_start else since
     show = _show_json if as_json else _lines(mask=mask, date=since_seconds is not None, project=len(projects) > 1)
 
     async def topics(client: Client) -> list[str]:

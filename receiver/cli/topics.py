@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.connections import chosen_project, configured_routing, connected, load_overrides
+from receiver.cli.connections import chosen_project, connected, load_overrides
+from receiver.routing import Routing
 from receiver.streams.backlog import groups_of
 from receiver.streams.dead_letters import dead_letters_of
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from receiver.redis_client import Client
-    from receiver.routing import Routing
     from receiver.settings import Settings
 
 project_option = click.option("--project", metavar="ID", help="Only this project. [default: all]")
@@ -60,7 +60,7 @@ def chosen_streams(routing: Routing, names: tuple[str, ...]) -> list[str]:
 async def streams_connected(settings: Settings, project: str | None) -> AsyncIterator[tuple[Client, Routing]]:
     """Yield a client, and the routes in force of the chosen projects."""
     projects = settings.projects.values() if project is None else [chosen_project(settings.projects, project)]
-    routing = configured_routing(projects)
+    routing = Routing(projects)
     async with connected(settings) as client:
         await load_overrides(client, routing)
         yield client, routing

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.lookups.scripts import project_key
 from receiver.phone_numbers import canonical
-from receiver.redis_client import on
 from receiver.search.finding import Finding, Verdict, nowhere, on_disk, trimmed, without_entry
 from receiver.search.marks import taken
 from receiver.search.places import Span
 from receiver.search.spool import SpoolSearch
 from receiver.search.streams import Budget, StreamSearch
 from receiver.search.wanted import ENTRY_ID, Wanted
+from receiver.streams.backlog import now_ms
 from receiver.streams.dead_letters import dead_letter, dead_letters_of
 from receiver.streams.entry_readers import readers
 
@@ -198,8 +198,7 @@ class Search:
         return new
 
     async def _now_ms(self) -> int:
-        seconds, microseconds = await on(self._places.client, next(iter(self._topics))).time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return await now_ms(self._places.client, next(iter(self._topics)))
 
     async def _spool(self) -> list[Spooled]:
         request = self._request

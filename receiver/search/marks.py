@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.delivery.script_calls import seen_keys
 from receiver.redis_client import on
+from receiver.streams.backlog import now_ms
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
@@ -24,9 +25,8 @@ async def taken(client: Client, topic: str, event_id: str, window: float) -> Tak
     ``event_id``: 32 hex digits. ``window``: the dedupe window in seconds. Raises the errors of redis-py.
     """
     redis = on(client, topic)
-    seconds, _ = await redis.time()
     length = int(window)
-    current = seconds // length
+    current = await now_ms(client, topic) // 1000 // length
     for number, key in zip((current - 1, current, current + 1), seen_keys(topic, current), strict=True):
         if await redis.sismember(key, bytes.fromhex(event_id)):  # type: ignore[arg-type]  # any bytes
             return Taken(number * length * 1000, (number + 1) * length * 1000)

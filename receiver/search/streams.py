@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.redis_client import Script
 from receiver.search.wanted import Envelope, decoded
+from receiver.streams.backlog import parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -92,7 +93,7 @@ class StreamSearch:
             if looked_at < STEP:
                 del ends[topic]
             else:
-                ends[topic] = _milliseconds(last), f"({last}"
+                ends[topic] = parts(last)[0], f"({last}"
             self._budget.looked_at += looked_at
             self.back_to_ms = max((end for end, _ in ends.values()), default=oldest_ms)
             self._budget.on_step(self._budget.looked_at, self.back_to_ms)
@@ -120,10 +121,6 @@ class StreamSearch:
         pairs = zip(flat[::2], flat[1::2], strict=True)
         events = [(id_.decode(), data, decoded(data)) for id_, data in pairs]
         return looked_at, last.decode(), [Match(topic, id_, data, event) for id_, data, event in events if event]
-
-
-def _milliseconds(entry_id: str) -> int:
-    return int(entry_id.partition("-")[0])
 
 
 async def count(client: Client, topic: str, first: str, last: str, text: bytes) -> tuple[int, int]:

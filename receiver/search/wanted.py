@@ -33,10 +33,10 @@ _NUMBER: Final = re.compile(r"\+?[0-9](?:[ ().\-]?[0-9]){4,24}")
 
 
 class Envelope(msgspec.Struct):
-    """The members of an event that a search compares and shows."""
+    """The members of an event that searches and commands compare and show."""
 
-    id: str
     type: str
+    id: str = ""
     source: str = ""
     receivedtime: str = ""
     data: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -45,6 +45,11 @@ class Envelope(msgspec.Struct):
     def provider(self) -> str:
         """The provider in the source ``/{provider}/{project_id}``."""
         return self.source.strip("/").partition("/")[0]
+
+    @property
+    def project(self) -> str:
+        """The project's id in the source ``/{provider}/{project_id}``."""
+        return self.source.rpartition("/")[2]
 
     @property
     def reasons(self) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,15 @@ def remove(path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def disk_bytes(path: Path) -> int:
+    """Return the bytes of a database on disk, its log included. A file that was just removed has none."""
+    total = 0
+    for part in parts(path):
+        with suppress(FileNotFoundError):
+            total += part.stat().st_size
+    return total
+
+
 def log_bytes(path: Path) -> int:
     """Return the length of a database's write-ahead log."""
     try:
@@ -104,6 +114,7 @@ def lock(path: Path) -> TextIOWrapper | None:
     if not is_open_at(lock_of(path), held.fileno()):  # deleted in between: the next process would lock another file
         held.close()
         return None
+    _finish_marking(path)
     return held
 
 
@@ -139,6 +150,18 @@ def _rename(path: Path, number: str, word: str) -> Path:
             part.rename(new)
     _sync(path.parent)
     return target
+
+
+def _finish_marking(path: Path) -> None:
+    """Rename a database after its log, where a crash stopped ``mark_suspect`` between the two.
+
+    Opened without its log it would have lost rows. The caller holds the lock.
+    """
+    for log in path.parent.glob(f"{path.stem}.suspect-*.sqlite-wal"):
+        suspect = log.with_name(log.name.removesuffix("-wal"))
+        if path.exists() and not suspect.exists():
+            path.rename(suspect)
+            _sync(path.parent)
 
 
 def _stamp(second: int) -> str:

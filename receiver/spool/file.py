@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.spool.budget import bytes_needed
 from receiver.spool.database import Database
-from receiver.spool.directory import file_of, lock, lock_of, mark_suspect, remove
+from receiver.spool.directory import disk_bytes, file_of, lock, lock_of, mark_suspect, remove
 from receiver.spool.errors import CapReachedError, is_damage, makes_suspect
 from receiver.spool.file_identity import MovedError, is_open_at
 from receiver.spool.rows import COLUMNS, Spooled, entry_of, row_of, runs
@@ -156,7 +156,7 @@ class SpoolFile:
 
     def size(self) -> int:
         """Return the bytes on disk, including the write-ahead log."""
-        return sum(path.stat().st_size for path in self.path.parent.glob(self.path.name + "*"))
+        return disk_bytes(self.path)
 
     def check(self) -> None:
         """Raise MovedError if a file or the lock has left the folder. Raise the fault if there is one."""

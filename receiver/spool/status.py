@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from receiver.spool.directory import files_set_aside, in_use, suspect_files
+from receiver.spool.directory import disk_bytes, files_set_aside, in_use, suspect_files
 from receiver.spool.recovery import Reader, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _TABLES: Final = ("entries", "parked")
@@ -44,9 +44,14 @@ class FileStatus(NamedTuple):
     set_aside: bool = False
 
 
-def status(path: Path) -> FileStatus:
-    """Return the content of a file, or the problem that keeps it from being read."""
-    size = sum(part.stat().st_size for part in path.parent.glob(path.name + "*"))
+def statuses(paths: Iterable[Path]) -> list[FileStatus]:
+    """Return the content of files. Left out are those that a service removes meanwhile, because they are empty."""
+    return [one for one in map(status, paths) if one is not None]
+
+
+def status(path: Path) -> FileStatus | None:
+    """Return the content of a file, or the problem that keeps it from being read; None if there is no such file."""
+    size = disk_bytes(path)
     if path in files_set_aside(path.parent):
         return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, _SET_ASIDE, set_aside=True)
     try:
@@ -56,6 +61,8 @@ def status(path: Path) -> FileStatus:
             problem = _SUSPECT if path in suspect_files(path.parent) else None
             return FileStatus(path.name, in_use(path), sum(counts), counts[1], size, _oldest(database), topics, problem)
     except sqlite3.Error as error:
+        if not path.exists():
+            return None
         return FileStatus(path.name, in_use(path), 0, 0, size, None, {}, str(error))
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from receiver.redis_client import on
+from receiver.streams.backlog import groups_of, now_ms, parts
 from receiver.streams.gauges import GroupFigures, TopicFigures
 from receiver.streams.stuck_entries import OldestPending
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from receiver.log import Logger
     from receiver.redis_client import Client
 
@@ -45,7 +44,7 @@ class ConsumerGroups:
 
     async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> TopicFigures:
         """Create missing groups, and return the backlog of each group that existed before."""
-        groups = await self._groups(topic)
+        groups = {group["name"]: group for group in await groups_of(self._client, topic)}
         for missing in wanted:
             if missing.encode() not in groups and await create_group(self._client, topic, missing):
                 self._logger.info("group.created", topic=topic, group=missing)
@@ -59,15 +58,6 @@ class ConsumerGroups:
         self._oldest[topic] = oldest
         return TopicFigures(entries, figures)
 
-    async def _groups(self, topic: str) -> dict[bytes, dict[str, Any]]:
-        try:
-            found: list[dict[str, Any]] = await on(self._client, topic).xinfo_groups(topic)
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return {}
-        return {group["name"]: group for group in found}
-
     async def _figures(
         self, topic: str, name: bytes, group: dict[str, Any]
     ) -> tuple[GroupFigures, OldestPending | None]:
@@ -78,23 +68,22 @@ class ConsumerGroups:
         if not pending:
             start = b"(" + group["last-delivered-id"]
             unread: Any = await redis.xrange(topic, start.decode(), "+", count=1)
-            return GroupFigures(lag, count, _age(unread[0][0], await _now(redis)) if unread else 0.0), None
+            age = _age(unread[0][0], await self._now(topic)) if unread else 0.0
+            return GroupFigures(lag, count, age), None
         [entry] = pending
-        entry_id, now = entry["message_id"], await _now(redis)
+        entry_id, now = entry["message_id"], await self._now(topic)
         before = self._oldest.get(topic, {}).get(name)
         oldest = OldestPending.next(before, entry_id, _acknowledged(group), now)
         stuck = oldest.stuck_seconds(now, everything_read=lag == 0)
         return GroupFigures(lag, count, _age(entry_id, now), entry["times_delivered"], stuck), oldest
 
-
-async def _now(redis: Redis) -> float:
-    """Return the time of Redis' clock, which made the ids of the entries; our own may be days off."""
-    seconds, microseconds = await redis.time()
-    return float(seconds + microseconds / 1e6)
+    async def _now(self, topic: str) -> float:
+        """Return the time of Redis' clock, which made the ids of the entries, in seconds; our own may be days off."""
+        return await now_ms(self._client, topic) / 1000
 
 
 def _age(entry_id: bytes, now: float) -> float:
-    return max(0.0, now - int(bytes(entry_id).partition(b"-")[0]) / 1000)
+    return max(0.0, now - parts(entry_id.decode())[0] / 1000)
 
 
 def _acknowledged(group: dict[str, Any]) -> object:

@@ -13,6 +13,7 @@ from messages import SUCCESS
 from servers import RedisServer, free_port
 
 from receiver.cli.checking.redis import _password
+from receiver.delivery.dedupe_window import KEY
 from receiver.embedded import valkey_binary
 from receiver.events import Entry
 from receiver.settings import read_settings
@@ -263,3 +264,29 @@ def test_a_provider_that_signs_its_url_needs_a_public_url(run_here: Run, tmp_pat
     assert code == 1
     assert "public_url is missing" in found["error"][0]["what"]
     assert _urls(found) == {}
+
+
+def test_a_user_for_topics_only_is_enough_and_what_he_may_not_delete_expires(
+    restored: Redis, run_here: Run, environ: dict[str, str]
+) -> None:
+    """The service works with these rights."""
+    rights = ("on", ">pass", "~urn:smn:*", "~{urn:smn:*", "&*", "+@all", "-del", "-unlink")
+    restored.execute_command("ACL", "SETUSER", "limited", *rights)
+    code, found = _found(run_here, REDIS_URL=environ["REDIS_URL"].replace("//", "//limited:pass@"))
+    assert (code, found["error"]) == (0, [])
+    left = [str(key) for key in restored.keys("*urn:smn:local:receiver-check:*")]
+    assert len(left) == 2, "the stream and the ids seen"
+    assert all(0 < restored.ttl(key) <= 120 for key in left)
+
+
+def test_another_dedupe_window_than_that_of_the_service_is_warned_of(cli_redis: Redis, run_here: Run) -> None:
+    cli_redis.set(KEY, 43200)
+    [found] = _found(run_here)[1]["warning"]
+    assert "RECEIVER_DEDUPE_WINDOW=43200s, these settings say 86400s" in found["what"]
+    assert _found(run_here, RECEIVER_DEDUPE_WINDOW="12h")[1]["warning"] == []
+
+
+def test_with_another_mistake_a_fail_over_is_judged_by_the_replicas_that_are_set(run_here: Run) -> None:
+    code, found = _found(run_here, PORT="none", RECEIVER_REPLICAS="1")
+    assert code == 1
+    assert any("1 replica" in finding["what"] or "0 replicas" in finding["what"] for finding in found["error"])

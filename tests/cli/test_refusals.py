@@ -10,12 +10,14 @@ import pytest
 from cli.conftest import json_lines
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError
+from redis.exceptions import BusyLoadingError, MovedError, OutOfMemoryError, RedisError, TryAgainError
 from redis.retry import Retry
 from servers import Child, RedisServer, eventually, free_port
 
+from receiver.cli.connections import failure
 from receiver.cli.redis_refusals import REFUSALS, RIGHTS
 from receiver.embedded import valkey_binary
+from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,3 +146,15 @@ def _loads(url: str) -> bool:
     except RedisError:
         return False
     return False
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(MovedError("1 127.0.0.1:7001"), "MOVED"), (TryAgainError("Multiple keys"), "TRYAGAIN")]
+)
+def test_a_slot_that_moves_passes_where_the_url_names_the_cluster(error: RedisError, code: str) -> None:
+    """Nobody is told to write the URL that is there. With that of one node a retry does not help."""
+    in_cluster = failure(read_settings({"REDIS_URL": "redis+cluster://host:7000"}), error)
+    assert in_cluster.passes, code
+    assert "in which a slot moves" in in_cluster.what
+    assert in_cluster.mend == "Run this again."
+    assert not failure(read_settings({"REDIS_URL": "redis://host:7000"}), error).passes

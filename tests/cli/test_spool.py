@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from messages import FAIL, SUCCESS, report
 from servers import free_port
 from spool.damage import leaves, on_pages, overwrite
 
+from receiver.delivery.dedupe_window import KEY
 from receiver.events import Entry, EnvelopeBuilder, Event, EventType
 from receiver.spool.directory import file_of
 from receiver.spool.file import SpoolFile, lock_file
@@ -186,3 +188,28 @@ def test_looking_at_a_file_that_was_emptied_does_not_cost_its_log(run_here: Run,
     assert "002.sqlite cannot be drained" in run_here("spool", "drain").stderr
     (aside,) = folder.glob("002.damaged-*-wal")
     assert aside.stat().st_size > 0
+
+
+def test_a_drain_uses_the_dedupe_window_of_the_service(cli_redis: Redis, run_here: Run, folder: Path) -> None:
+    """Not that of its own environment: the ids that the service has marked are in other sets."""
+    cli_redis.set(KEY, 3600)
+    shutil.copy(folder / "000.sqlite", folder / "001.sqlite")
+    assert "RECEIVER_DEDUPE_WINDOW=3600s" in run_here("spool", "drain").stderr
+    assert cli_redis.xlen(SUCCESS) == 1500
+    assert all(0 < cli_redis.ttl(key) <= 2 * 3600 for key in cli_redis.keys("*:seen:*"))
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_export_to_a_full_disk_is_a_sentence_and_leaves_no_half_file(run_here: Run, tmp_path: Path) -> None:
+    output = tmp_path / "events.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        result = run_here("spool", "export", "-o", str(output))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.returncode, result.stderr) == (
+        2,
+        f"cannot write {output}: File too large; name a file where there is room.\n",
+    )
+    assert not output.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import select
 import signal
@@ -12,13 +13,17 @@ from messages import REPLY, SUCCESS, body, reply, report
 from redis import Redis
 from servers import RedisServer, eventually, free_port
 
+from receiver.cli.stream_reader import StreamReader
 from receiver.embedded import valkey_binary
+from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.conftest import Run, Start
     from servers import Receiver
+
+    from receiver.redis_client import Client
 
 
 def _post(service: Receiver, *items: object) -> None:
@@ -162,3 +167,33 @@ def test_a_redis_that_is_not_there_is_one_sentence_without_its_password(run: Run
 
 def _ready(stream: IO[str]) -> bool:
     return bool(select.select([stream], [], [], 0.2)[0])
+
+
+async def test_what_passes_is_waited_for_and_the_reader_goes_on(cli_redis: Redis, environ: dict[str, str]) -> None:
+    """A primary that becomes a replica ends a blocked read with -UNBLOCKED, as CLIENT UNBLOCK does."""
+    told: list[str] = []
+    read: list[bytes] = []
+
+    async def topics(_client: Client) -> list[str]:
+        return [SUCCESS]
+
+    async def read_on() -> None:
+        async for batch in StreamReader(read_settings(environ), topics, 1e12, told.append).entries():
+            read.extend(batch)
+
+    cli_redis.xadd(SUCCESS, {"data": "one"})
+    reading = asyncio.create_task(read_on())
+    async with asyncio.timeout(20):
+        while not told:
+            for one in cli_redis.client_list():
+                if one["cmd"] == "xread":
+                    cli_redis.execute_command("CLIENT", "UNBLOCK", one["id"], "ERROR")
+            await asyncio.wait({reading}, timeout=0.02)
+            assert not reading.done(), reading
+        cli_redis.xadd(SUCCESS, {"data": "two"})
+        while len(read) < 2:
+            await asyncio.wait({reading}, timeout=0.02)
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert read == [b"one", b"two"]
+    assert "UNBLOCKED" in told[0]

@@ -6,9 +6,11 @@ import random
 
 import pytest
 import redis.asyncio
+import structlog
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
+from receiver.delivery.dedupe_window import KEY, DedupeWindow, window_in_force
 from receiver.delivery.script_calls import SCRIPT, seen_keys
 
 TOPIC = "urn:smn:local:default:sms_success"
@@ -257,3 +259,29 @@ async def test_ids_are_bytes_and_not_text(server, publish):
     numbers = [0, 10, 13, 255 << 120, (255 << 120) + 10, 2**128 - 1]
     assert await publish(*numbers) == len(numbers)
     assert await publish(*numbers) == 0
+
+
+async def test_a_service_with_another_window_tells_and_commands_take_over_the_one_in_force(server):
+    """The sets of the other window are not looked at, so its ids are forgotten."""
+    logger = structlog.get_logger("test")
+    with structlog.testing.capture_logs() as logs:
+        for seconds in (7200, 7200, 3600):
+            window = DedupeWindow(server, seconds, logger)
+            await window.open()
+            await window.close()
+    assert [(log["event"], log["own_seconds"], log["other_seconds"]) for log in logs] == [
+        ("dedupe.window_differs", 3600, 7200)
+    ]
+    assert await window_in_force(server) == 3600
+    assert 7100 < await server.ttl(KEY) <= 7200, "as long as any of its ids"
+
+
+async def test_a_window_that_nobody_announced_or_may_read_is_unknown(server):
+    assert await window_in_force(server) is None
+    await server.lpush(KEY, "of another program")
+    assert await window_in_force(server) is None
+    with structlog.testing.capture_logs() as logs:
+        window = DedupeWindow(server, 3600, structlog.get_logger("test"))
+        await window.open()
+        await window.close()
+    assert [log["event"] for log in logs] == ["dedupe.window_not_announced"]

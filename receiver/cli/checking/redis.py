@@ -28,6 +28,7 @@ from receiver.cli.connections import (
     redis_url,
 )
 from receiver.cli.redis_refusals import RIGHTS, refusal_of
+from receiver.delivery.dedupe_window import window_in_force
 from receiver.delivery.script_calls import seen_keys
 from receiver.errors import EmbeddedError, WriteFailedError
 from receiver.events import Entry
@@ -114,6 +115,8 @@ async def _answering(client: Client, settings: Settings) -> AsyncIterator[Findin
     else:
         async for finding in _primary(client, shown(redis_url(settings)), settings.replicas):
             yield finding
+    async for finding in _window(client, settings):
+        yield finding
     yield await _script(client, settings)
     for finding in await topics(client, settings):
         yield finding
@@ -165,9 +168,21 @@ def _role(info: dict[str, Any], *, in_cluster: bool) -> Iterator[Finding]:
         yield error("redis", f"It is a replica of {master}, and takes no writes.", "Point REDIS_URL at the primary.")
 
 
+async def _window(client: Client, settings: Settings) -> AsyncIterator[Finding]:
+    found = await window_in_force(client)
+    if found not in (None, int(settings.dedupe_window)):
+        yield warning(
+            "redis",
+            f"A service on this Redis runs with RECEIVER_DEDUPE_WINDOW={found}s, these settings say "
+            f"{settings.dedupe_window:.0f}s: events that one has published the other would publish again.",
+            "Set it to the same everywhere. deploy/configuration.md says how to change it.",
+        )
+
+
 async def _script(client: Client, settings: Settings) -> Finding:
-    """Publish an event twice to a topic of nobody's, and count."""
-    topic = f"receiver:check:{secrets.token_hex(8)}"
+    """Publish an event twice to a topic that no project has, and count."""
+    # Of the form of all topics: the user may be allowed no other keys.
+    topic = f"urn:smn:local:receiver-check:{secrets.token_hex(8)}"
     entries = [Entry(topic, secrets.token_bytes(16), b"{}")]
     try:
         async with publishing(replace(settings, dedupe_window=_WINDOW)) as primaries:
@@ -178,7 +193,7 @@ async def _script(client: Client, settings: Settings) -> Finding:
     except WriteFailedError as problem:
         return _does_not_publish(problem)
     finally:
-        with suppress(RedisError):  # what may not be deleted is gone within two windows
+        with suppress(RedisError, OSError):  # the topic expires where the user may not delete it, as the sets of ids do
             await _clean(on(client, topic), topic)
     if length != 1:
         return error("script", f"An event published twice is {length} times in its stream.", "Report this, please.")
@@ -194,4 +209,5 @@ def _does_not_publish(problem: Exception) -> Finding:
 
 async def _clean(client: Redis, topic: str) -> None:
     seconds, _ = await client.time()
+    await client.expireat(topic, seconds + 2 * _WINDOW)  # a right that the script needs as well
     await client.delete(topic, *seen_keys(topic, seconds // _WINDOW))
