@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.tail import Ago
+from receiver.cli.tail import FOREVER, Ago
 from receiver.cli.topics import chosen_streams, having_group, project_option, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from receiver.redis_client import Client
     from receiver.settings import Settings
 
-#: Seconds; older than any event.
-_FOREVER: Final = 1e12
+_LAST_SEQUENCE: Final = 2**64 - 1
 
 
 @click.command(
@@ -66,7 +65,7 @@ def create(  # noqa: PLR0913 a parameter for each option
         raise click.UsageError("give one of --since, --from-start and --from-now.")
     if bool(names) == all_topics:
         raise click.UsageError("name each topic that the group reads with --topic, or give --all-topics.")
-    age = None if from_now else (_FOREVER if from_start else since)
+    age = None if from_now else (FOREVER if from_start else since)
     settings = environment.settings()
     there = run(_having(settings, project, names, group))
     if there and not reset:
@@ -102,7 +101,7 @@ async def _create(
 
 
 async def _place_group(client: Client, topic: str, group: str, age: float | None) -> str:
-    start = "$" if age is None else f"{max(0, await now_ms(client, topic) - int(age * 1000))}-0"
+    start = "$" if age is None else _before(await now_ms(client, topic) - int(age * 1000))
     try:
         await on(client, topic).xgroup_create(topic, group, id=start, mkstream=True)
     except ResponseError as error:
@@ -116,3 +115,8 @@ async def _place_group(client: Client, topic: str, group: str, age: float | None
         return "begins with the next event: there is none since then"
     entry_id = first[0][0].decode()
     return f"begins with {entry_id} of {utc(parts(entry_id)[0] // 1000)}"
+
+
+def _before(milliseconds: int) -> str:
+    """Return the id that comes just before the first one of a millisecond: a group begins behind its id."""
+    return f"{milliseconds - 1}-{_LAST_SEQUENCE}" if milliseconds > 0 else "0"

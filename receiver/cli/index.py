@@ -1,4 +1,4 @@
-"""``receiver index``: the report index as a process of its own, and ``receiver index rebuild``."""
+"""``receiver index``: the report index as a process of its own, and how to rebuild and drop it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ import click
 from redis.exceptions import RedisError
 
 from receiver import log
-from receiver.cli.connections import configured_routing, connected, load_overrides, redis_url, run
+from receiver.cli.connections import connected, load_overrides, redis_url, run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.index_topics import TopicsOfConfiguration, TopicsOfService
-from receiver.cli.output import console
+from receiver.cli.output import console, echo_json, json_option
 from receiver.cli.progress import bar
+from receiver.errors import ReceiverError
 from receiver.lookups.counts import IndexCounts
+from receiver.lookups.drop import ACTIVE_MS, active_consumer, delete_keys, destroy_group, index_groups
+from receiver.lookups.group import GROUP
 from receiver.lookups.indexer import Indexer
 from receiver.lookups.rebuild import rebuild as rebuild_index
 from receiver.lookups.reports import Reports
 from receiver.redis_client import connect, open_client
+from receiver.routing import Routing
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -64,6 +68,60 @@ def rebuild(environment: Environment) -> None:
     """Rebuild the index from the streams, as far back as they go. Lookups keep working."""
     applied = run(_rebuild(environment.settings()))
     click.echo(f"{applied:,} status events applied")
+
+
+@index.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@with_environment
+def drop(environment: Environment, *, yes: bool, as_json: bool) -> None:
+    """Remove the index from Redis: its consumer group on every stream, and all its keys.
+
+    Do this after RECEIVER_INDEX=0: a group that nobody reads any more keeps its streams from being trimmed until
+    RECEIVER_MAX_ENTRIES. The messages that were registered, and their texts, are gone with it; reports come back with
+    `receiver index rebuild` as far back as the streams go. First end every index, with `receiver serve` and `receiver
+    index`: one that runs begins again with the first entry. Repeat the command after an interruption.
+    """
+    settings = environment.settings()
+    topics = run(_indexed_topics(settings))
+    if not yes:
+        what = f"its group on {len(topics)} streams, all reports and registered messages"
+        click.confirm(f"Remove the report index from Redis: {what}?", abort=True, err=True)
+    keys = run(_drop(settings, topics))
+    if as_json:
+        echo_json({"topics": topics, "keys": keys})
+        return
+    for topic in topics:
+        click.echo(f"{topic}  group {GROUP} destroyed.")
+    click.echo(f"{keys:,} keys deleted.")
+
+
+async def _indexed_topics(settings: Settings) -> list[str]:
+    """Return the streams on which the index has its group. Raises ReceiverError if one is being read."""
+    async with connected(settings) as client:
+        found = await index_groups(client)
+    for group in found:
+        consumer = active_consumer(group)
+        if consumer is not None:
+            raise ReceiverError(
+                f"an index runs: {consumer} has read {group.topic} in the last {ACTIVE_MS // 1000} s. Set "
+                "RECEIVER_INDEX=0 for every `receiver serve` and restart it, end every `receiver index`, and run this "
+                "again."
+            )
+    return [group.topic for group in found]
+
+
+async def _drop(settings: Settings, topics: list[str]) -> int:
+    deleted = 0
+    async with connected(settings) as client:
+        for topic in topics:  # first: they hold back the trimming
+            await destroy_group(client, topic)
+        with bar(console(stderr=True)) as progress:
+            task = progress.add_task("keys", total=None)
+            async for keys in delete_keys(client):
+                deleted += keys
+                progress.advance(task, keys)
+    return deleted
 
 
 async def _index(settings: Settings, logger: Logger, source: TopicsOfConfiguration | TopicsOfService) -> None:
@@ -118,7 +176,7 @@ async def _add_counts(indexer: Indexer, counts: IndexCounts, logger: Logger) -> 
 
 async def _rebuild(settings: Settings) -> int:
     async with connected(settings) as client:
-        routing = configured_routing(settings.projects.values())
+        routing = Routing(settings.projects.values())
         await load_overrides(client, routing)
         reports = Reports(client, timedelta(seconds=settings.report_retention))
         with bar(console(stderr=True)) as progress:

@@ -9,7 +9,7 @@ from receiver.redis_client import on
 if TYPE_CHECKING:
     from receiver.redis_client import Client
 
-_KEY: Final = "lookups:projects"
+KEY: Final = "lookups:projects"
 
 
 class IndexedProjects:
@@ -22,12 +22,12 @@ class IndexedProjects:
     async def note(self, project_id: str) -> None:
         """Add a project before anything is written for it: one command the first time, then none."""
         if project_id not in self._noted:
-            await on(self._redis, _KEY).sadd(_KEY, project_id)
+            await on(self._redis, KEY).sadd(KEY, project_id)
             self._noted.add(project_id)
 
     async def all(self) -> list[str]:
         """Return every project, including those that other processes noted."""
         if self._noted:  # add them again: Redis may have been flushed since
-            await on(self._redis, _KEY).sadd(_KEY, *self._noted)
-        members: set[Any] = await on(self._redis, _KEY).smembers(_KEY)
+            await on(self._redis, KEY).sadd(KEY, *self._noted)
+        members: set[Any] = await on(self._redis, KEY).smembers(KEY)
         return sorted(member.decode() for member in members)

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from receiver.redis_client import Client
 
 SCRIPT: Final = files("receiver.streams").joinpath("dead_letters.lua").read_text()
+#: Deletes a consumer without pending entries. In one step: with the consumer its pending entries would be gone, and
+#: another command may be putting entries aside.
+_FORGET: Final = """
+for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  if fields[2] == ARGV[2] and fields[4] == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+  end
+end
+"""
 _SUFFIX: Final = "_dead"
 #: The consumer that entries belong to while they are put aside.
 CONSUMER: Final = "receiver-dead-letters"
@@ -130,6 +139,7 @@ class DeadLetters:
         self._idle_ms = idle_ms
         self._reason = reason
         self._add = Script(client, SCRIPT)
+        self._forget = Script(client, _FORGET)
 
     async def put_aside(self, entry: Stuck) -> bool:
         """Move one entry. Return False if its consumer has acknowledged it, or works on it again."""
@@ -144,13 +154,13 @@ class DeadLetters:
             await on(self._client, self._topic).xack(self._topic, self._group, entry.entry_id)
             return False
         dead = dead_letters_of(self._topic)
-        origin = {
-            "reason": self._reason,
-            "topic": self._topic,
-            "entry": entry.entry_id,
-            "group": self._group,
-            "consumer": entry.consumer,
-            "deliveries": entry.deliveries,
+        origin = {  # bytes, as in ``fields``: an entry that was a dead letter before has these names already
+            b"reason": self._reason,
+            b"topic": self._topic,
+            b"entry": entry.entry_id,
+            b"group": self._group,
+            b"consumer": entry.consumer,
+            b"deliveries": entry.deliveries,
         }
         flat = [part for pair in (fields | origin).items() for part in pair]
         mark = f"{{{dead}}}:from:{self._group}:{entry.entry_id}"
@@ -160,6 +170,4 @@ class DeadLetters:
 
     async def close(self) -> None:
         """Remove the consumer under which entries were put aside, unless some are left under it."""
-        consumers: list[dict[str, Any]] = await on(self._client, self._topic).xinfo_consumers(self._topic, self._group)
-        if any(one["name"] == CONSUMER.encode() and not one["pending"] for one in consumers):
-            await on(self._client, self._topic).xgroup_delconsumer(self._topic, self._group, CONSUMER)
+        await self._forget([self._topic], [self._group, CONSUMER])

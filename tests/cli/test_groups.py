@@ -6,7 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cli.conftest import json_lines
 from messages import REPLY, SUCCESS
+
+from receiver.cli.groups_create import _before
+from receiver.lookups.group import GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,3 +211,47 @@ def test_mistakes_are_sentences_that_name_what_there_is(cli_redis: Redis, run_he
     cli_redis.set(SUCCESS, "in the way")
     result = run_here("groups")
     assert (result.returncode, "WRONGTYPE" in result.stderr) == (2, True)
+
+
+def test_a_dead_letter_that_is_put_aside_again_has_each_field_once(cli_redis: Redis, topic: str, run_here: Run) -> None:
+    run_here("groups", "dead-letter", "billing", "--reason", "first", "--yes")
+    cli_redis.xgroup_create(DEAD, "billing", "0")
+    cli_redis.xreadgroup("billing", "poison", {DEAD: ">"})
+    arguments = ("groups", "dead-letter", "billing", "--topic", DEAD, "--deliveries", "1", "--min-idle", "0s", "--yes")
+    assert "1 entry put aside" in run_here(*arguments, "--reason", "second").stdout
+    ((_, flat),) = cli_redis.eval("return redis.call('XRANGE', KEYS[1], '-', '+')", 1, f"{DEAD}_dead")
+    names = flat[::2]
+    assert len(names) == len(set(names))
+    fields = dict(zip(names, flat[1::2], strict=True))
+    assert (fields["reason"], fields["topic"]) == ("second", DEAD), f"where it was last, not {topic}"
+
+
+def test_a_group_begins_with_the_first_entry_of_its_millisecond() -> None:
+    """A group reads what is behind its id, so that is the last one of the millisecond before."""
+    assert _before(1795258820220) == f"1795258820219-{2**64 - 1}"
+    assert (_before(0), _before(-5)) == ("0", "0")
+
+
+def test_the_report_index_goes_with_its_groups_and_keys(cli_redis: Redis, run_here: Run) -> None:
+    """Also on a topic that nothing is routed to any more. What is no index of this service stays."""
+    former = "urn:smn:local:default:before.7"
+    for stream in (SUCCESS, former):
+        _events(cli_redis, stream, 1)
+        for group in (GROUP, "billing"):
+            cli_redis.xgroup_create(stream, group, "0")
+    kept = {"lookups:counts", "{lookup}", SUCCESS, former}
+    cli_redis.mset({"{lookup}": "x", "lookups:counts": "x", "lookups:projects": "x"})
+    cli_redis.mset({f"{{lookups:{project}}}:r:{n}": "x" for project in ("a", "b") for n in range(1500)})
+    cli_redis.xreadgroup(GROUP, "indexer-1", {former: ">"})
+    refused = run_here("index", "drop", "--yes")
+    assert refused.returncode == 2
+    assert f"an index runs: indexer-1 has read {former}" in refused.stderr
+    assert "RECEIVER_INDEX=0" in refused.stderr
+    cli_redis.xgroup_delconsumer(former, GROUP, "indexer-1")
+    asked = run_here("index", "drop", stdin="n\n")
+    assert (asked.returncode, "its group on 2 streams" in asked.stderr) == (1, True)
+    (told,) = json_lines(run_here("index", "drop", "--yes", "--json"))
+    assert (sorted(told["topics"]), told["keys"]) == (sorted([SUCCESS, former]), 3001)
+    assert {one["name"] for stream in (SUCCESS, former) for one in cli_redis.xinfo_groups(stream)} == {"billing"}
+    assert set(cli_redis.scan_iter(count=1000)) == kept
+    assert run_here("index", "drop", "--yes").stdout == "0 keys deleted.\n"
