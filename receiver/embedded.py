@@ -89,7 +89,13 @@ class EmbeddedValkey:
                 f"password. End it; its process id is {self._pid_of_file()}."
             )
         elif _refuses(self.port):
-            self._spawn()
+            try:
+                self._spawn()
+            except OSError as error:
+                raise EmbeddedError(
+                    f"cannot start the embedded Valkey: {error}. Its program has to be on a file system that allows "
+                    "programs (without noexec), and needs memory; or set REDIS_URL to use a Redis of your own."
+                ) from None
         else:
             raise EmbeddedError(
                 f"port {self.port}, on which the embedded Valkey listens, is taken by another program, or by a Valkey "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from receiver.spool.directory import spool_files, suspect_files
-from receiver.spool.status import status
+from receiver.spool.status import statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,10 +57,16 @@ def check(clients: Iterable[Redis], ack_log: AckLog) -> Comparison:
 
 
 def spooled(data_dir: Path) -> int:
-    """Count the events in all spool files of a folder, even of dead processes. A suspect file counts as one more."""
+    """Count the events in all spool files of a folder, even of dead processes. A suspect file counts as one more.
+
+    Raises sqlite3.Error for another file that cannot be read: it may hold events.
+    """
     folder = data_dir / "spool"
-    waiting = suspect_files(folder)
-    return sum(status(path).events for path in (*spool_files(folder), *waiting)) + len(waiting)
+    files, waiting = statuses(spool_files(folder)), statuses(suspect_files(folder))
+    unreadable = next((one.problem for one in files if one.problem), None)
+    if unreadable is not None:
+        raise sqlite3.DatabaseError(unreadable)
+    return sum(one.events for one in (*files, *waiting)) + len(waiting)
 
 
 def _entries(client: Redis) -> Iterator[bytes]:

@@ -207,7 +207,7 @@ class ReceiverProcess(Child):
         super().__init__(log)
         self.data_dir = data_dir
         self.port = free_port()
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RECEIVER_", "OTEL_"))}
         self._environ = inherited | {
             "PORT": str(self.port),
             "REDIS_URL": redis_url,

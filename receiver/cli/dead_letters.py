@@ -11,14 +11,14 @@ from rich.text import Text
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import decoded, moment, safe
+from receiver.cli.formatting import moment, safe
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.output import console, echo_json, json_option, print_table, table
 from receiver.cli.topics import chosen_streams, project_option, streams_connected, topic_option
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
-from receiver.search.wanted import ENTRY_ID
+from receiver.search.wanted import ENTRY_ID, decoded
 from receiver.streams.backlog import parts
 from receiver.streams.dead_letters import DeadLetter, dead_letters_of, topic_of
 from receiver.streams.paging import pages

@@ -46,9 +46,11 @@ class TopicsOfService:
         await cancel_and_wait(self._reading)
 
     async def _read(self, reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
-        while line := await reader.readline():
-            self._topics = msgspec.json.decode(line, type=list[str])
-        stop.set()
+        try:
+            while (line := await reader.readline()).endswith(b"\n"):  # not so a line that a kill has cut
+                self._topics = msgspec.json.decode(line, type=list[str])
+        finally:
+            stop.set()
 
 
 class TopicsOfConfiguration:

@@ -85,12 +85,16 @@ def prove(  # noqa: PLR0913 an argument for each option
     console.print(f"seed {seed}, {minutes:g} minutes, {rate:,.0f} events/s; {kind}; faults: {', '.join(faults)}")
     folder = Path(tempfile.mkdtemp(prefix="receiver-prove-"))
     plan = RunPlan(kind, faults, minutes, seed, rate)
-    report = RunSummary(_run(console, folder, plan), seed)
+    complete = False
+    try:
+        report = RunSummary(_run(console, folder, plan), seed)
+        complete = not report.lost_or_doubled
+    finally:  # a run that fails, or that Ctrl-C ends, leaves its folder to be looked at
+        _tidy(console, folder, keep=keep or not complete)
     if as_json:
         echo_json(report.values())
     else:
         print_table(report.table())
-    _tidy(console, folder, keep=keep or report.lost_or_doubled)
     if report.lost_or_doubled or report.slow:
         sys.exit(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -243,8 +243,13 @@ def _recorder(path: Path | None, files: ExitStack) -> Callable[[Sequence[str]], 
         raise ReceiverError(f"cannot write {path}: {error.strerror}; give --record another file.") from None
 
     def write(ids: Sequence[str]) -> None:
-        file.writelines(f"{one}\n" for one in ids)
-        file.flush()  # a checker may read while we run, or after we were killed
+        try:
+            file.writelines(f"{one}\n" for one in ids)
+            file.flush()  # a checker may read while we run, or after we were killed
+        except OSError as error:
+            with suppress(OSError):  # closing writes what is left, and would fail again later
+                file.close()
+            raise ReceiverError(f"cannot write {path}: {error.strerror}; free some disk, and run it again.") from None
 
     return write
 

@@ -26,6 +26,7 @@ from gunicorn.errors import HaltServer
 from receiver import log, metrics
 from receiver.embedded import EmbeddedValkey
 from receiver.environment import Environment
+from receiver.errors import SettingsError
 from receiver.peers import SUPERVISOR, Peers, Sample, SharedRecords, WorkerReport
 from receiver.runtime import gunicorn_worker
 from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
@@ -36,6 +37,7 @@ from receiver.runtime.signals import (
     let_through,
     longest_stop_of_all,
 )
+from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -259,5 +261,21 @@ def _on_exit(server: Any) -> None:  # noqa: ANN401 gunicorn has no types
         server.valkey.stop()
 
 
+def main(env_file: str, data_dir: str) -> None:
+    """Supervise until the service stops. The files were good a moment ago, and may have been changed since."""
+    try:
+        application = GunicornApplication(Environment(*(Path(path) if path else None for path in (env_file, data_dir))))
+    except SettingsError as mistakes:
+        # The variables of this process are those that were checked.
+        rest = read_settings({**os.environ, "RECEIVER_CONFIG": ""}, secrets=False)
+        logger = log.configure(rest.log_level)
+        for problem in mistakes.problems:
+            logger.error("settings.refused", problem=problem)  # noqa: TRY400 an operator's mistake needs no traceback
+        if EMBEDDED_URL in os.environ:
+            EmbeddedValkey(rest.data_dir / "valkey", rest.embedded_port, logger, started=True).stop()
+        sys.exit(1)
+    application.run()
+
+
 if __name__ == "__main__":
-    GunicornApplication(Environment(*(Path(path) if path else None for path in sys.argv[1:]))).run()
+    main(*sys.argv[1:])

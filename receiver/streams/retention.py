@@ -28,7 +28,7 @@ from receiver.streams.memory import RedisMemory
 from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from receiver.log import Logger
     from receiver.redis_client import Client
@@ -92,16 +92,20 @@ class Retention:
 
     async def _run(self) -> None:
         while True:
+            failures: Sequence[BaseException]
             try:
-                await self._round()
-            except Exception as error:  # any: if this task ended, streams would grow until Redis is full
-                if _is_away(error):
-                    self._logger.debug("retention.paused", error=str(error))
+                failures = await self._round()
+            except Exception as error:  # noqa: BLE001 any: if this task ended, streams would grow until Redis is full
+                failures = [error]
+            for failure in failures:
+                if _is_away(failure):
+                    self._logger.debug("retention.paused", error=str(failure))
                 else:
-                    self._logger.exception("retention.failed")
+                    self._logger.error("retention.failed", exc_info=failure)
             await asyncio.sleep(self._pause)
 
-    async def _round(self) -> None:
+    async def _round(self) -> list[BaseException]:
+        """Go through all topics. Return why those of a primary were left out, if they were."""
         topics = self._topics()
         self.gauges.routed = frozenset(self._routed())
         found: dict[str, TopicFigures] = {}
@@ -119,8 +123,7 @@ class Retention:
             self.gauges.topics, self.gauges.memory = found, memory
             shown = {topic for topic, count in letters.items() if count and topic in topics} | self.gauges.routed
             self.gauges.dead_letters = {topic: count for topic, count in letters.items() if topic in shown}
-        for failure in failures:
-            raise failure
+        return failures
 
     async def _look_after_dead_letters(self, keys: list[str], letters: dict[str, int]) -> None:
         """Count those of one primary, and trim at the hard cap. While it is away their last counts stay."""
@@ -201,6 +204,6 @@ def lease_key(topic: str) -> str:
     return f"{{{topic}}}:trimmer"
 
 
-def _is_away(error: Exception) -> bool:
+def _is_away(error: BaseException) -> bool:
     """Tell whether Redis is down or refuses every topic. Delivery logs that."""
     return isinstance(error, _AWAY) or concerns_whole_redis(error)

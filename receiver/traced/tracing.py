@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,7 +55,8 @@ class Tracing:
 
         def flush() -> None:
             self._provider.shutdown()
-            loop.call_soon_threadsafe(done.set)
+            with suppress(RuntimeError):  # the loop has closed: the collector has answered too late
+                loop.call_soon_threadsafe(done.set)
 
         # A daemon: the end of the process waits for other threads.
         threading.Thread(target=flush, name="last spans", daemon=True).start()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
 from receiver.chaos.ack_log import AckLog
-from receiver.chaos.comparison import Comparison, check
+from receiver.chaos.comparison import Comparison, check, spooled
 from receiver.chaos.processes import Valkey
 from receiver.chaos.run import RunOutcome
 from receiver.chaos.summary import RunSummary
@@ -121,3 +122,11 @@ def test_a_slow_answer_and_one_that_never_came_fail_the_report() -> None:
         outcome = RunOutcome(ack_log, nothing_wrong, settled=True, seconds=1.0)
         assert RunSummary(outcome, seed=0).slow
         assert not RunSummary(outcome, seed=0).lost_or_doubled
+
+
+def test_a_spool_file_that_cannot_be_read_does_not_count_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    assert spooled(tmp_path) == 0
+    (tmp_path / "spool" / "000.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        spooled(tmp_path)

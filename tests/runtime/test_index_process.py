@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import pytest
 from messages import SUCCESS, body, report
 from redis import Redis
 from servers import eventually
+
+from receiver.cli.index_topics import TopicsOfService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,3 +96,13 @@ def test_a_stop_that_asks_all_processes_to_end_is_no_fault(serve: Callable[..., 
     assert len(said(service, "indexer.stopped")) == 1
     assert said(service, "indexer.ended") == []
     assert len(said(service, "indexer.started")) == 1
+
+
+async def test_the_end_of_the_service_ends_the_index_even_in_the_middle_of_a_line() -> None:
+    """A long list of topics does not fit into the pipe at once. What was cut is not read as topics."""
+    source, stop, reader = TopicsOfService(), asyncio.Event(), asyncio.StreamReader()
+    reader.feed_data(b'["urn:a","urn:b"]\n["urn:a","ur')
+    reader.feed_eof()
+    await source._read(reader, stop)  # noqa: SLF001 open() reads this process's own stdin
+    assert stop.is_set()
+    assert source.topics() == ["urn:a", "urn:b"]

@@ -16,7 +16,7 @@ from receiver.runtime.sockets import authority
 from receiver.settings import Settings, read_settings, unknown_names
 from receiver.spool.directory import spool_files
 from receiver.spool.errors import is_disk_fault
-from receiver.spool.status import status
+from receiver.spool.status import statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,7 +131,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
 def _parked(folder: Path) -> Iterator[Finding]:
     """Look for events that Redis would take if their topics did."""
     with suppress(OSError):  # the folder of another user, or none yet
-        parked = sum(status(path).parked for path in spool_files(folder))
+        parked = sum(one.parked for one in statuses(spool_files(folder)))
         if parked:
             what = f"{parked:,} events stay on disk because their topics refuse them."
             yield warning(

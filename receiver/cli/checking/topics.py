@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from receiver.cli.checking.findings import Finding, error
-from receiver.cli.connections import configured_routing, load_overrides
+from receiver.cli.connections import load_overrides
 from receiver.redis_client import by_primary, on
+from receiver.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ _FIT: Final = (b"stream", b"none")
 
 async def topics(client: Client, settings: Settings) -> list[Finding]:
     """Find the topics and quarantines that are no streams. A primary that is away is left out: others tell of it."""
-    routing = configured_routing(settings.projects.values())
+    routing = Routing(settings.projects.values())
     findings: list[Finding] = []
     with suppress(RedisError, OSError):
         await load_overrides(client, routing)
