@@ -50,14 +50,15 @@ class DeploymentHarness(Generic[D]):
         share_data: bool = True,
         settings: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
+        receiver: type[ReceiverProcess] = ReceiverProcess,
     ) -> None:
-        """Create the parts; ``redis`` has been created. ``__aenter__`` starts them."""
+        """Create the parts; ``redis`` has been created. ``__aenter__`` starts them. ``receiver`` is a service."""
         self.random = random.Random(seed)  # noqa: S311 the order of faults needs no secrecy
         self.ack_log = AckLog()
         self.redis = redis
         data = data_dir or folder / "data"
         self.services = [
-            ReceiverProcess(
+            receiver(
                 folder / f"service-{number}.log",
                 data if share_data else data / str(number),
                 redis.url,

@@ -6,9 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chaos.guarantees import assert_guarantees, goes_on
-
-from receiver.chaos.harness import Harness
+from chaos.guarantees import Scene, assert_guarantees, goes_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,8 +20,8 @@ def survives(tmp_path: Path) -> Survives:
     """Give a scene with traffic to break; when the block ends, everything that was promised has to be there, once."""
 
     @asynccontextmanager
-    async def scene(**arguments: Any) -> AsyncIterator[Harness]:
-        async with Harness(tmp_path, **arguments) as harness:
+    async def scene(**arguments: Any) -> AsyncIterator[Scene]:
+        async with Scene(tmp_path, **arguments) as harness:
             await harness.traffic()
             await goes_on(harness, 50)
             yield harness

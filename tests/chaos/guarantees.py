@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from commands import Command
+
+from receiver.chaos.harness import Harness
+from receiver.chaos.processes import ReceiverProcess
 from receiver.chaos.summary import SLOWEST_ANSWER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
-
-    from receiver.chaos.harness import Harness
+    from pathlib import Path
 
 #: ``receiver prove`` measures how fast answers are. Here the machine may be busy, and an answer that waits for a Redis
 #: that is away, or for a stalled disk, takes longer than this or never comes.
 LONGEST_ANSWER = 3 * SLOWEST_ANSWER
+
+
+class ForkedReceiver(ReceiverProcess):
+    """A service that starts fast."""
+
+    def spawn(self, command: list[str], environ: Mapping[str, str] | None = None) -> None:
+        """Start it as a fork (``commands``)."""
+        assert command[1:3] == ["-m", "receiver"]
+        assert environ is not None
+        self.process = Command(command[3:], environ, self.log.parent, self.log, self.log)  # type: ignore[assignment]
+
+
+class Scene(Harness):
+    """The parts of a scenario: a Valkey, a network, a service and a sender."""
+
+    def __init__(self, folder: Path, **parameters: Any) -> None:
+        super().__init__(folder, receiver=ForkedReceiver, **parameters)
 
 
 class Survives(Protocol):

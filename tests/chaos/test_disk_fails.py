@@ -8,13 +8,12 @@ import signal
 from typing import TYPE_CHECKING
 
 from chaos.disks import fill, small_disk
-from chaos.guarantees import assert_guarantees, goes_on, refused, refuses, spools
+from chaos.guarantees import Scene, assert_guarantees, goes_on, refused, refuses, spools
 from chaos.tracing import traced
 from messages import body, report
 from servers import eventually
 
 from receiver.chaos.faults import FAULTS
-from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ async def test_a_file_whose_sync_failed_takes_no_more_events(tmp_path: Path) -> 
 
     After a failed sync the kernel takes what it did not write for written, and SQLite's log ends at that hole.
     """
-    async with Harness(tmp_path, rate=_WATCHED) as harness:
+    async with Scene(tmp_path, rate=_WATCHED) as harness:
         spool = harness.service.data_dir / "spool"
         await harness.traffic()
         await harness.valkey.kill()
@@ -78,7 +77,7 @@ async def test_a_service_starts_on_a_full_disk_although_it_ended_well(tmp_path: 
     """Nothing is left that SQLite needs beside a file. Redis takes what is on the disk, and all that is new."""
     disk = tmp_path / "disk"
     with small_disk(disk, "4m"):
-        async with Harness(tmp_path, data_dir=disk) as harness:
+        async with Scene(tmp_path, data_dir=disk) as harness:
             await harness.traffic()
             await harness.valkey.kill()
             await harness.until(lambda: harness.spooled() > 100)
@@ -105,7 +104,7 @@ async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
     """The spool has filled its disk: 503 from then on; when Redis is back it drains although the disk is still full."""
     disk = tmp_path / "disk"
     with small_disk(disk, "3m"):
-        async with Harness(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
+        async with Scene(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
             await harness.traffic()
             await harness.valkey.kill()
             await refuses(harness, 100)

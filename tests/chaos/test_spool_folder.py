@@ -6,9 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from chaos.disks import fill, small_disk
-from chaos.guarantees import assert_guarantees, goes_on, refused, spools
+from chaos.guarantees import Scene, assert_guarantees, goes_on, refused, spools
 
-from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ async def test_a_service_starts_on_a_full_disk(tmp_path: Path) -> None:
     """The disk is full when the service starts, and events are on it: Redis takes them, and the new ones."""
     disk = tmp_path / "disk"
     with small_disk(disk, "3m"):
-        async with Harness(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
+        async with Scene(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
             await harness.traffic()
             await harness.valkey.kill()
             await harness.until(lambda: 503 in refused(harness))

@@ -7,10 +7,9 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from chaos.guarantees import goes_on, published, spools
+from chaos.guarantees import Scene, goes_on, published, spools
 from spool.damage import leaves, on_pages, overwrite
 
-from receiver.chaos.harness import Harness
 from receiver.spool.directory import files_set_aside, suspect_files
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ _NUMBER = rb'"(?:message_id|reply)":"[0-9a-z]*:(\d+)"'
 
 async def test_a_kill_during_the_recovery_doubles_nothing(tmp_path: Path) -> None:
     """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
-    async with Harness(tmp_path, rate=20_000, batch=100) as harness:
+    async with Scene(tmp_path, rate=20_000, batch=100) as harness:
         await _spooled(harness, 40_000)
         await harness.quiet()
         await harness.service.kill()
@@ -45,7 +44,7 @@ async def test_a_kill_during_the_recovery_doubles_nothing(tmp_path: Path) -> Non
 
 async def test_damage_while_it_is_written_to_costs_the_damaged_pages_alone(tmp_path: Path) -> None:
     """Redis comes back and the drain finds out, under load: what is acknowledged from then on is elsewhere."""
-    async with Harness(tmp_path) as harness:
+    async with Scene(tmp_path) as harness:
         await _spooled(harness, 6000)
         damaged = _checkpointed(harness)
         sound = leaves(damaged, _NUMBER)
@@ -63,13 +62,13 @@ async def test_damage_while_it_is_written_to_costs_the_damaged_pages_alone(tmp_p
         await _recovered(harness, lost)
 
 
-async def _spooled(harness: Harness, events: int) -> None:
+async def _spooled(harness: Scene, events: int) -> None:
     await harness.traffic()
     await harness.valkey.kill()
     await spools(harness, events)
 
 
-def _checkpointed(harness: Harness) -> Path:
+def _checkpointed(harness: Scene) -> Path:
     """Return the spool's file when its log has been copied into it."""
     path = harness.service.data_dir / "spool" / "000.sqlite"
     with closing(sqlite3.connect(path, timeout=5)) as database:
@@ -77,7 +76,7 @@ def _checkpointed(harness: Harness) -> Path:
     return path
 
 
-async def _recovered(harness: Harness, lost: set[int]) -> None:
+async def _recovered(harness: Scene, lost: set[int]) -> None:
     """Assert that a file is set aside, and that nothing is missing but what stood on the damaged pages."""
     await harness.until(lambda: files_set_aside(harness.service.data_dir / "spool") != [])
     assert await harness.settled()

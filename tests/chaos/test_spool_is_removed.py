@@ -6,9 +6,7 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
-from chaos.guarantees import assert_guarantees, refuses, spools
-
-from receiver.chaos.harness import Harness
+from chaos.guarantees import Scene, assert_guarantees, refuses, spools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
 async def test_what_is_acknowledged_after_the_folder_was_removed_survives_a_kill(tmp_path: Path) -> None:
     """``rm -rf`` while Redis is away, and kill -9 two seconds later: what was acknowledged before is there as well."""
-    async with Harness(tmp_path) as harness:
+    async with Scene(tmp_path) as harness:
         await harness.traffic()
         await harness.valkey.kill()
         await spools(harness)
@@ -29,7 +27,7 @@ async def test_what_is_acknowledged_after_the_folder_was_removed_survives_a_kill
 
 async def test_with_no_room_for_a_new_folder_all_is_refused(tmp_path: Path) -> None:
     """A file is in the folder's place: 503 until it is gone, and then all that was acknowledged is kept after all."""
-    async with Harness(tmp_path) as harness:
+    async with Scene(tmp_path) as harness:
         await harness.traffic()
         await harness.valkey.kill()
         await spools(harness)
@@ -46,7 +44,7 @@ async def test_with_no_room_for_a_new_folder_all_is_refused(tmp_path: Path) -> N
         await _killed_and_settled(harness)
 
 
-async def _killed_and_settled(harness: Harness) -> None:
+async def _killed_and_settled(harness: Scene) -> None:
     await harness.service.kill()
     await asyncio.gather(harness.service.start(), harness.valkey.start())
     await harness.quiet()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
+from chaos.guarantees import Scene
 from chaos.tracing import traced
-
-from receiver.chaos.harness import Harness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +17,7 @@ _REPLY = {"mobile": "13800138000", "nationcode": "86", "sign": "proof", "time": 
 
 async def test_every_ack_from_disk_has_its_fsync(tmp_path: Path) -> None:
     """Twenty callbacks one after the other, Redis away: at least twenty times the service waits for the disk."""
-    async with Harness(tmp_path) as harness, aiohttp.ClientSession() as session:
+    async with Scene(tmp_path) as harness, aiohttp.ClientSession() as session:
         await harness.valkey.kill()
         await _post(session, harness, "opens the breaker")
         async with traced(harness.service, tmp_path) as trace:
@@ -27,6 +26,6 @@ async def test_every_ack_from_disk_has_its_fsync(tmp_path: Path) -> None:
     assert trace.read_text().count("sync(") >= _CALLBACKS
 
 
-async def _post(session: aiohttp.ClientSession, harness: Harness, text: str) -> None:
+async def _post(session: aiohttp.ClientSession, harness: Scene, text: str) -> None:
     async with session.post(harness.service.url + "/sms/callback", json=_REPLY | {"text": text}) as response:
         assert (await response.json())["result"] == 0
