@@ -14,11 +14,12 @@ from redis import Redis
 from servers import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from servers import Receiver, RedisServer
 
 TOPIC = "urn:smn:local:default:sms_success"
+FAILED = "urn:smn:local:default:sms_fail"
 LEASE = f"{{{TOPIC}}}:trimmer"
 DAY = 86400
 #: Trimming goes by whole nodes of a stream, of 100 entries.
@@ -36,10 +37,16 @@ def clock(days: str) -> Mapping[str, str]:
     return {"LD_PRELOAD": environ["LD_PRELOAD"], "FAKETIME": days, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
-@pytest.fixture(params=["+4d", "-4d"])
-def astray(request: pytest.FixtureRequest, serve: Callable[..., Receiver]) -> Receiver:
-    """Start a service, with its index, whose clock is four days off."""
-    return serve(RECEIVER_INDEX="1", RECEIVER_RETENTION="72h", **clock(request.param))
+@pytest.fixture(scope="module", params=["+4d", "-4d"])
+def astray(
+    request: pytest.FixtureRequest, valkey: RedisServer, serve_all: Callable[..., Receiver]
+) -> Iterator[Receiver]:
+    """Start a service, with its index, whose clock is four days off, on an empty Redis."""
+    with Redis.from_url(valkey.url) as client:
+        client.flushall()
+    service = serve_all(RECEIVER_INDEX="1", RECEIVER_RETENTION="72h", **clock(request.param))
+    yield service
+    service.stop()
 
 
 @pytest.fixture
@@ -69,23 +76,6 @@ def found(receiver: Receiver) -> list[dict[str, Any]]:
     return data
 
 
-def test_nothing_is_trimmed_before_its_time(astray: Receiver, server: Redis) -> None:
-    """Four days ahead, every entry looked older than the retention of three."""
-    post(astray, [beijing(time.time())] * REPORTS)
-    server.delete(LEASE)
-    eventually(lambda: server.exists(LEASE), "the topic has been trimmed since")
-    assert server.xlen(TOPIC) == REPORTS
-
-
-def test_how_far_a_group_is_behind_is_told_by_redis_clock(astray: Receiver, server: Redis) -> None:
-    """Four days ahead, an entry of just now was reported to be four days old; four days behind, an old one as new."""
-    server.xgroup_create(TOPIC, "billing", id="0", mkstream=True)
-    old = int((time.time() - DAY) * 1000)
-    server.xadd(TOPIC, {"data": "{}"}, id=f"{old}-0")
-    name = f'receiver_group_oldest_unacknowledged_seconds{{group="billing",topic="{TOPIC}"}}'
-    assert eventually(lambda: astray.figure(name), "the age is reported") == pytest.approx(DAY, abs=60)
-
-
 def test_reports_are_found_and_have_their_own_time(astray: Receiver, server: Redis) -> None:
     """Four days behind, each status came from the future and was given the wrong time of receipt."""
     when = int(time.time()) - 60
@@ -101,3 +91,21 @@ def test_a_text_is_kept_for_a_day(astray: Receiver, server: Redis) -> None:
     assert astray.put(f"{path}/m1", message) == 200
     assert json.loads(astray.get(f"{path}/m1")[1])["message"] == "text"
     assert server.pttl("{lookups:default}:t:m1") == pytest.approx(DAY * 1000, abs=60_000)
+
+
+def test_how_far_a_group_is_behind_is_told_by_redis_clock(astray: Receiver, server: Redis) -> None:
+    """Four days ahead, an entry of just now was reported to be four days old; four days behind, an old one as new."""
+    server.xgroup_create(FAILED, "billing", id="0", mkstream=True)
+    old = int((time.time() - DAY) * 1000)
+    server.xadd(FAILED, {"data": "{}"}, id=f"{old}-0")
+    name = f'receiver_group_oldest_unacknowledged_seconds{{group="billing",topic="{FAILED}"}}'
+    assert eventually(lambda: astray.figure(name), "the age is reported") == pytest.approx(DAY, abs=60)
+
+
+def test_nothing_is_trimmed_before_its_time(astray: Receiver, server: Redis) -> None:
+    """Four days ahead, every entry looked older than the retention of three."""
+    before = server.xlen(TOPIC)
+    post(astray, [beijing(time.time())] * REPORTS)
+    server.delete(LEASE)
+    eventually(lambda: server.exists(LEASE), "the topic has been trimmed since")
+    assert server.xlen(TOPIC) == before + REPORTS
