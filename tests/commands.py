@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import receiver.cli
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -74,6 +75,20 @@ class Command:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+
+def run(
+    arguments: Sequence[str], environ: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 30.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as ``subprocess.run`` does."""
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder) / "output", Path(folder) / "errors"
+        command = Command(arguments, environ, cwd, output, errors, stdin)
+        try:
+            code = command.wait(timeout)
+        finally:
+            command.kill()
+        return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())
 
 
 def _run(arguments: list[str], environ: dict[str, str], files: tuple[str, str, str], stdin: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import commands
 import pytest
 from click.testing import CliRunner
 from messages import OK, SUCCESS, body, report
@@ -142,9 +143,10 @@ def embedded_port(service: Receiver) -> int:
 
 def url(place: Path, port: int) -> str:
     """Return what ``receiver url`` prints there."""
-    command = [sys.executable, "-m", "receiver", "url"]
     environ = {"RECEIVER_EMBEDDED_PORT": str(port), "RECEIVER_DATA_DIR": "data"}
-    return subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, check=True).stdout.strip()
+    done = commands.run(["url"], environ, place)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -275,14 +277,12 @@ def stored(database: Path) -> list[str]:
 def test_commands_find_the_valkey_by_the_data_folder(shared: Receiver) -> None:
     """Elsewhere they say so, and where to run."""
     place, port = folder_of(shared), embedded_port(shared)
-    command = [sys.executable, "-m", "receiver", "check", "--json"]
     environ = {"RECEIVER_EMBEDDED_PORT": str(port), "RECEIVER_DATA_DIR": "data", "PORT": str(free_port())}
-    found = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, check=False)
+    found = commands.run(["check", "--json"], environ, place)
     assert "script" in {finding["area"] for finding in map(json.loads, found.stdout.splitlines())}, found.stderr
     there = place / ("l" * 120)
     there.mkdir()
-    command = [sys.executable, "-m", "receiver", "quarantine", "list"]
-    found = subprocess.run(command, cwd=there, env=environ, capture_output=True, text=True, check=False)
+    found = commands.run(["quarantine", "list"], environ, there)
     assert found.returncode == 2
     assert f"there is no embedded Valkey in {there}/data. Run this in the folder of `receiver serve`" in found.stderr
     assert list(there.iterdir()) == []

@@ -7,13 +7,12 @@ import logging
 import os
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import commands
 import pytest
 from click.testing import CliRunner
-from commands import Command
 from redis import Redis
 from servers import Receiver, RedisServer
 
@@ -84,14 +83,11 @@ def environ(_server: RedisServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(environ: dict[str, str], tmp_path: Path) -> Run:
+def run(environ: dict[str, str]) -> Run:
     """Run a command to its end."""
-    number = count()
 
     def to_its_end(*arguments: str, stdin: str = "", **more: str) -> Result:
-        output, errors = (tmp_path / f"{next(number)}.{name}" for name in ("stdout", "stderr"))
-        code = Command(arguments, environ | more, Path.cwd(), output, errors, stdin).wait(30)
-        result = Result(arguments, code, output.read_text(), errors.read_text())
+        result = commands.run(arguments, environ | more, Path.cwd(), stdin)
         assert "Traceback" not in result.stderr, result.stderr
         return result
 
