@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from commands import run as run_command
 from pages import commands, run
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -147,8 +148,7 @@ def test_the_page_ends_with_a_check_that_passes(production, tmp_path):
         }
         with Redis.from_url(here["REDIS_URL"]) as client:
             eventually(lambda: answers(client), "Redis answers")
-        check = [sys.executable, "-m", "receiver", "check", "--strict"]
-        done = subprocess.run(check, env=environ | here, capture_output=True, text=True, check=False)
+        done = run_command(["check", "--strict"], environ | here, tmp_path)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "All is well."), done.stdout
     finally:
         server.kill()

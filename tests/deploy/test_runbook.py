@@ -12,11 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
 
 import pytest
+from commands import run as run_command
 from messages import OK, body, reply, report
 from redis import Redis
 from servers import Receiver, RedisServer, eventually, free_port
@@ -37,9 +40,21 @@ default = true
 callback_keys = ["env:SMS_CALLBACK_KEY"]
 consumer_groups = ["billing"]
 """
+#: Stands for the installed command: this process runs it as a fork, which spares its start.
+CLIENT = """
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect(os.environ["HERE"] + "/commands")
+    server.sendall(json.dumps([sys.argv[1:], dict(os.environ), sys.stdin.read()]).encode())
+    server.shutdown(socket.SHUT_WR)
+    code, output, errors = json.load(server.makefile())
+sys.stdout.write(output)
+sys.stderr.write(errors)
+sys.exit(code)
+"""
 #: What the set-ups call, as a script each. $HERE is the folder of the machine.
 PROGRAMS = {
-    "receiver": 'exec "$PYTHON" -m receiver "$@"',
+    "receiver": 'exec "$PYTHON" -S -E "$HERE/client.py" "$@"',
     "runuser": 'shift 4; exec receiver "$@"',
     "systemctl": '[ "$*" = "reload receiver" ] && exec kill -HUP "$(cat "$HERE/pid")"',
     "journalctl": 'exec cat "$HERE/log"',
@@ -85,6 +100,16 @@ SETUPS = re.findall(
 )
 
 
+class Fork(StreamRequestHandler):
+    """Runs a command of ``CLIENT``."""
+
+    def handle(self):
+        """Answer with its exit code and what it has printed."""
+        arguments, environ, answer = json.load(self.rfile)
+        done = run_command(arguments, environ, Path(environ["HERE"]), answer)
+        self.wfile.write(json.dumps([done.returncode, done.stdout, done.stderr]).encode())
+
+
 class Machine:
     """A machine with the service and its Redis, and a shell on it."""
 
@@ -97,6 +122,9 @@ class Machine:
             path = folder / "bin" / name
             path.write_text(f"#!/bin/bash -eu\n{script}\n")
             path.chmod(0o755)
+        (folder / "client.py").write_text(CLIENT)
+        self.forks = ThreadingUnixStreamServer(str(folder / "commands"), Fork)
+        threading.Thread(target=self.forks.serve_forever, daemon=True).start()
         self.server = RedisServer(valkey_binary(), folder / "redis", requirepass=PASSWORD, maxmemory="1gb")
         self.internal, self.key = free_port(), KEY
         environment = folder / "etc/receiver/environment"
@@ -115,6 +143,8 @@ class Machine:
 
     def close(self):
         """Stop both."""
+        self.forks.shutdown()
+        self.forks.server_close()
         self.redis.close()
         assert self.service.stop() == 0
         self.server.kill()
