@@ -136,7 +136,8 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
     credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
     bodies = LimitedBodies(admission, settings.read_timeout)
 
-    ops = Ops(delivery, retention.gauges, admission, peers, logger)
+    counts = IndexCounts(redis)
+    ops = Ops(delivery, retention.gauges, admission, counts, peers, logger)
     projects = settings.projects
     # The metrics name projects and topics: pages of other sites may not read them. Health and documents name none.
     show_metrics = browsers.before(ops.metrics, lambda: projects.any_open)
@@ -173,8 +174,6 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         ]
     )
     app.on_shutdown.append(viewers.close)
-    # Indexers count for all replicas together, so one worker shows their counts.
-    counts = IndexCounts(redis) if peers.number == 1 else None
     app.cleanup_ctx.extend(  # the table above; ``runtime`` appends the report index and the watchdog
         [
             partial(_final_counts, ops),
@@ -234,14 +233,14 @@ async def _announcing(window: DedupeWindow, _app: web.Application) -> AsyncItera
 
 
 async def _looking_up(
-    overrides: RouteOverrides, redis: Client, counts: IndexCounts | None, logger: log.Logger, _app: web.Application
+    overrides: RouteOverrides, redis: Client, counts: IndexCounts, logger: log.Logger, _app: web.Application
 ) -> AsyncIterator[None]:
-    """Follow the route overrides, and show the counts of the indexers."""
+    """Follow the route overrides, and the counts of the indexers."""
     await open_client(redis)
     await overrides.open()
-    showing = None if counts is None else asyncio.create_task(counts.show(logger), name="index counts")
+    following = asyncio.create_task(counts.follow(logger), name="index counts")
     yield
-    await cancel_and_wait(showing)
+    await cancel_and_wait(following)
     if not await _within(_LOOKUPS_CLOSE, _close_all(overrides.close, redis.aclose)):
         logger.warning("lookups.not_closed")
 

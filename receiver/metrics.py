@@ -236,12 +236,13 @@ GROUP_STUCK: Final = partial(
     labels=["topic", "group"],
 )  # fmt: skip
 
-INDEX_ENTRIES: Final = Gauge(
-    "receiver_index_entries",
+INDEX_ENTRIES: Final = partial(
+    GaugeMetricFamily, "receiver_index_entries",
     "Entries that the report index has read, by outcome: applied, skipped (not about a message), or undecodable (not an"
     " event of this service: alert on an increase). claimed counts those taken over from an indexer that died."
     " Counted in Redis for all indexers together, so every replica shows the same value.",
-    ["outcome"])  # fmt: skip
+    labels=["outcome"],
+)  # fmt: skip
 
 
 def samples() -> tuple[list[Sample], list[Sample]]:
@@ -303,4 +304,7 @@ class _States(Collector):
         primaries = PRIMARY_TAKES_WRITES()
         for name in sorted({name for state in self._states for name in state.primaries}):
             primaries.add_metric([name], all(state.primaries.get(name, True) for state in self._states))
-        yield from (route, routes, primaries, events, size, writable, free, build)
+        index = INDEX_ENTRIES()
+        for outcome in sorted({outcome for state in self._states for outcome in state.index_entries}):
+            index.add_metric([outcome], max(state.index_entries.get(outcome, 0) for state in self._states))
+        yield from (route, routes, primaries, events, size, writable, free, index, build)

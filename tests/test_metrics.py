@@ -48,14 +48,20 @@ def _is_metric(declared):
     )
 
 
-def test_events_that_ended_workers_left_are_shown_once():
-    """Each worker sees the same files; one that drains a file just now counts it by itself."""
+def test_what_all_workers_see_is_shown_once():
+    """What ended workers have left on the disk, and the counts of the index: whichever workers there are.
+
+    A reload replaces workers 1 and 2 by 3 and 4. One that drains a file just now counts it by itself.
+    """
     own = {"pid": 1, "stopping": False, "route": "spool", "takes_writes": False, "spool_writable": True}
     spool = {"spool_events": 5, "spool_bytes": 50, "spool_free_bytes": 10**9}
     states = [
-        WorkerState(worker=number, **own, **spool, unowned_events=left, unowned_bytes=left)
-        for number, left in ((1, 7), (2, 0))
+        WorkerState(
+            worker=number, **own, **spool, unowned_events=left, unowned_bytes=left, index_entries={"applied": read}
+        )
+        for number, left, read in ((3, 7, 20), (4, 0, 19))
     ]
     shown = metrics.exposition([WorkerReport(state) for state in states]).decode()
     assert "\nreceiver_spool_events 17.0\n" in shown
     assert "\nreceiver_spool_bytes 107.0\n" in shown
+    assert '\nreceiver_index_entries{outcome="applied"} 20.0\n' in shown

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
-from receiver import metrics
 from receiver.redis_client import Script, on
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ _ADD: Final = "for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], AR
 #: ``applied`` to the index, ``skipped`` (about no message, or trimmed before they were read), ``undecodable``.
 #: ``claimed`` entries also count as one of the three: they were taken over from an indexer that died.
 COUNTED: Final = ("applied", "skipped", "undecodable", "claimed")
-#: Seconds between two updates of the metrics.
-_SHOW_EVERY: Final = 2.0
+#: Seconds between two reads.
+_FOLLOW_EVERY: Final = 2.0
 #: Seconds that Redis may take to answer.
 _REDIS_TIMEOUT: Final = 2.0
 
@@ -39,6 +38,8 @@ class IndexCounts:
         self._redis = redis
         self._add = Script(redis, _ADD)
         self._added: dict[str, int] = {}
+        #: The counts of all indexers, as ``follow`` has read them last.
+        self.latest: dict[str, int] = {}
 
     async def add(self, totals: Mapping[str, int]) -> None:
         """Add what has happened since the last call. ``totals`` of this process: after an error, nothing is lost."""
@@ -53,14 +54,12 @@ class IndexCounts:
         stored = await on(self._redis, _KEY).hmget(_KEY, COUNTED)
         return {name: int(count or 0) for name, count in zip(COUNTED, stored, strict=True)}
 
-    async def show(self, logger: Logger) -> None:
-        """Keep the metrics up to date until cancelled. While Redis is away they keep their last values."""
+    async def follow(self, logger: Logger) -> None:
+        """Keep ``latest`` up to date until cancelled. While Redis is away it keeps its last values."""
         while True:
             try:
                 async with asyncio.timeout(_REDIS_TIMEOUT):
-                    counts = await self.all()
-                for outcome, count in counts.items():
-                    metrics.INDEX_ENTRIES.labels(outcome).set(count)
+                    self.latest = await self.all()
             except (RedisError, OSError, ValueError) as error:  # ValueError: another program has written to the hash
                 logger.debug("index.counts_unknown", error=str(error))
-            await asyncio.sleep(_SHOW_EVERY)
+            await asyncio.sleep(_FOLLOW_EVERY)

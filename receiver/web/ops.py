@@ -18,6 +18,7 @@ from receiver.providers.base import JSON
 if TYPE_CHECKING:
     from receiver.delivery.delivery import Delivery
     from receiver.log import Logger
+    from receiver.lookups.counts import IndexCounts
     from receiver.peers import Peers
     from receiver.streams.gauges import TopicGauges
     from receiver.web.admission import AdmissionControl
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
 class Ops:
     """``/livez``, ``/readyz`` and ``/metrics``, for all workers of the service."""
 
-    def __init__(
-        self, delivery: Delivery, gauges: TopicGauges, admission: AdmissionControl, peers: Peers, logger: Logger
+    def __init__(  # noqa: PLR0913, PLR0917 the parts whose state it shows
+        self,
+        delivery: Delivery,
+        gauges: TopicGauges,
+        admission: AdmissionControl,
+        counts: IndexCounts,
+        peers: Peers,
+        logger: Logger,
     ) -> None:
+        self._counts = counts
         self._delivery = delivery
         self._gauges = gauges
         self._admission = admission
@@ -119,6 +127,7 @@ class Ops:
             spool_bytes=spool.bytes,
             unowned_events=spool.unowned.events,
             unowned_bytes=spool.unowned.bytes,
+            index_entries=self._counts.latest,
         )
 
 
