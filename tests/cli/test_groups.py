@@ -253,5 +253,6 @@ def test_the_report_index_goes_with_its_groups_and_keys(cli_redis: Redis, run_he
     (told,) = json_lines(run_here("index", "drop", "--yes", "--json"))
     assert (sorted(told["topics"]), told["keys"]) == (sorted([SUCCESS, former]), 3001)
     assert {one["name"] for stream in (SUCCESS, former) for one in cli_redis.xinfo_groups(stream)} == {"billing"}
-    assert set(cli_redis.scan_iter(count=1000)) == kept
+    left = set(cli_redis.scan_iter(count=1000))
+    assert {key for key in left if not key.endswith(":trimmer")} == kept  # the service of other tests trims here, too
     assert run_here("index", "drop", "--yes").stdout == "0 keys deleted.\n"
