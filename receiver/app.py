@@ -132,7 +132,7 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
 
     # Lookups neither wait for the connections of callbacks nor use them up.
     redis = connect(redis_url, _LOOKUP_CONNECTIONS)
-    overrides = RouteOverrides(redis, routing, logger)
+    overrides = RouteOverrides(redis, routing, logger, settings.replicas)
     credentials = Credentials(settings.projects, read_body, browsers, addresses, failures)
     bodies = LimitedBodies(admission, settings.read_timeout)
 
@@ -312,7 +312,7 @@ def _lookup_routes(  # noqa: PLR0913, PLR0917 the parts of the lookups
     up_to = bodies.up_to
     iam = Iam(settings.projects, credentials, parser)
     events = SmsEvents(credentials, parser, routing, overrides)
-    messages = SmsMessages(credentials, parser, Messages(redis), wanted)
+    messages = SmsMessages(credentials, parser, Messages(redis, settings.replicas), wanted)
     index = Reports(redis, timedelta(seconds=settings.report_retention))
     places = Places(redis, routing, index, settings.data_dir / "spool", settings.dedupe_window, {})
     search = SmsSearch(credentials, parser, places, wanted)

@@ -8,13 +8,14 @@ still hold unread events.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import MovedError, RedisError
 
 from receiver.events import ROUTED, EventType
 from receiver.lookups.scripts import project_key
-from receiver.redis_client import by_primary, on
+from receiver.redis_client import Script, by_primary, on
 from receiver.routing import Routing, topic_problem
 from receiver.tasks import cancel_and_wait
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: Topics of a project, current and former. Retention and the index process each of them for good, because a former
 #: topic may still have readers.
 MAX_TOPICS: Final = 1000
+_SCRIPT: Final = Path(__file__).with_suffix(".lua").read_text("utf-8")
 #: Seconds between two refreshes.
 _INTERVAL: Final = 0.4
 #: Seconds for Redis to answer a refresh.
@@ -46,9 +48,10 @@ Overrides = dict[EventType, str]
 class RouteOverrides:
     """Applies the routes in Redis to the routing table. While Redis is away, the last ones stay in effect."""
 
-    def __init__(self, redis: Client, routing: Routing, log: Logger) -> None:
-        """``redis`` must have ``decode_responses`` off."""
+    def __init__(self, redis: Client, routing: Routing, log: Logger, replicas: int = 0) -> None:
+        """``redis`` must have ``decode_responses`` off. ``replicas``: how many must have a change."""
         self._redis = redis
+        self._script = Script(redis, _SCRIPT, replicas)
         self._routing = routing
         self._log = log
         self._lock = asyncio.Lock()  # a refresh that began before a change must not restore the old routes
@@ -76,10 +79,7 @@ class RouteOverrides:
             before = known.table
             # With their partitions, which may still hold unread events. Later changes of the partitions do not matter.
             replaced = [stream for event_type in routes for stream in known.streams(event_type)]
-            try:
-                stored, topics = await self._store(project_id, routes, replaced)
-            except MovedError:  # the project's slot has another primary now, and nothing was stored
-                stored, topics = await self._store(project_id, routes, replaced)
+            stored, topics = await self._store(project_id, routes, replaced)
             self._apply(project_id, stored, topics)
         table = self._routing.projects.get(project_id, known).table
         for event_type, urn in routes.items():
@@ -96,17 +96,12 @@ class RouteOverrides:
     async def _store(
         self, project_id: str, routes: Mapping[EventType, str | None], replaced: Iterable[str]
     ) -> tuple[Mapping[bytes, bytes], Iterable[bytes]]:
-        """Store routes, all or none: the keys of a project are in one slot. Return what is stored now."""
-        async with on(self._redis, _key(project_id)).pipeline(transaction=True) as pipe:
-            for event_type, urn in routes.items():
-                if urn is None:
-                    pipe.hdel(_key(project_id), event_type)
-                else:
-                    pipe.hset(_key(project_id), event_type, urn)
-            pipe.sadd(_topics_key(project_id), *replaced, *filter(None, routes.values()))
-            _queue_reads(pipe, project_id)
-            *_, stored, topics = await pipe.execute()
-        return stored, topics
+        """Store routes, all or none. Return what is stored now."""
+        changes = [text for event_type, urn in routes.items() for text in (event_type, urn or "")]
+        topics = [*replaced, *filter(None, routes.values())]
+        keys = [_key(project_id), _topics_key(project_id)]
+        flat, kept = await self._script(keys, [len(routes), *changes, *topics])
+        return dict(zip(flat[::2], flat[1::2], strict=True)), kept
 
     async def keep(self, project_id: str, urn: str) -> None:
         """Add a topic to those that may hold unread events: every replica trims it, and the index reads it.
@@ -143,9 +138,14 @@ class RouteOverrides:
         ):
             for project_id in project_ids:
                 _queue_reads(pipe, project_id)
-            replies = iter(await pipe.execute())
-        for project_id in project_ids:
-            self._apply(project_id, next(replies), next(replies))
+            replies = await pipe.execute(raise_on_error=False)
+        for project_id, stored, topics in zip(project_ids, replies[::2], replies[1::2], strict=True):
+            if not isinstance(stored, Exception) and not isinstance(topics, Exception):
+                self._apply(project_id, stored, topics)
+        # A slot that has moved is asked for at its new primary by the next refresh, a moment later.
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, MovedError):
+                raise reply
 
     def _apply(self, project_id: str, stored: Mapping[bytes, bytes], topics: Iterable[bytes]) -> None:
         routes = self._routing.projects.get(project_id)

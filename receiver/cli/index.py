@@ -126,7 +126,7 @@ async def _drop(settings: Settings, topics: list[str]) -> int:
 
 async def _index(settings: Settings, logger: Logger, source: TopicsOfConfiguration | TopicsOfService) -> None:
     client = connect(redis_url(settings))
-    reports = Reports(client, timedelta(seconds=settings.report_retention))
+    reports = Reports(client, timedelta(seconds=settings.report_retention), settings.replicas)
     consumer = f"{socket.gethostname()}-{os.getpid()}"
     indexer = Indexer(client, reports, topics=source.topics, consumer=consumer, log=logger)
     await open_client(client)
@@ -178,7 +178,7 @@ async def _rebuild(settings: Settings) -> int:
     async with connected(settings) as client:
         routing = Routing(settings.projects.values())
         await load_overrides(client, routing)
-        reports = Reports(client, timedelta(seconds=settings.report_retention))
+        reports = Reports(client, timedelta(seconds=settings.report_retention), settings.replicas)
         with bar(console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)
             return await rebuild_index(

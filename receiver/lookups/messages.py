@@ -80,10 +80,10 @@ _OUTCOMES: Final[dict[int, bool | Refused]] = {1: True, 0: False, -1: Refused.SI
 class Messages:
     """Registers sent messages and returns their texts. Raises the errors of redis-py (``RedisError``)."""
 
-    def __init__(self, redis: Client) -> None:
-        """``decode_responses`` of the client must be off."""
+    def __init__(self, redis: Client, replicas: int = 0) -> None:
+        """``decode_responses`` of the client must be off. ``replicas``: how many must have a registration."""
         self._redis = redis
-        self._register = script(redis, "register")
+        self._register = script(redis, "register", replicas=replicas)
         self._registered = script(redis, "registered")
         self._indexed = IndexedProjects(redis)
 

@@ -110,15 +110,16 @@ class ReportQuery:
 class Reports:
     """Stores, finds and expires status reports. Raises the errors of redis-py (``RedisError``)."""
 
-    def __init__(self, redis: Client, retention: timedelta = RETENTION) -> None:
+    def __init__(self, redis: Client, retention: timedelta = RETENTION, replicas: int = 0) -> None:
         """``decode_responses`` of the client must be off.
 
-        Queries do not return reports older than ``retention``; ``expire`` frees their memory.
+        Queries do not return reports older than ``retention``; ``expire`` frees their memory. ``replicas``: how many
+        must have what is applied.
         """
         if not timedelta(0) < retention <= LONGEST_RETENTION:
             raise ValueError(f"retention must be more than 0 and at most {LONGEST_RETENTION.days} days")
         self._retention_ms = retention // timedelta(milliseconds=1)
-        self._apply = script(redis, "apply")
+        self._apply = script(redis, "apply", replicas=replicas)
         self._find = script(redis, "find")
         self._about = script(redis, "about")
         self._expire = script(redis, "expire")

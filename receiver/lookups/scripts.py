@@ -16,10 +16,13 @@ LATEST: Final = (1 << 48) - 2
 _FOLDER = Path(__file__).parent
 
 
-def script(redis: Client, name: str, *, on_records: bool = True) -> Script:
-    """Return the script ``name``.lua, preceded by the shared record.lua. Sends nothing to Redis."""
+def script(redis: Client, name: str, *, on_records: bool = True, replicas: int = 0) -> Script:
+    """Return the script ``name``.lua, preceded by the shared record.lua. Sends nothing to Redis.
+
+    ``replicas``: how many must have what it writes.
+    """
     parts = ("record", name) if on_records else (name,)
-    return Script(redis, "\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in parts))
+    return Script(redis, "\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in parts), replicas)
 
 
 def project_key(project_id: str) -> str:

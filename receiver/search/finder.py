@@ -123,7 +123,7 @@ class Search:
         if away:
             self.complete = False
             left_out = f"{len(away.keys() & self._topics)} of {len(self._topics)} streams"
-            self.problems.append(f"Redis is away, and {left_out} were not searched: {next(iter(away.values()))}")
+            self.problems.append(f"Redis does not answer for {left_out}: {next(iter(away.values()))}")
         reached = {topic: project_id for topic, project_id in self._topics.items() if topic not in away}
         self._topics = {topic: reached[topic] for topic in reached if topic in existing} or reached
         return [project_id for key, project_id in indexes.items() if key not in away]

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from redis.exceptions import RedisError
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
 
 from receiver.redis_client import by_primary, on
 from receiver.search.marks import taken
@@ -82,15 +82,15 @@ class Places:
         return project_id if project_id in self.sign_ids else None
 
     async def survey(self, keys: Iterable[str]) -> tuple[set[str], dict[str, str]]:
-        """Return the keys that exist, and those whose primary does not answer, each with the reason."""
-        groups = by_primary(self.client, keys)
+        """Return the keys that exist, and those for which Redis does not answer, each with the reason."""
         existing: set[str] = set()
         away: dict[str, str] = {}
-        for group, found in zip(groups, await asyncio.gather(*map(self._exist, groups)), strict=True):
-            if isinstance(found, str):
-                away |= dict.fromkeys(group, found)
-            else:
-                existing |= found
+        for found in await asyncio.gather(*map(self._exist, by_primary(self.client, keys))):
+            for key, exists in found.items():
+                if isinstance(exists, str):
+                    away[key] = exists
+                elif exists:
+                    existing.add(key)
         return existing, away
 
     async def where_taken(self, text: str, topics: Iterable[str]) -> list[Span]:
@@ -100,15 +100,28 @@ class Places:
         windows = [(topic, await taken(self.client, topic, text, self.dedupe_window)) for topic in topics]
         return [Span([topic], *window) for topic, window in windows if window is not None]
 
-    async def _exist(self, keys: list[str]) -> set[str] | str:
-        """Return which keys of one primary exist, or why it does not answer."""
+    async def _exist(self, keys: list[str]) -> dict[str, bool | str]:
+        """Return for each key of one primary whether it exists, or why Redis does not answer for it."""
         try:
-            async with asyncio.timeout(_PATIENCE), on(self.client, keys[0]).pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.exists(key)
-                return {key for key, exists in zip(keys, await pipe.execute(), strict=True) if exists}
+            async with asyncio.timeout(_PATIENCE):
+                async with on(self.client, keys[0]).pipeline(transaction=False) as pipe:
+                    for key in keys:
+                        pipe.exists(key)
+                    replies = await pipe.execute(raise_on_error=False)
+                return {key: await self._existence(key, reply) for key, reply in zip(keys, replies, strict=True)}
         except (RedisError, OSError) as error:
-            return str(error) or f"no answer within {_PATIENCE:g} s"
+            return dict.fromkeys(keys, str(error) or f"no answer within {_PATIENCE:g} s")
+
+    async def _existence(self, key: str, reply: int | Exception) -> bool | str:
+        """Judge a reply. A key whose slot has moved is asked for again: only single commands follow it."""
+        if isinstance(reply, MovedError):
+            try:
+                reply = await on(self.client, key).exists(key)
+            except ResponseError as error:
+                reply = error
+        if isinstance(reply, (MovedError, AskError, TryAgainError)):
+            return "its slot is being moved to another primary; search again"
+        return str(reply) if isinstance(reply, Exception) else bool(reply)
 
     def around(self, report: ReportAbout, topics: Sequence[str]) -> Iterator[Span]:
         """Yield the spans in which the entry of a report may be, the likely ones first."""

@@ -18,7 +18,12 @@ from servers import Receiver, eventually
 from receiver.chaos.cluster import move_slot_atomically
 from receiver.cli import receiver
 from receiver.events import Entry
+from receiver.lookups.reports import Reports
 from receiver.lookups.scripts import project_key
+from receiver.redis_client import Script, connect, on, open_client
+from receiver.routing import Routing
+from receiver.search.places import Places
+from receiver.settings import read_settings
 from receiver.spool.directory import file_of
 from receiver.spool.file import lock_file
 
@@ -192,3 +197,24 @@ def test_the_spool_of_a_stopped_service_is_drained_to_all_shards(command: Callab
     left.add([Entry(f"urn:smn:local:p:left{number}", number.to_bytes(16, "big"), b"{}") for number in range(12)])
     left.close()
     assert command("spool", "drain", "--data-dir", str(tmp_path)).startswith("12 events published")
+
+
+async def test_a_key_is_searched_and_a_script_runs_right_after_its_slot_has_moved(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Also one that waits for replicas: pipelines do not follow MOVED by themselves."""
+    client = connect(cluster.url)
+    await open_client(client)
+    settings = read_settings({"RECEIVER_DATA_DIR": str(tmp_path)})
+    keys = [f"urn:smn:local:searched:topic{number}" for number in range(20)]
+    for key in keys:
+        await on(client, key).set(key, "1")
+    places = Places(client, Routing(settings.projects.values()), Reports(client), tmp_path, 86400, {})
+    write = Script(client, "return redis.call('SET', KEYS[1], ARGV[1])", replicas=1)
+    for key in (*keys[:2], "written"):
+        slot = key_slot(key.encode())
+        target = next(node for node in cluster.current_primaries() if node is not cluster.owner(slot))
+        await move_slot_atomically(cluster, slot, target)
+    assert await places.survey([*keys, "urn:smn:local:searched:not-there"]) == (set(keys), {})
+    assert await write(["{written}"], ["value"]) == b"OK"
+    await client.aclose()

@@ -13,8 +13,14 @@ from servers import RedisServer, eventually
 from receiver.delivery.publisher import Publisher
 from receiver.embedded import valkey_binary
 from receiver.errors import WriteFailedError
-from receiver.events import Entry
-from receiver.redis_client import connect
+from receiver.events import Entry, EventType
+from receiver.log import configure
+from receiver.lookups.messages import Messages, SentMessage
+from receiver.lookups.reports import Reports, Status
+from receiver.redis_client import TooFewReplicasError, connect
+from receiver.route_overrides import RouteOverrides
+from receiver.routing import Routing
+from receiver.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -205,3 +211,33 @@ async def test_a_call_that_was_not_run_is_not_repeated_behind_a_reply_that_is_st
         await one.write(entries(1))
     assert caught.value.reason == "replicas"
     assert await client.xlen(TOPIC) == 0
+
+
+async def test_registrations_reports_and_routes_count_once_replicas_have_them(client: Redis, pair: Pair) -> None:
+    """Each fails while the replica stands still, although the primary has it; so does a repetition without effect."""
+    messages, reports, routes = Messages(client, 1), Reports(client, replicas=1), read_settings({}).projects.values()
+    overrides = RouteOverrides(client, Routing(routes), configure("error"), 1)
+    sent = SentMessage(message_id="m1", message="text", mobile="13800138000")
+
+    async def register() -> object:
+        return await messages.register("default", [sent])
+
+    async def apply() -> object:
+        return await reports.apply("default", [Status("m1", 1, 1)])
+
+    async def change() -> object:
+        return await overrides.change("default", {EventType.SUCCESS: "urn:smn:local:default:other"}, "anna")
+
+    for write in (register, apply, change):
+        pair.replica.signal(signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(TooFewReplicasError, match="0 of 1 replicas have what was written"):
+                await write()
+            await client.connection_pool.disconnect()  # a connection that has written nothing has nothing to wait for
+        pair.replica.signal(signal.SIGCONT)
+        await write()
+    assert await messages.text("default", "m1") == "text"
+    async with redis.asyncio.from_url(pair.replica.url) as replica:
+        assert await replica.hgetall("{lookups:default}:routes") == {
+            b"sms_success_event": b"urn:smn:local:default:other"
+        }

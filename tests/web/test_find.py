@@ -134,4 +134,4 @@ async def test_while_redis_is_away_an_event_is_found_in_the_spool(service: Servi
     body = await (await client.get("/v2/default/notifications/sms/events/5000:1")).json()
     assert [found["verdict"] for found in body["data"]] == ["spooled"]
     assert (body["complete"], body["next_end_time"]) == (False, None)
-    assert "Redis is away, and 8 of 8 streams were not searched: " in body["problems"][0]
+    assert "Redis does not answer for 8 of 8 streams: " in body["problems"][0]
