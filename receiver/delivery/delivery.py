@@ -111,14 +111,13 @@ class Delivery:
                 left += part
             else:
                 handed_in.append((node, part, node.commit(part, size, since)))
-        several = len(handed_in) > 1
-        if several:
+        if len(handed_in) > 1:
             _trip_at_once(handed_in)
         for node, part, done in handed_in:
             try:
                 failed = await done
             except WriteFailedError as error:
-                if not several:
+                if len(handed_in) == 1:
                     node.breaker.trip(error)
                 left += part
                 continue
