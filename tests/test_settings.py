@@ -374,7 +374,7 @@ def test_defaults_are_shown_as_one_would_write_them():
 
 def test_the_example_in_deploy_is_a_good_configuration(config):
     """With the secrets that it names."""
-    text = (Path(__file__).parents[1] / "deploy" / "receiver.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "deploy" / "config" / "receiver.toml").read_text(encoding="utf-8")
     secrets = dict.fromkeys(re.findall(r"env:([A-Z_]+)", text), "a-random-one")
     assert secrets
     assert read_settings(config(text, RECEIVER_HOST="0.0.0.0", **secrets)).projects.default
