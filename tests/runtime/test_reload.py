@@ -18,12 +18,12 @@ from http_wire import request, wire
 from messages import body, report
 from redis import Redis
 from runtime.test_index_process import indexes, said
-from servers import START_TIMEOUT, Child, Receiver, eventually, free_port
+from servers import RECEIVER, START_TIMEOUT, Child, Receiver, eventually, free_port
 
 from receiver.chaos.processes import free_port as unused_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _OLD, _NEW, _TOKEN = "the-first-key-of-shop", "the-second-key-of-shop", "token-of-shop"
@@ -62,13 +62,26 @@ def reload(service: Receiver, times: int = 1, event: str = "settings.reloaded") 
         eventually(service.ready, "they serve", START_TIMEOUT)
 
 
-def simulate(folder: Path, name: str, url: str) -> Child:
-    """Start a provider that posts until it is asked to end, and wait until callbacks are acknowledged."""
-    record = folder / f"{name}.ids"
-    command = [sys.executable, "-m", "receiver", "simulate", "--url", url, "--json", "--count", "0", "--rate", "100"]
-    provider = Child([*command, "--batch", "1", "--record", str(record)], folder / f"{name}.json")
-    eventually(lambda: record.exists() and record.read_text().count("\n") > 20, f"{name}: acknowledged", START_TIMEOUT)
-    return provider
+@pytest.fixture
+def simulate(tmp_path: Path) -> Iterator[Callable[[str, str], Child]]:
+    """Start providers that post until they are asked to end, for two minutes at most.
+
+    Each is returned once callbacks are acknowledged, and is ended with the test, also one that fails.
+    """
+    started: list[Child] = []
+
+    def start(name: str, url: str) -> Child:
+        record = tmp_path / f"{name}.ids"
+        traffic = ["--count", "12000", "--rate", "100", "--batch", "1", "--record", str(record)]
+        started.append(Child([*RECEIVER, "simulate", "--url", url, "--json", *traffic], tmp_path / f"{name}.json"))
+        eventually(
+            lambda: record.exists() and record.read_text().count("\n") > 20, f"{name}: acknowledged", START_TIMEOUT
+        )
+        return started[-1]
+
+    yield start
+    for provider in started:
+        provider.kill()
 
 
 def figures(provider: Child) -> dict[str, Any]:
@@ -81,15 +94,15 @@ def figures(provider: Child) -> dict[str, Any]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_key_is_rotated_without_a_refused_callback(
-    serve: Callable[..., Receiver], config: Path, tmp_path: Path, workers: str
+    serve: Callable[..., Receiver], config: Path, simulate: Callable[[str, str], Child], workers: str
 ) -> None:
     """Two commands: edit the file, and SIGHUP; then the key changes at the provider, and the old one goes."""
     service = serve(RECEIVER_CONFIG=str(config), RECEIVER_WORKERS=workers)
     url = f"{service.url}/callbacks/tencent/shop?key="
-    old = simulate(tmp_path, "old", url + _OLD)
+    old = simulate("old", url + _OLD)
     write(config, f'callback_keys = ["{_NEW}", "{_OLD}"]')
     reload(service)
-    new = simulate(tmp_path, "new", url + _NEW)
+    new = simulate("new", url + _NEW)
     before = figures(old)
     write(config, f'callback_keys = ["{_NEW}"]')
     reload(service, 2)
