@@ -32,8 +32,8 @@ class EventType(StrEnum):
 #: project publishes states that are not final: ``ProjectRoutes.types``.
 ROUTED: Final = (EventType.SUCCESS, EventType.FAIL, EventType.REPLY, EventType.SENT)
 
-#: Status codes of SMN's ``Sms_report_data``: sent (no final status yet), delivered, failed.
-SENT, DELIVERED, FAILED = 0, 1, 2
+#: Values of ``status`` in SMN's ``Sms_report_data``: not final yet (SMN says sent), delivered, failed.
+STATUS_PENDING, STATUS_DELIVERED, STATUS_FAILED = 0, 1, 2
 
 # Sorted keys, so that the same item always has the same bytes and the same id.
 _encoder = msgspec.json.Encoder(order="deterministic")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from receiver.events import DELIVERED, FAILED, SENT, EventType
+from receiver.events import STATUS_DELIVERED, STATUS_FAILED, STATUS_PENDING, EventType
 from receiver.lookups.reports import Status
 from receiver.providers import PROVIDERS
 
@@ -70,7 +70,7 @@ class _Rejected(Struct, tag_field="type", tag=EventType.REJECTED.value):
 
 
 _decoder = msgspec.json.Decoder(_Event | _Reply | _Rejected)
-_STATUSES: Final = {_Success: DELIVERED, _Fail: FAILED, _Sent: SENT}
+_STATUSES: Final = {_Success: STATUS_DELIVERED, _Fail: STATUS_FAILED, _Sent: STATUS_PENDING}
 #: Of events of providers whose recipients share the id of their request, what stands before the project.
 _SHARED_IDS: Final = frozenset(f"/{name}" for name, provider in PROVIDERS.items() if provider.shared_ids)
 
@@ -112,7 +112,7 @@ def _status(event: _Event, added_ms: int, *, shared_id: bool) -> Status:
     data = event.data
     status = _STATUSES[type(event)]
     submitted = None if data.submit_time is None else _milliseconds(data.submit_time)
-    if submitted is not None and status == SENT and submitted - added_ms > _MAX_AHEAD_MS:
+    if submitted is not None and status == STATUS_PENDING and submitted - added_ms > _MAX_AHEAD_MS:
         submitted = None  # it would be the time of the report, as in _when
     return Status(
         data.message_id,
@@ -131,8 +131,6 @@ def _status(event: _Event, added_ms: int, *, shared_id: bool) -> Status:
 
 def _when(event: _Event, added_ms: int) -> int:
     """Return when the status came, or was received where the provider does not tell.
-
-    One from the future would never expire, and win over every true one.
 
     A status from the future would never expire, and would win over every later one. The id of the entry is the
     reference: Redis' clock made it, while ``receivedtime`` is made by the clock of a receiver.

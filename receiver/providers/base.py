@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 import msgspec
 from marshmallow import fields, validate
 
-from receiver.events import Event, EventType, RejectedData, encode
+from receiver.events import (
+    STATUS_DELIVERED,
+    STATUS_FAILED,
+    STATUS_PENDING,
+    Event,
+    EventType,
+    RejectedData,
+    encode,
+)
 from receiver.units import Seconds
 
 if TYPE_CHECKING:
@@ -23,9 +31,9 @@ if TYPE_CHECKING:
 JSON: Final = "application/json"
 #: The state of a message: the type of the event, and its ``status``. PENDING is any state that is not final.
 Outcome = tuple[EventType, int]
-DELIVERED: Final[Outcome] = (EventType.SUCCESS, 1)
-FAILED: Final[Outcome] = (EventType.FAIL, 2)
-PENDING: Final[Outcome] = (EventType.SENT, 0)
+DELIVERED: Final[Outcome] = (EventType.SUCCESS, STATUS_DELIVERED)
+FAILED: Final[Outcome] = (EventType.FAIL, STATUS_FAILED)
+PENDING: Final[Outcome] = (EventType.SENT, STATUS_PENDING)
 #: Values of the option ``inconclusive``, for final states that mean neither delivery nor failure.
 INCONCLUSIVE: Final[Mapping[str, Outcome]] = {"ignore": PENDING, "fail": FAILED, "success": DELIVERED}
 #: Final states of SMPP 3.4 (5.2.28), with ENROUTE and ACCEPTD, which many providers pass on as they are.

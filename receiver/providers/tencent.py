@@ -13,26 +13,14 @@ from typing import Any, Final, Protocol
 import msgspec
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
-from receiver.events import (
-    DELIVERED,
-    FAILED,
-    Event,
-    EventType,
-    ReplyData,
-    ReportData,
-    encode,
-    utc,
-)
-from receiver.providers.base import JSON, SMPP_STATES, Answer
+from receiver.events import Event, EventType, ReplyData, ReportData, encode, utc
+from receiver.providers.base import DELIVERED, FAILED, JSON, SMPP_STATES, Answer, Outcome
 from receiver.providers.fields import BEIJING, LAST_SECOND
 from receiver.providers.item_types import ItemProvider, ItemType
 from receiver.providers.json_items import bound_nesting
 
 NATION_CODE: Final = validate.Regexp(r"[0-9]{1,4}\Z", error="Not a country code: 1 to 4 digits, such as 86.")
-STATUS: Final = {
-    "SUCCESS": (EventType.SUCCESS, DELIVERED),
-    "FAIL": (EventType.FAIL, FAILED),
-}
+_OUTCOMES: Final[dict[str, Outcome]] = {"SUCCESS": DELIVERED, "FAIL": FAILED}
 #: Codes of carriers, of which there are hundreds; these are the most frequent.
 #: https://www.tencentcloud.com/document/product/382/35462, https://cloud.tencent.com/document/product/382/59177
 _CARRIERS: Final = (
@@ -71,7 +59,7 @@ class StatusReport(Schema):
     )
     nationcode = fields.String(required=True, validate=NATION_CODE)
     mobile = fields.String(required=True, validate=validate.Length(1, 32))
-    report_status = fields.String(required=True, validate=validate.OneOf(list(STATUS)))
+    report_status = fields.String(required=True, validate=validate.OneOf([*_OUTCOMES]))
     errmsg = fields.String(required=True)
     description = fields.String(required=True)
     sid = fields.String(required=True, validate=validate.Length(1, 128))
@@ -122,7 +110,7 @@ def _utc_text(moment: datetime) -> str:
 
 
 def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, Any] | None) -> Event:
-    event_type, status = STATUS[item.report_status]
+    event_type, status = _OUTCOMES[item.report_status]
     time = _utc_text(item.user_receive_time)
     data = ReportData(
         event_type=event_type,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from receiver.events import DELIVERED, FAILED, ROUTED, SENT, utc
+from receiver.events import ROUTED, STATUS_DELIVERED, STATUS_FAILED, STATUS_PENDING, utc
 from receiver.lookups.reports import MAX_LIMIT
 from receiver.search.finder import LIMIT
 from receiver.web.smn import error_codes
@@ -202,7 +202,7 @@ class ReportQueryArgs(Tolerant):
         metadata={"example": "+8613800138000"},
     )
     status = Number(
-        validate=validate.OneOf([SENT, DELIVERED, FAILED]),
+        validate=validate.OneOf([STATUS_PENDING, STATUS_DELIVERED, STATUS_FAILED]),
         metadata={"description": _STATUSES, "error_code": error_codes.STATUS},
     )
     offset = Number(
