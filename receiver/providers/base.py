@@ -196,6 +196,10 @@ class Provider:
     max_signed_body: ClassVar[int | None] = None
     #: Known values of ``status_desc``: metrics count each by its name, and all others as ``other``.
     codes: ClassVar[frozenset[str]] = frozenset()
+    #: The query of the callback URL, for a provider that fills it in.
+    url_query: ClassVar[str] = ""
+    #: What else to know when the URL is entered at the provider: a sentence.
+    url_advice: ClassVar[str] = ""
 
     def __init__(
         self,

@@ -173,6 +173,11 @@ class Kannel(FormProvider):
     options: KannelOptions
     has_pending = True
     shared_ids = True
+    url_query = "id=ID&status=%d&from=%p&to=%P&ts=%T&smsc=%i&answer=%A"
+    url_advice = (
+        "ID is the sender's own for the message. That was the dlr-url; an sms-service has as its get-url, behind the "
+        "key: mo=1&from=%p&to=%P&text=%b&ts=%T&id=%I&smsc=%i&charset=%C"
+    )
     item_types = (
         ItemType(Report, ("status", "answer"), _report),
         ItemType(Message, ("mo", "text"), _message),

@@ -191,6 +191,7 @@ class Twilio(FormProvider):
     has_pending = True
     codes = frozenset({*_OUTCOMES, *_ERRORS.split()})
     drops_on_4xx = True
+    url_advice = "Append #rc=3&rp=5xx,ct,rt to have failed callbacks sent again."
     item_types = (
         ItemType(MessageStatus, ("MessageStatus",), _status),
         ItemType(IncomingMessage, ("Body",), _incoming),

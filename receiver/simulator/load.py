@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 import msgspec
 
+from receiver.providers.tencent import Tencent
 from receiver.simulator.behaviour import BEHAVIOURS
 from receiver.simulator.sender import NO_ANSWER, Answered, insist, post
 from receiver.simulator.tencent import reply, status_report
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from receiver.chaos.ack_log import AckLog
     from receiver.simulator.traffic import Item
 
-_TENCENT: Final = BEHAVIOURS["tencent"]
+_TENCENT: Final = BEHAVIOURS[Tencent.name]
 _TICK: Final = 0.005
 #: Shares of callbacks that are a single reply, and that hold a bad item beside good ones.
 _REPLIES: Final = 0.05

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 URLS: Final = "callback url"
 _HIDDEN_KEY: Final = f"{KEY}=***"
 _HOW_THE_KEY: Final = "Write one of the callback_keys for ***, percent-encoded."
-#: What the URL has besides, for providers that fill it in.
-_FILLED_IN: Final = {"kannel": "id=ID&status=%d&from=%p&to=%P&ts=%T&smsc=%i&answer=%A"}
-#: What else is good to know when the URL is entered.
-_BESIDES: Final = {
-    "kannel": "ID is the sender's own for the message. That was the dlr-url; an sms-service has as its get-url, behind "
-    "the key: mo=1&from=%p&to=%P&text=%b&ts=%T&id=%I&smsc=%i&charset=%C",
-    "twilio": "Append #rc=3&rp=5xx,ct,rt to have failed callbacks sent again.",
-}
 
 
 def callbacks(settings: Settings) -> Iterator[Finding]:
@@ -44,13 +36,13 @@ def callbacks(settings: Settings) -> Iterator[Finding]:
 def _url(settings: Settings, project: Project, provider: Provider) -> Finding:
     base = project.public_url or f"http://{authority(settings.host, settings.port)}"
     keyed = bool(project.callback_keys) and not provider.signed
-    query = "&".join(part for part in (_HIDDEN_KEY if keyed else "", _FILLED_IN.get(provider.name, "")) if part)
+    query = "&".join(part for part in (_HIDDEN_KEY if keyed else "", provider.url_query) if part)
     url = f"{base}/callbacks/{provider.name}/{project.id}{'?' if query else ''}{query}"
     how = [
         _HOW_THE_KEY if keyed else "",
         "It needs no key: callbacks are signed." if provider.signed else "",
         "" if project.public_url else "That is this machine; write the scheme and host that the provider reaches.",
-        _BESIDES.get(provider.name, ""),
+        provider.url_advice,
     ]
     return note(URLS, f"{provider.title}, project {project.id}: {url}", " ".join(part for part in how if part))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from receiver.providers import DEFAULT
 from receiver.web.documents.examples import example
 from receiver.web.documents.samples import PROJECT
 from receiver.web.ports import is_public
@@ -28,7 +29,7 @@ class Bases(NamedTuple):
 #: Values of parameters whose schemas have no example, and of times, which have to be recent.
 _VALUES: Final = {
     "project_id": PROJECT,
-    "provider": "tencent",
+    "provider": DEFAULT.name,
     "start_time": "$(($(date +%s)-3600))000",
     "end_time": "$(date +%s)000",
 }

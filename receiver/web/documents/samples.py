@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from receiver.events import EnvelopeBuilder, EventType
-from receiver.providers import PROVIDERS
 from receiver.providers.base import request_of
+from receiver.providers.sinch import Sinch
+from receiver.providers.tencent import Tencent
+
+if TYPE_CHECKING:
+    from receiver.providers.base import Provider
 
 #: Where the events of the samples belong.
 PROJECT: Final = "f96188c7ccaf4ffba0c9aa149ab2bd57"
@@ -40,12 +44,12 @@ _DISPATCHED: Final = {
     "status": "Dispatched",
     "at": "2026-03-01T02:00:05.210Z",
 }
-_CALLBACKS: Final[dict[EventType, tuple[str, dict[str, Any]]]] = {
-    EventType.SUCCESS: ("tencent", REPORT),
-    EventType.FAIL: ("tencent", _FAILED),
-    EventType.REPLY: ("tencent", _REPLY),
-    EventType.SENT: ("sinch", _DISPATCHED),
-    EventType.REJECTED: ("tencent", {**REPORT, "report_status": "MAYBE"}),
+_CALLBACKS: Final[dict[EventType, tuple[type[Provider], dict[str, Any]]]] = {
+    EventType.SUCCESS: (Tencent, REPORT),
+    EventType.FAIL: (Tencent, _FAILED),
+    EventType.REPLY: (Tencent, _REPLY),
+    EventType.SENT: (Sinch, _DISPATCHED),
+    EventType.REJECTED: (Tencent, {**REPORT, "report_status": "MAYBE"}),
 }
 #: When they were received, in ms since the epoch.
 _RECEIVED_MS: Final = 1_772_330_406_123
@@ -53,10 +57,10 @@ _RECEIVED_MS: Final = 1_772_330_406_123
 
 def sample(event_type: EventType) -> dict[str, Any]:
     """Return a sample event as it stands in the field ``data`` of an entry."""
-    name, item = _CALLBACKS[event_type]
-    provider_type = PROVIDERS[name]
+    provider_type, item = _CALLBACKS[event_type]
     provider = provider_type(provider_type.options_type(pending=True) if provider_type.has_pending else None)
     parsed = provider.parse(request_of(msgspec.json.encode(item)))
     (event,) = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]
-    entry: dict[str, Any] = msgspec.json.decode(EnvelopeBuilder(name, PROJECT).build(event, "", _RECEIVED_MS).data)
-    return entry
+    entry = EnvelopeBuilder(provider.name, PROJECT).build(event, "", _RECEIVED_MS)
+    decoded: dict[str, Any] = msgspec.json.decode(entry.data)
+    return decoded
