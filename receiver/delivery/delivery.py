@@ -1,4 +1,4 @@
-"""Makes events safe: in Redis, else on disk. ``store`` decides the ack."""
+"""Makes events safe: in Redis, else on disk. No callback is acknowledged before ``store`` has returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of a callback over real sockets: every row of the table of answers, and what is in the streams after it."""
+"""The path of a callback over real sockets: every row of the table of answers, and what is in the streams after it."""
 
 from __future__ import annotations
 
