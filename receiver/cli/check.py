@@ -1,4 +1,4 @@
-"""``receiver check``: would the service start here, and would it keep its promises."""
+"""``receiver check``: whether the service would start here, and keep its guarantees."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from receiver.cli.checking.machine import configuration, disk
 from receiver.cli.checking.redis import redis
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import safe
-from receiver.cli.output import console, echo_json, json_option, print_table
+from receiver.cli.formatting import counted, safe
+from receiver.cli.options import json_option
+from receiver.cli.output import console, echo_json, print_table
 
 _SIGNS: Final = {
     Severity.OK: ("✓", "green"),
@@ -82,11 +83,7 @@ def _verdict(findings: list[Finding]) -> str:
     counts = Counter(finding.severity for finding in findings)
     errors, warnings = counts[Severity.ERROR], counts[Severity.WARNING]
     if errors:
-        return f"\n[bold red]{_number(errors, 'error')}[/], {_number(warnings, 'warning')}."
+        return f"\n[bold red]{counted(errors, 'error')}[/], {counted(warnings, 'warning')}."
     if warnings:
-        return f"\n[yellow]No error, {_number(warnings, 'warning')}.[/]"
+        return f"\n[yellow]No error, {counted(warnings, 'warning')}.[/]"
     return "\n[green]All is well.[/]"
-
-
-def _number(count: int, word: str) -> str:
-    return f"{count} {word}" + ("" if count == 1 else "s")

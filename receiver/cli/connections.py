@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from receiver.delivery.topology import Topology
-    from receiver.projects import Project, Projects
     from receiver.redis_client import Client
     from receiver.routing import Routing
     from receiver.settings import Settings
@@ -202,16 +201,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine on uvloop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
-
-
-def chosen_project(projects: Projects, project_id: str | None) -> Project:
-    """Return the project of the option ``--project``, or the default one. Raises click.BadParameter."""
-    project = projects.default if project_id is None else projects.get(project_id)
-    if project is None:
-        ids = ", ".join(project.id for project in projects.values())
-        reason = "no project is the default" if project_id is None else f"there is no project {project_id!r}"
-        raise click.BadParameter(f"{reason}; choose one of: {ids}.", param_hint="--project")
-    return project
 
 
 def _credentials_advice(settings: Settings) -> str | None:

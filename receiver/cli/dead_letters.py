@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 import msgspec
@@ -11,14 +11,15 @@ from rich.text import Text
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import moment, safe
+from receiver.cli.formatting import counted, moment, safe
 from receiver.cli.lazy_group import OrderedGroup
-from receiver.cli.output import console, echo_json, json_option, print_table, table
-from receiver.cli.topics import chosen_streams, project_option, streams_connected, topic_option
+from receiver.cli.options import entry_ids, json_option, project_option, topic_option, yes_option
+from receiver.cli.output import console, echo_json, print_table, table
+from receiver.cli.topics import chosen_streams, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
-from receiver.search.wanted import ENTRY_ID, decoded
+from receiver.search.wanted import decoded
 from receiver.streams.backlog import parts
 from receiver.streams.dead_letters import DeadLetter, dead_letters_of, topic_of
 from receiver.streams.paging import pages
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 #: Entries removed by one command.
-_PAGE = 1000
+_PAGE: Final = 1000
 
 
 class _Letter(NamedTuple):
@@ -77,11 +78,11 @@ def list_(environment: Environment, *, project: str | None, names: tuple[str, ..
 
 
 @dead_letters.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@entry_ids
 @click.option("--all", "every", is_flag=True, help="All of the topics that --topic names.")
 @project_option
 @topic_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @with_environment
 def drop(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -97,16 +98,14 @@ def drop(  # noqa: PLR0913 a parameter for each option
         raise click.UsageError("give the ids of some dead letters, or --all.")
     if every and not names:
         raise click.UsageError("--all needs --topic: the dead letters of one topic say nothing about those of another.")
-    if wrong := [each for each in ids if not ENTRY_ID.fullmatch(each)]:
-        raise click.UsageError(f"{wrong[0]!r} is not the id of an entry, such as 1795258820220-0.")
     settings = environment.settings()
     count = run(_count(settings, project, names)) if every else len(set(ids))
     if not count:
         raise ReceiverError("there are no dead letters of this topic")
     if not yes:
-        click.confirm(f"Delete {_letters(count)} for good?", abort=True, err=True)
+        click.confirm(f"Delete {counted(count, 'dead letter')} for good?", abort=True, err=True)
     dropped = run(_drop(settings, project, names, ids))
-    click.echo(f"{_letters(dropped)} deleted.")
+    click.echo(f"{counted(dropped, 'dead letter')} deleted.")
     if ids and dropped < count:
         click.echo("receiver: the others are not there: see `receiver dead-letters list`", err=True)
         sys.exit(1)
@@ -165,7 +164,3 @@ def _print(letters: list[_Letter], total: int) -> None:
     print_table(shown)
     if total > len(letters):
         console().print(f"{len(letters)} of {total:,}; --limit shows more.", style="dim")
-
-
-def _letters(count: int) -> str:
-    return "1 dead letter" if count == 1 else f"{count:,} dead letters"

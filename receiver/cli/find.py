@@ -13,7 +13,6 @@ from rich.text import Text
 
 from receiver.cli.connections import (
     RedisAwayError,
-    chosen_project,
     connected,
     failure,
     load_overrides,
@@ -22,10 +21,10 @@ from receiver.cli.connections import (
     with_window_in_force,
 )
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import elapsed, moment, safe
-from receiver.cli.output import console, echo_json, json_option
+from receiver.cli.formatting import elapsed, moment, safe, times
+from receiver.cli.options import Ago, chosen_projects, json_option, project_option
+from receiver.cli.output import console, echo_json
 from receiver.cli.progress import bar
-from receiver.cli.tail import Ago
 from receiver.events import utc
 from receiver.lookups.reports import Reports
 from receiver.redis_client import connect
@@ -80,7 +79,7 @@ _schema: Final = FoundEvent()
     no_args_is_help=True,
 )
 @click.argument("id_", metavar="ID")
-@click.option("--project", metavar="ID", help="Only this project. [default: all]")
+@project_option
 @click.option(
     "--since",
     type=Ago(),
@@ -103,7 +102,7 @@ def find(  # noqa: PLR0913 a parameter for each option
     if not id_.isprintable() or not id_:
         raise click.BadParameter("write the id as printable text in one line.", param_hint="ID")
     settings = environment.settings()
-    projects = list(settings.projects.values()) if project is None else [chosen_project(settings.projects, project)]
+    projects = chosen_projects(settings.projects, project)
     verdicts = run(_find(settings, projects, id_, since, limit, as_json=as_json))
     if verdicts == {Verdict.NOT_SEEN}:
         sys.exit(1)
@@ -156,7 +155,7 @@ async def _search(  # noqa: PLR0913 the options
             progress.update(task, visible=False, refresh=True)  # the bar is not in the way of what is found
             _show_json(finding) if as_json else _print(finding)
             progress.update(task, visible=True)
-    _tell_extent(search, places)
+    _print_extent(search, places)
 
 
 def _places(settings: Settings, projects: list[Project], client: Client, routing: Routing) -> Places:
@@ -206,8 +205,8 @@ def _of_event(data: dict[str, Any], finding: Finding) -> Iterator[tuple[str, str
     for name, value in (("message", data.get("message_id")), ("number", _number(data)), ("event", event.id)):
         if value:
             yield name, safe(value)
-    told = " ".join(str(data[name]) for name in _SHOWN if data.get(name))
-    yield "type", safe(f"{event.type} {told}".rstrip())
+    details = " ".join(str(data[name]) for name in _SHOWN if data.get(name))
+    yield "type", safe(f"{event.type} {details}".rstrip())
     yield "received", safe(f"{event.receivedtime}{_age(event.receivedtime)}, from {event.provider}")
 
 
@@ -228,12 +227,8 @@ def _reader(reader: Reader) -> Text:
     line = Text.assemble(safe(reader.group), "  ", (reader.state, colour))
     if reader.state == PENDING:
         idle = elapsed((reader.idle_ms or 0) / 1000)
-        line.append(f" with {safe(reader.consumer)}, idle for {idle}, delivered {_times(reader.deliveries or 0)}")
+        line.append(f" with {safe(reader.consumer)}, idle for {idle}, delivered {times(reader.deliveries or 0)}")
     return line
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
 
 
 def _report(report: Report) -> str:
@@ -242,8 +237,8 @@ def _report(report: Report) -> str:
     return safe(" ".join(part for part in parts if part))
 
 
-def _tell_extent(search: Search, places: Places) -> None:
-    """Say on stderr what was searched, and what was not."""
+def _print_extent(search: Search, places: Places) -> None:
+    """Print on stderr what was searched, and what was not."""
     for problem in search.problems:
         click.echo(f"receiver: {problem}.", err=True)
     spool = f"the spool in {places.spool}" if search.has_spool else f"no spool, because none is in {places.spool}"

@@ -70,6 +70,16 @@ def elapsed(seconds: float) -> str:
     return parts[0] if parts else "0s"
 
 
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """Return ``1 event``, ``1,500 events``; ``several`` is the plural if it is not ``one`` with an s."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def times(count: int) -> str:
+    """Return ``once``, ``5 times``."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def _padded(text: str, width: int) -> str:
     """Pad a column."""
     return text + " " * (width - cell_len(text))

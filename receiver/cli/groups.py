@@ -9,21 +9,14 @@ import click
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import safe
+from receiver.cli.formatting import counted, safe
 from receiver.cli.groups_create import create
 from receiver.cli.groups_report import print_backlogs, report_rows
 from receiver.cli.lazy_group import OrderedGroup
-from receiver.cli.output import console, echo_json, json_option
+from receiver.cli.options import Ago, json_option, project_option, topic_option, yes_option
+from receiver.cli.output import console, echo_json
 from receiver.cli.progress import bar
-from receiver.cli.tail import Ago
-from receiver.cli.topics import (
-    chosen_streams,
-    having_group,
-    project_option,
-    streams_connected,
-    streams_of,
-    topic_option,
-)
+from receiver.cli.topics import chosen_streams, having_group, streams_connected, streams_of
 from receiver.errors import ReceiverError
 from receiver.redis_client import on
 from receiver.streams.backlog import backlogs
@@ -38,7 +31,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 _group = click.argument("group")
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only count the entries.")
 
 
@@ -111,7 +103,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
         return len(claimed)
 
     moved = run(_each(environment.settings(), project, names, group, work, idle=min_idle, consumer=source))
-    _tell(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
+    _print_counts(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
     if moved.total() and not dry_run:
         click.echo(
             f"{safe(target)} finds them among its pending entries (XREADGROUP with id 0). If it reads those at its "
@@ -140,7 +132,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
 @project_option
 @topic_option
 @_dry_run
-@_yes
+@yes_option
 @with_environment
 def dead_letter(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -177,11 +169,15 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     limits: dict[str, Any] = {"idle": min_idle, "deliveries": deliveries}
     found = run(_each(settings, project, names, group, count, **limits))
     if dry_run or not found.total():
-        _tell(found, "to put aside")
+        _print_counts(found, "to put aside")
         return
     if not yes:
-        click.confirm(f"Move {_entries(found.total())} of group {group} to the dead letters?", abort=True, err=True)
-    _tell(run(_each(settings, project, names, group, move, **limits)), "put aside")
+        click.confirm(
+            f"Move {counted(found.total(), 'entry', 'entries')} of group {group} to the dead letters?",
+            abort=True,
+            err=True,
+        )
+    _print_counts(run(_each(settings, project, names, group, move, **limits)), "put aside")
 
 
 async def _list(settings: Settings, project: str | None, names: tuple[str, ...], *, as_json: bool) -> None:
@@ -226,14 +222,10 @@ async def _each(  # noqa: PLR0913 the selection of entries
     return counts
 
 
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count:,} entries"
-
-
-def _tell(counts: Counter[str], what: str) -> None:
+def _print_counts(counts: Counter[str], what: str) -> None:
     for topic, count in counts.items():
         if count:
-            click.echo(f"{topic}  {_entries(count)} {what}.")
+            click.echo(f"{topic}  {counted(count, 'entry', 'entries')} {what}.")
     if not counts.total():
         click.echo("No entry is stuck so long: --min-idle and --deliveries choose which are.")
 

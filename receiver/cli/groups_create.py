@@ -9,8 +9,8 @@ from redis.exceptions import ResponseError
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.tail import FOREVER, Ago
-from receiver.cli.topics import chosen_streams, having_group, project_option, streams_connected
+from receiver.cli.options import FOREVER, Ago, project_option, yes_option
+from receiver.cli.topics import chosen_streams, having_group, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
@@ -39,7 +39,7 @@ _LAST_SEQUENCE: Final = 2**64 - 1
     "--topic", "names", metavar="NAME", multiple=True, help="A topic's URN, or its name such as sms_reply; repeatable."
 )
 @click.option("--all-topics", is_flag=True, help="Every topic of every project, or of that of --project.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @with_environment
 def create(  # noqa: PLR0913 a parameter for each option
     environment: Environment,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from receiver.cli.formatting import elapsed, safe
+from receiver.cli.formatting import counted, elapsed, safe, times
 from receiver.cli.output import console, print_table, table
 from receiver.units import duration
 
@@ -58,7 +58,7 @@ def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], ret
     print_table(rows)
     for topic, count in dead_letters.items():
         if count:
-            out.print(f"{topic} has {count:,} dead letter{'s' if count > 1 else ''}.", style="yellow", soft_wrap=True)
+            out.print(f"{topic} has {counted(count, 'dead letter')}.", style="yellow", soft_wrap=True)
     for line in _advice(backlogs, retention):
         out.print(line, soft_wrap=True)
 
@@ -85,8 +85,8 @@ def _where(oldest: Oldest) -> str:
     if oldest.consumer is None:
         return "which it has not read"
     idle = elapsed((oldest.idle_ms or 0) / 1000)
-    times = "once" if oldest.deliveries == 1 else f"{oldest.deliveries or 0:,} times"
-    return f"which is pending with {safe(oldest.consumer)}, idle for {idle}, delivered {times}"
+    delivered = times(oldest.deliveries or 0)
+    return f"which is pending with {safe(oldest.consumer)}, idle for {idle}, delivered {delivered}"
 
 
 def _help(one: Backlog, oldest: Oldest) -> str:

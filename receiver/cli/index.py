@@ -16,7 +16,8 @@ from receiver import log
 from receiver.cli.connections import connected, load_overrides, redis_url, run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.index_topics import TopicsOfConfiguration, TopicsOfService
-from receiver.cli.output import console, echo_json, json_option
+from receiver.cli.options import json_option, yes_option
+from receiver.cli.output import console, echo_json
 from receiver.cli.progress import bar
 from receiver.errors import ReceiverError
 from receiver.lookups.counts import IndexCounts
@@ -71,7 +72,7 @@ def rebuild(environment: Environment) -> None:
 
 
 @index.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 @with_environment
 def drop(environment: Environment, *, yes: bool, as_json: bool) -> None:

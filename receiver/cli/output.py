@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 #: Columns of a file or a pipe: more than any line has. Other programs read whole lines.
 _UNLIMITED: Final = 1_000_000
 
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
-
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, or without a width where the output is piped."""

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from receiver.chaos.run import KINDS, RunPlan, run_chaos
 from receiver.chaos.summary import RunSummary
+from receiver.cli.options import json_option
 from receiver.cli.output import console as output_console
-from receiver.cli.output import echo_json, json_option, print_table
+from receiver.cli.output import echo_json, print_table
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli.connections import (
-    chosen_project,
     connected,
     load_overrides,
     publishing,
@@ -21,15 +20,15 @@ from receiver.cli.connections import (
     with_window_in_force,
 )
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import moment, safe
+from receiver.cli.formatting import counted, moment, safe
 from receiver.cli.lazy_group import OrderedGroup
-from receiver.cli.output import console, echo_json, json_option, print_table, table
+from receiver.cli.options import EntryId, chosen_projects, entry_ids, json_option, project_option, yes_option
+from receiver.cli.output import console, echo_json, print_table, table
 from receiver.cli.quarantine_store import DROPPED, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
 from receiver.cli.retry_progress import RetryProgress
-from receiver.cli.topics import project_option
 from receiver.errors import ReceiverError
 from receiver.routing import Routing
-from receiver.search.wanted import ENTRY_ID
+from receiver.streams.backlog import parts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,18 +37,6 @@ if TYPE_CHECKING:
     from receiver.settings import Settings
 
 _all = click.option("--all", "every", is_flag=True, help="All current items.")
-
-
-class _EntryId(click.ParamType[str]):
-    name = "ID"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 click's
-        if not ENTRY_ID.fullmatch(value):
-            self.fail(f"{value!r} is not the id of an entry, such as 1795258820220-0.", param, ctx)
-        return str(value)
-
-
-_ids = click.argument("ids", nargs=-1, type=_EntryId(), metavar="[ID]...")
 
 
 @click.group(
@@ -85,7 +72,7 @@ def list_(environment: Environment, *, project: str | None, limit: int, as_json:
 
 
 @quarantine.command()
-@click.argument("id_", type=_EntryId(), metavar="ID")
+@click.argument("id_", type=EntryId(), metavar="ID")
 @project_option
 @json_option
 @with_environment
@@ -103,7 +90,7 @@ def show(environment: Environment, *, id_: str, project: str | None, as_json: bo
 
 
 @quarantine.command()
-@_ids
+@entry_ids
 @_all
 @project_option
 @json_option
@@ -121,10 +108,10 @@ def retry(environment: Environment, *, ids: tuple[str, ...], every: bool, projec
 
 
 @quarantine.command()
-@_ids
+@entry_ids
 @_all
 @project_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 @with_environment
 def drop(  # noqa: PLR0913 a parameter for each option
@@ -137,9 +124,8 @@ def drop(  # noqa: PLR0913 a parameter for each option
         raise click.UsageError("--all drops the items of one project: choose it with --project.")
     if not yes:
         count = run(_count(settings, projects)) if every else len(set(ids))
-        items = "1 item" if count == 1 else f"{count:,} items"
         whose = f" of project {projects[0].id}" if len(projects) == 1 else ""
-        click.confirm(f"Drop {items}{whose} for good?", abort=True, err=True)
+        click.confirm(f"Drop {counted(count, 'item')}{whose} for good?", abort=True, err=True)
     counts = run(_drop(settings, projects, selected, RetryProgress("dropping", as_json=as_json)))
     if counts[MISSING]:
         sys.exit(1)
@@ -148,8 +134,7 @@ def drop(  # noqa: PLR0913 a parameter for each option
 def _settings(environment: Environment, project: str | None) -> tuple[Settings, list[Project]]:
     """Return the settings, and the chosen project or all."""
     settings = environment.settings()
-    every = settings.projects
-    return settings, [*every.values()] if project is None else [chosen_project(every, project)]
+    return settings, chosen_projects(settings.projects, project)
 
 
 def _of(projects: list[Project]) -> str:
@@ -168,7 +153,7 @@ async def _newest(settings: Settings, projects: list[Project], limit: int) -> tu
     async with connected(settings) as client:
         quarantines = [Quarantine(client, project) for project in projects]
         items = [item for one in quarantines for item in await one.newest(limit)]
-        items.sort(key=lambda item: [*map(int, item.id.split("-"))], reverse=True)
+        items.sort(key=lambda item: parts(item.id), reverse=True)
         return items[:limit], sum([await one.count() for one in quarantines])
 
 

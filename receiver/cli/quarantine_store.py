@@ -153,24 +153,24 @@ class Retry:
             return [], ["the entry is not a rejected item of a known provider"]
         provider = item.envelope.provider
         try:
-            reading = self._providers[provider].parse(request_of(item.raw))
+            parsed = self._providers[provider].parse(request_of(item.raw))
         except TooManyItemsError as error:
             return [], [str(error)]
-        if not reading.events:
-            problems = [problem for rejection in reading.rejections for problem in rejection.problems]
-            return [], problems or [_why_no_event(reading)]
-        return self._envelope(self._builders[provider], reading, _milliseconds(item.envelope.receivedtime)), []
+        if not parsed.events:
+            problems = [problem for rejection in parsed.rejections for problem in rejection.problems]
+            return [], problems or [_why_no_event(parsed)]
+        return self._envelope(self._builders[provider], parsed, _milliseconds(item.envelope.receivedtime)), []
 
     def _envelope(self, builder: EnvelopeBuilder, parsed: ParsedCallback, received_ms: int) -> list[Entry]:
         events = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]
         return [builder.build(event, self._routes.stream_of(event), received_ms) for event in events]
 
 
-def _why_no_event(reading: ParsedCallback) -> str:
+def _why_no_event(parsed: ParsedCallback) -> str:
     """Say why a valid item becomes no event. It stays: what leaves the quarantine is in a stream, or was dropped."""
-    if reading.pending:
+    if parsed.pending:
         return "valid, and of a state that is not final: set pending = true at the provider, or drop it"
-    return "valid, and not about SMS: drop it" if reading.ignored else "empty"
+    return "valid, and not about SMS: drop it" if parsed.ignored else "empty"
 
 
 def _milliseconds(receivedtime: str) -> int:

@@ -10,10 +10,12 @@ import click
 from receiver import log, metrics
 from receiver.cli.connections import publishing, run, with_window_in_force
 from receiver.cli.environment import Environment, with_environment
+from receiver.cli.formatting import counted
+from receiver.cli.options import project_option, yes_option
 from receiver.cli.output import console
 from receiver.cli.progress import bar
-from receiver.cli.replay_range import NOW, Place, PlaceType
-from receiver.cli.topics import chosen_streams, project_option, streams_connected
+from receiver.cli.stream_position import NOW, Position, PositionType
+from receiver.cli.topics import chosen_streams, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import REPLAY_OF, utc
 from receiver.route_overrides import RouteOverrides
@@ -55,12 +57,12 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--from",
     "first",
-    type=PlaceType(),
+    type=PositionType(),
     required=True,
     metavar="TIME",
     help="24h (ago), 2026-11-25T08:00 (local time, or with a zone), an entry's id, or start.",
 )
-@click.option("--to", "last", type=PlaceType(), default=NOW, metavar="TIME", help="The same. [default: now]")
+@click.option("--to", "last", type=PositionType(), default=NOW, metavar="TIME", help="The same. [default: now]")
 @click.option(
     "--to-topic", metavar="NAME", help="Another topic, a new one too. [default: the same; of dead letters, their own]"
 )
@@ -73,14 +75,14 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--rate", type=click.FloatRange(0.1), default=_RATE, show_default=True, help="Events a second.")
 @project_option
 @click.option("--dry-run", is_flag=True, help="Only count the events.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @with_environment
 def replay(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
     *,
     names: tuple[str, ...],
-    first: Place,
-    last: Place,
+    first: Position,
+    last: Position,
     to_topic: str | None,
     name: str | None,
     rate: float,
@@ -98,43 +100,43 @@ def replay(  # noqa: PLR0913 a parameter for each option
     After an interruption repeat the command under the same name, within the dedupe window of the service on this Redis:
     the events that are there already are not added again.
     """
-    order = _Order(names, first, last, to_topic, name)
-    run(_replay(environment.settings(), project, order, Pace(rate), dry_run=dry_run, yes=yes))
+    selection = _Selection(names, first, last, to_topic, name)
+    run(_replay(environment.settings(), project, selection, Pace(rate), dry_run=dry_run, yes=yes))
 
 
-class _Order(NamedTuple):
+class _Selection(NamedTuple):
     """Which events to publish again, and where."""
 
     names: tuple[str, ...]
-    first: Place
-    last: Place
+    first: Position
+    last: Position
     to_topic: str | None
     name: str | None
 
 
 async def _replay(  # noqa: PLR0913 the options
-    settings: Settings, project: str | None, order: _Order, pace: Pace, *, dry_run: bool, yes: bool
+    settings: Settings, project: str | None, selection: _Selection, pace: Pace, *, dry_run: bool, yes: bool
 ) -> None:
     async with streams_connected(settings, project) as (client, routing):
-        topics = chosen_streams(routing, order.names)
+        topics = chosen_streams(routing, selection.names)
         now = await now_ms(client, topics[0])
-        name = order.name or utc(now // 1000)[: len("2026-11-26")]
-        target = None if order.to_topic is None else _target(routing, order.names, order.to_topic)
-        ends = order.first.first(now), order.last.last(now)
+        name = selection.name or utc(now // 1000)[: len("2026-11-26")]
+        target = None if selection.to_topic is None else _target(routing, selection.names, selection.to_topic)
+        ends = selection.first.first(now), selection.last.last(now)
         counts = {
             part: await _count(client, part)
             for part in [Range(each, *ends, target or topic_of(each)) for each in topics]
         }
         for part, events in counts.items():
-            click.echo(f"{part.topic}  {_events(events)} → {part.target}", err=True)
+            click.echo(f"{part.topic}  {counted(events, 'event')} → {part.target}", err=True)
         total = sum(counts.values())
         if dry_run:
-            click.echo(f"{_events(total)}.")
+            click.echo(f"{counted(total, 'event')}.")
             return
         if not total:
             raise ReceiverError("there is no event in this range: correct --from and --to")
         if not yes:
-            click.confirm(f"Publish {_events(total)} again, as replay {name}?", abort=True, err=True)
+            click.confirm(f"Publish {counted(total, 'event')} again, as replay {name}?", abort=True, err=True)
         if target is not None and target not in routing.event_topics():
             await _keep(client, routing, target)
         await _publish(settings, client, counts, name, pace)
@@ -151,7 +153,7 @@ async def _publish(settings: Settings, client: Client, counts: Mapping[Range, in
                         progress.advance(task, done)
         finished = True
     finally:
-        click.echo(f"{_events(_added() - before)} added.")
+        click.echo(f"{counted(_added() - before, 'event')} added.")
         if not finished:
             again = f"Repeat the command with --name {name} to go on: no event is added twice."
             click.echo(f"receiver: the replay is not complete. {again}", err=True)
@@ -186,7 +188,3 @@ async def _keep(client: Client, routing: Routing, target: str) -> None:
 
 def _added() -> int:
     return int(metrics.OURS.get_sample_value("receiver_stream_entries_added_total") or 0)
-
-
-def _events(count: int) -> str:
-    return "1 event" if count == 1 else f"{count:,} events"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiver.cli.connections import chosen_project, connected, load_overrides, run
+from receiver.cli.connections import connected, load_overrides, run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.output import echo_json, json_option, print_table, table
+from receiver.cli.options import chosen_project, json_option
+from receiver.cli.output import echo_json, print_table, table
 from receiver.routing import Routing
 
 if TYPE_CHECKING:

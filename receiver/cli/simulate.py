@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import click
 from yarl import URL
 
-from receiver.cli.connections import chosen_project, run
+from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.output import echo_json, json_option
+from receiver.cli.options import chosen_project, json_option
+from receiver.cli.output import echo_json
 from receiver.cli.run_summary import print_summary, show_progress, summary
 from receiver.errors import ReceiverError
 from receiver.providers import DEFAULT, PROVIDERS

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from marshmallow import ValidationError
 
-from receiver.cli.connections import chosen_project, load_overrides, run
+from receiver.cli.connections import load_overrides, run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import LinePrinter, safe_json
+from receiver.cli.options import FOREVER, Ago, chosen_projects, project_option
 from receiver.cli.output import console
 from receiver.cli.stream_reader import StreamReader
 from receiver.events import ROUTED, EventType
 from receiver.routing import Routing
 from receiver.search.wanted import decoded
-from receiver.units import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,22 +31,6 @@ _TYPES: Final = {
     "sent": EventType.SENT,
     "rejected": EventType.REJECTED,
 }
-#: Seconds; older than any event.
-FOREVER: Final = 1e12
-
-
-class Ago(click.ParamType[float]):
-    """A duration before now: ``90s``, ``10m``, ``2h``, ``7d``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 click's
-        """Return seconds."""
-        try:
-            seconds: float | None = Seconds().deserialize(value)
-        except ValidationError as error:
-            self.fail(" ".join(map(str, error.messages)), param, ctx)
-        return seconds or 0.0
 
 
 @click.command(
@@ -59,7 +42,7 @@ class Ago(click.ParamType[float]):
 @click.option("--from-start", is_flag=True, help="Start with the oldest event in Redis.")
 @click.option("--since", type=Ago(), metavar="TIME", help="Start this long ago: 90s, 10m, 2h, 7d.")
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N events.")
-@click.option("--project", metavar="ID", help="Only this project. [default: all]")
+@project_option
 @click.option(
     "--type",
     "types",
@@ -93,7 +76,7 @@ def tail(  # noqa: PLR0913 a parameter for each option
     if from_start and since is not None:
         raise click.UsageError("give --from-start or --since, not both.")
     settings = environment.settings()
-    projects = list(settings.projects.values()) if project is None else [chosen_project(settings.projects, project)]
+    projects = chosen_projects(settings.projects, project)
     event_types = {_TYPES[name] for name in types} or {*ROUTED}
     if quarantine:
         event_types.add(EventType.REJECTED)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.connections import chosen_project, connected, load_overrides
+from receiver.cli.connections import connected, load_overrides
+from receiver.cli.options import chosen_projects
 from receiver.routing import Routing
 from receiver.streams.backlog import groups_of
 from receiver.streams.dead_letters import dead_letters_of
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 
     from receiver.redis_client import Client
     from receiver.settings import Settings
-
-project_option = click.option("--project", metavar="ID", help="Only this project. [default: all]")
-topic_option = click.option(
-    "--topic",
-    "names",
-    metavar="NAME",
-    multiple=True,
-    help="A topic's URN, or its name such as sms_success; may be repeated. [default: all]",
-)
 
 
 def streams_of(routing: Routing) -> list[str]:
@@ -59,8 +51,7 @@ def chosen_streams(routing: Routing, names: tuple[str, ...]) -> list[str]:
 @asynccontextmanager
 async def streams_connected(settings: Settings, project: str | None) -> AsyncIterator[tuple[Client, Routing]]:
     """Yield a client, and the routes in force of the chosen projects."""
-    projects = settings.projects.values() if project is None else [chosen_project(settings.projects, project)]
-    routing = Routing(projects)
+    routing = Routing(chosen_projects(settings.projects, project))
     async with connected(settings) as client:
         await load_overrides(client, routing)
         yield client, routing

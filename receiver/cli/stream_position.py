@@ -1,4 +1,4 @@
-"""A range of a stream, by times or entries' ids."""
+"""A position in a stream, as ``receiver replay`` takes it: by a time or an entry's id."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from receiver.units import Seconds
 _START: Final = "start"
 
 
-class Place(NamedTuple):
-    """A place in a stream: the id of an entry, a time in milliseconds since the epoch, or seconds before now."""
+class Position(NamedTuple):
+    """A position in a stream: the id of an entry, a time in milliseconds since the epoch, or seconds before now."""
 
     entry_id: str | None = None
     at_ms: int | None = None
@@ -33,28 +33,28 @@ class Place(NamedTuple):
         return self.at_ms if self.at_ms is not None else max(0, now_ms - int((self.ago or 0) * 1000))
 
 
-NOW: Final = Place(ago=0)
+NOW: Final = Position(ago=0)
 
 
-class PlaceType(click.ParamType[Place]):
+class PositionType(click.ParamType[Position]):
     """``2026-11-25T08:00`` (local time unless it has a zone), ``24h`` (ago), an entry's id, or ``start``."""
 
     name = "time"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:  # noqa: ANN401 click's
-        """Return the place."""
-        if isinstance(value, Place):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Position:  # noqa: ANN401 click's
+        """Return the position."""
+        if isinstance(value, Position):
             return value
         if value == _START:
-            return Place(at_ms=0)
+            return Position(at_ms=0)
         if ENTRY_ID.fullmatch(value):
-            return Place(entry_id=value)
+            return Position(entry_id=value)
         try:
-            return Place(ago=Seconds().deserialize(value))
+            return Position(ago=Seconds().deserialize(value))
         except ValidationError:
             pass
         try:
-            return Place(at_ms=max(0, int(datetime.fromisoformat(value).astimezone().timestamp() * 1000)))
+            return Position(at_ms=max(0, int(datetime.fromisoformat(value).astimezone().timestamp() * 1000)))
         except (ValueError, OverflowError):
             self.fail(
                 f"{value!r} is not a time; write 24h (ago), 2026-11-25T08:00 (local time), 2026-11-25T08:00Z, an "
