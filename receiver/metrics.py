@@ -2,7 +2,8 @@
 
 https://prometheus.io/docs/practices/naming/. Label values are our own (providers, error codes, event types, topics,
 groups), never taken from requests, but for the names of new fields (``receiver.new_fields``). Each worker counts in its
-own memory and publishes its counts to the others (``receiver.peers``). The scraped worker sums them.
+own memory and publishes its counts to the others (``receiver.peers``). The scraped worker sums them
+(``receiver.exposition``).
 
 A labelled counter that first appears with value 1 shows no increase to Prometheus, so an alert would miss the first
 burst. The counters that alerts use therefore exist from the start, with value 0.
@@ -10,25 +11,16 @@ burst. The counters that alerts use therefore exist from the start, with value 0
 
 from __future__ import annotations
 
-import platform
 from functools import partial
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client import Counter as _Counter
 from prometheus_client import Gauge as _Gauge
 from prometheus_client import Histogram as _Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from receiver.bulk_histogram import BulkHistogram
-from receiver.peers import ROUTES, Sample, WorkerState, total, unowned_of, worst
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from receiver.peers import WorkerReport
 
 #: Our metrics, which are summed over the workers. The default registry has those of Python and the process.
 OURS: Final = CollectorRegistry()
@@ -243,68 +235,3 @@ INDEX_ENTRIES: Final = partial(
     " Counted in Redis for all indexers together, so every replica shows the same value.",
     labels=["outcome"],
 )  # fmt: skip
-
-
-def samples() -> tuple[list[Sample], list[Sample]]:
-    """Return this process's counters and histograms, and its gauges. All are summed over the workers."""
-    counters: list[Sample] = []
-    gauges: list[Sample] = []
-    for family in OURS.collect():
-        found = gauges if family.type == "gauge" else counters
-        found += (Sample(family.name, one.name, tuple(one.labels.items()), one.value) for one in family.samples)
-    return counters, gauges
-
-
-def exposition(reports: Iterable[WorkerReport]) -> bytes:
-    """Return the metrics of all workers in Prometheus' text format. ``TopicGauges`` has those of topics."""
-    reports = list(reports)
-    texts = [generate_latest(_Sums(reports)), generate_latest(_States([one.state for one in reports if one.state]))]
-    if len(reports) == 1:  # with several workers, these values would be those of an arbitrary one
-        texts.append(generate_latest(REGISTRY))
-    return b"".join(texts)
-
-
-class _Sums(Collector):
-    """The metrics that are summed over the workers."""
-
-    def __init__(self, reports: list[WorkerReport]) -> None:
-        self._reports = reports
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for family in OURS.collect():
-            families[family.name] = Metric(family.name, family.documentation, family.type)
-        for sample in total(one for report in self._reports for one in (*report.counters, *report.gauges)):
-            families[sample.metric].add_sample(sample.name, dict(sample.labels), sample.value)
-        yield from families.values()
-
-
-class _States(Collector):
-    """The metrics by worker, and those of the worst one."""
-
-    def __init__(self, states: list[WorkerState]) -> None:
-        self._states = states
-
-    def collect(self) -> Iterator[Metric]:
-        route, routes, writable, free = ROUTE(), WORKER_ROUTE(), SPOOL_WRITABLE(), SPOOL_FREE_BYTES()
-        build = BUILD_INFO()
-        build.add_metric([version("sms-callback-receiver"), platform.python_version()], 1)
-        worst_route = worst(self._states).route
-        for name in ROUTES:
-            route.add_metric([name], name == worst_route)
-        for state in self._states:
-            for name in ROUTES:
-                routes.add_metric([str(state.worker), name], name == state.route)
-            writable.add_metric([str(state.worker)], state.spool_writable)
-        free.add_metric([], min(state.spool_free_bytes for state in self._states))
-        events, size = SPOOL_EVENTS(), SPOOL_BYTES()
-        unowned = unowned_of(self._states)
-        events.add_metric([], sum(state.spool_events for state in self._states) + unowned.unowned_events)
-        size.add_metric([], sum(state.spool_bytes for state in self._states) + unowned.unowned_bytes)
-        primaries = PRIMARY_TAKES_WRITES()
-        for name in sorted({name for state in self._states for name in state.primaries}):
-            primaries.add_metric([name], all(state.primaries.get(name, True) for state in self._states))
-        index = INDEX_ENTRIES()
-        for outcome in sorted({outcome for state in self._states for outcome in state.index_entries}):
-            index.add_metric([outcome], max(state.index_entries.get(outcome, 0) for state in self._states))
-        yield from (route, routes, primaries, events, size, writable, free, index, build)

@@ -19,6 +19,7 @@ from receiver.errors import (
     SettingsError,
     SmnError,
 )
+from receiver.exposition import exposition
 from receiver.peers import WorkerReport, WorkerState
 
 #: What answers lookups, or nobody: the service does not start.
@@ -61,7 +62,7 @@ def test_what_all_workers_see_is_shown_once():
         )
         for number, left, read in ((3, 7, 20), (4, 0, 19))
     ]
-    shown = metrics.exposition([WorkerReport(state) for state in states]).decode()
+    shown = exposition([WorkerReport(state) for state in states]).decode()
     assert "\nreceiver_spool_events 17.0\n" in shown
     assert "\nreceiver_spool_bytes 107.0\n" in shown
     assert '\nreceiver_index_entries{outcome="applied"} 20.0\n' in shown

@@ -10,8 +10,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from receiver import metrics
 from receiver.callback_counters import EndpointCounters
+from receiver.exposition import exposition, samples
 from receiver.peers import WorkerReport, WorkerState, total_trimmed, worst
 from receiver.providers.base import JSON
 
@@ -88,7 +88,7 @@ class Ops:
         """Publish this worker's report to the other workers, and return it."""
         EndpointCounters.flush()
         self._admission.report()
-        counters, gauges = metrics.samples()
+        counters, gauges = samples()
         report = WorkerReport(self._state(), counters, gauges, dict(self._gauges.trimmed))
         try:
             self._peers.publish(report)
@@ -108,7 +108,7 @@ class Ops:
     def _render(self, own: WorkerReport) -> bytes:
         """Render the metrics of all workers. Runs in a thread: with many topics it would delay callbacks."""
         reports = self._peers.reports(own)
-        return metrics.exposition(reports) + self._gauges.exposition(total_trimmed(reports))
+        return exposition(reports) + self._gauges.exposition(total_trimmed(reports))
 
     def _state(self) -> WorkerState:
         delivery = self._delivery
