@@ -35,10 +35,10 @@ def connect(url: str, connections: int | None = None, timeout: float | None = No
     With ``connections``, commands wait while that many connections to a node are in use. ``timeout``: seconds for each
     reply. Raises ValidationError.
     """
-    place = parse_redis_url(url)
-    if place.kind is Kind.CLUSTER:
-        return Cluster(place, connections, timeout=timeout)
-    client = connect_primary(place, timeout)
+    location = parse_redis_url(url)
+    if location.kind is Kind.CLUSTER:
+        return Cluster(location, connections, timeout=timeout)
+    client = connect_primary(location, timeout)
     return client if connections is None else pooled(client, connections)
 
 

@@ -27,7 +27,7 @@ from receiver.tasks import answers, cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from receiver.redis_url import Address, Place
+    from receiver.redis_url import Address, RedisLocation
 
 _logger: Final = logging.getLogger("receiver")
 #: Nodes that are asked for the map at a time, the seconds that they may take, and, after the first good answer, the
@@ -55,7 +55,7 @@ class Cluster:
 
     def __init__(
         self,
-        place: Place,
+        location: RedisLocation,
         connections: int | None = None,
         changed: Callable[[], None] = lambda: None,
         settled: Callable[[], bool] = lambda: True,
@@ -67,14 +67,14 @@ class Cluster:
         ``changed`` is called when a slot has got another primary. While ``settled`` is false, the map is asked for
         several times a second: a primary is away, and its replica may take over.
         """
-        self._place = place
+        self._location = location
         self._connections = connections
         self._changed = changed
         self._settled = settled
         self._timeout = timeout
         #: The primary of each slot.
         self.slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        self._known: set[Address] = set(place.hosts)
+        self._known: set[Address] = set(location.hosts)
         self._clients: dict[Address, _Following] = {}
         #: Why the nodes that were asked last gave no answer.
         self.problems: dict[Address, str] = {}
@@ -122,7 +122,7 @@ class Cluster:
         def moved(error: MovedError) -> None:
             self._move(error.slot_id, (error.host or address[0], error.port))
 
-        return connect_node(self._place, address, moved, self._timeout)
+        return connect_node(self._location, address, moved, self._timeout)
 
     def by_primary(self, keys: Iterable[str]) -> list[list[str]]:
         """Return keys in groups, one for each primary, and one for keys that no primary is known to hold."""
@@ -166,7 +166,7 @@ class Cluster:
         return answer
 
     def _apply(self, answer: _Answer) -> None:
-        self._known = {*self._place.hosts, *filter(None, set(answer.slots)), *answer.replicas}
+        self._known = {*self._location.hosts, *filter(None, set(answer.slots)), *answer.replicas}
         if answer.slots != self.slots:
             self.slots[:] = answer.slots
             self._changed()

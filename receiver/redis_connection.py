@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-    from receiver.redis_url import Address, Place
+    from receiver.redis_url import Address, RedisLocation
 
     _Base = AbstractConnection
 else:
@@ -97,23 +97,23 @@ def renew_refused(
     return client
 
 
-def connect_primary(place: Place, timeout: float | None = None) -> Redis:
-    """Return a client for the only primary of a place. No connection is opened yet.
+def connect_primary(location: RedisLocation, timeout: float | None = None) -> Redis:
+    """Return a client for the only primary of a location. No connection is opened yet.
 
     ``timeout``: seconds for each reply.
     """
-    if place.kind is Kind.SENTINEL:
-        client = Sentinels(place).master_for(place.service, db=place.db, **_options(place))
+    if location.kind is Kind.SENTINEL:
+        client = Sentinels(location).master_for(location.service, db=location.db, **_options(location))
     else:
-        client = Redis.from_url(place.url, **_options(place))
+        client = Redis.from_url(location.url, **_options(location))
     return renew_refused(client, timeout=timeout)
 
 
 def connect_node(
-    place: Place, address: Address, moved: Callable[[MovedError], None], timeout: float | None = None
+    location: RedisLocation, address: Address, moved: Callable[[MovedError], None], timeout: float | None = None
 ) -> Redis:
     """Return a client for one node of a cluster. ``moved`` gets each MOVED reply, ``timeout`` is as above."""
-    return renew_refused(Redis(host=address[0], port=address[1], **_options(place)), moved, timeout)
+    return renew_refused(Redis(host=address[0], port=address[1], **_options(location)), moved, timeout)
 
 
 def pooled(client: Redis, connections: int) -> Redis:
@@ -129,9 +129,9 @@ def pooled(client: Redis, connections: int) -> Redis:
     )
 
 
-def _options(place: Place) -> dict[str, Any]:
+def _options(location: RedisLocation) -> dict[str, Any]:
     return {
-        **place.options,
+        **location.options,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": _CONNECT_TIMEOUT,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from receiver.redis_url import Address, Place
+    from receiver.redis_url import Address, RedisLocation
 
 _logger: Final = logging.getLogger("receiver")
 #: Seconds for a Sentinel to answer, and, after the first answer, for another Sentinel to know better. A batch may take
@@ -44,16 +44,16 @@ _LISTEN_AGAIN: Final = 1.0
 
 
 class Sentinels(Sentinel):
-    """The Sentinels of a place. Connections of ``master_for`` ask them before each connect."""
+    """The Sentinels of a location. Connections of ``master_for`` ask them before each connect."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, location: RedisLocation) -> None:
         options = {
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": _TIMEOUT,
             "socket_connect_timeout": _TIMEOUT,
-            **place.sentinel_options,
+            **location.sentinel_options,
         }
-        super().__init__(place.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        super().__init__(location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
     async def discover_master(self, service_name: str) -> Address:
         """Return the address of the primary. Raises MasterNotFoundError while no Sentinel knows a healthy one."""

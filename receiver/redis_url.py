@@ -1,4 +1,4 @@
-"""Parses ``REDIS_URL`` into a place: one node, the primary that Sentinels name, or a cluster.
+"""Parses ``REDIS_URL`` into a location: one node, the primary that Sentinels name, or a cluster.
 
 Messages never contain the value, which may hold a password.
 """
@@ -59,7 +59,7 @@ _DEFAULT_PORTS: Final = {Kind.SENTINEL: 26379, Kind.CLUSTER: 6379}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RedisLocation:
     """Where Redis is. ``url`` leads to one node; ``hosts`` are the Sentinels, or the seeds of a cluster.
 
     ``options`` are arguments of redis-py's connections to Redis: user, password, TLS. ``sentinel_options`` are those
@@ -92,13 +92,14 @@ def check_redis_url(value: str) -> None:
     parse_redis_url(value)
 
 
-def parse_redis_url(value: str) -> Place:
-    """Return the place that a Redis URL describes. Raises ValidationError with the fix."""
+def parse_redis_url(value: str) -> RedisLocation:
+    """Return the location that a Redis URL describes. Raises ValidationError with the fix."""
     listed = _LIST.match(value)
     if listed:
         return _parse_list(value, Kind(listed[2]), encrypted=listed[1] in _ENCRYPTED)
     _check_node(value)
-    return Place(kind=Kind.NODE, url=value.replace("valkey", "redis", 1) if value.startswith("valkey") else value)
+    url = value.replace("valkey", "redis", 1) if value.startswith("valkey") else value
+    return RedisLocation(kind=Kind.NODE, url=url)
 
 
 def shown(url: str) -> str:
@@ -146,7 +147,7 @@ def _check_address(url: SplitResult) -> None:
         )
 
 
-def _parse_list(value: str, kind: Kind, *, encrypted: bool) -> Place:
+def _parse_list(value: str, kind: Kind, *, encrypted: bool) -> RedisLocation:
     """Parse by hand: ``urlsplit`` refuses a list of hosts with IPv6 addresses."""
     rest, _, query = value.partition("://")[2].partition("?")
     user_info, _, hosts_and_path = rest.rpartition("@")
@@ -155,7 +156,7 @@ def _parse_list(value: str, kind: Kind, *, encrypted: bool) -> Place:
         raise ValidationError("write in a user or password %40 for @, %2F for /, %3A for :, %3F for ? and %23 for #.")
     tls, sentinel = _list_options(query, kind, encrypted=encrypted)
     service, db = _service(slash + path) if kind is Kind.SENTINEL else ("", _cluster_database(slash + path))
-    return Place(
+    return RedisLocation(
         kind=kind,
         url=value,
         hosts=_hosts(hosts, _DEFAULT_PORTS[kind]),

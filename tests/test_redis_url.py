@@ -12,30 +12,30 @@ TLS = {"ssl": True, "ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
 def test_the_seeds_of_a_cluster_are_a_list(scheme):
     """With IPv6 addresses, and the default port where none is given."""
-    place = parse_redis_url(f"{scheme}+cluster://u:p%40ss@one,[::1]:7000,10.0.0.1:7001/0")
-    assert place.kind is Kind.CLUSTER
-    assert place.hosts == (("one", 6379), ("::1", 7000), ("10.0.0.1", 7001))
-    assert place.options == {"username": "u", "password": "p@ss"}
+    location = parse_redis_url(f"{scheme}+cluster://u:p%40ss@one,[::1]:7000,10.0.0.1:7001/0")
+    assert location.kind is Kind.CLUSTER
+    assert location.hosts == (("one", 6379), ("::1", 7000), ("10.0.0.1", 7001))
+    assert location.options == {"username": "u", "password": "p@ss"}
 
 
 def test_sentinels_have_credentials_of_their_own():
     """And the name of the service that they watch; the database may be left out."""
-    place = parse_redis_url(
+    location = parse_redis_url(
         "redis+sentinel://:secret@one,two:5000/my%20master/3?sentinel_username=s&sentinel_password=t"
     )
-    assert place.kind is Kind.SENTINEL
-    assert place.hosts == (("one", 26379), ("two", 5000))
-    assert (place.service, place.db) == ("my master", 3)
-    assert place.options == {"password": "secret"}
-    assert place.sentinel_options == {"username": "s", "password": "t"}
+    assert location.kind is Kind.SENTINEL
+    assert location.hosts == (("one", 26379), ("two", 5000))
+    assert (location.service, location.db) == ("my master", 3)
+    assert location.options == {"password": "secret"}
+    assert location.sentinel_options == {"username": "s", "password": "t"}
     assert parse_redis_url("redis+sentinel://one/mymaster").db == 0
 
 
 @pytest.mark.parametrize("form", ["rediss+cluster://one", "valkeys+sentinel://one/mymaster"])
 def test_tls_is_for_redis_and_sentinels_alike(form):
     """With the certificates of one Redis, under redis-py's names."""
-    place = parse_redis_url(f"{form}?ssl_ca_certs=/ca.pem&ssl_check_hostname=false")
-    assert place.options == place.sentinel_options == TLS
+    location = parse_redis_url(f"{form}?ssl_ca_certs=/ca.pem&ssl_check_hostname=false")
+    assert location.options == location.sentinel_options == TLS
 
 
 @pytest.mark.parametrize(

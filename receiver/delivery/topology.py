@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from receiver.delivery.group_commit import Write
     from receiver.events import Entry
     from receiver.log import Logger
-    from receiver.redis_url import Address, Place
+    from receiver.redis_url import Address, RedisLocation
     from receiver.settings import Settings
 
     Commit = Callable[[Write, str], GroupCommit]
@@ -116,23 +116,28 @@ def topology(
     group_commit: Commit = GroupCommit,
 ) -> Topology:
     """Return the topology of a Redis URL."""
-    place = parse_redis_url(redis_url)
-    if place.kind is Kind.CLUSTER:
-        return ManyNodes(place, settings, changed, logger, group_commit)
-    return OneNode(place, settings, changed, logger, group_commit)
+    location = parse_redis_url(redis_url)
+    if location.kind is Kind.CLUSTER:
+        return ManyNodes(location, settings, changed, logger, group_commit)
+    return OneNode(location, settings, changed, logger, group_commit)
 
 
 class OneNode(Topology):
     """One primary for all topics. Behind Sentinels its connections ask them where it is."""
 
     def __init__(
-        self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger, group_commit: Commit
+        self,
+        location: RedisLocation,
+        settings: Settings,
+        changed: Callable[[], None],
+        logger: Logger,
+        group_commit: Commit,
     ) -> None:
         super().__init__(settings, changed, logger, group_commit)
-        self._service = place.service
-        self._sentinels = Sentinels(place) if place.kind is Kind.SENTINEL else None
+        self._service = location.service
+        self._sentinels = Sentinels(location) if location.kind is Kind.SENTINEL else None
         moves = self._sentinels is not None
-        self._only = self._node(place.service or "redis", connect_primary(place), logger, moves=moves)
+        self._only = self._node(location.service or "redis", connect_primary(location), logger, moves=moves)
         self._listening: asyncio.Task[None] | None = None
 
     @property
@@ -168,10 +173,15 @@ class ManyNodes(Topology):
     """The primaries of a cluster. Nodes come and go as slots move."""
 
     def __init__(
-        self, place: Place, settings: Settings, changed: Callable[[], None], logger: Logger, group_commit: Commit
+        self,
+        location: RedisLocation,
+        settings: Settings,
+        changed: Callable[[], None],
+        logger: Logger,
+        group_commit: Commit,
     ) -> None:
         super().__init__(settings, changed, logger, group_commit)
-        self._cluster = Cluster(place, changed=self._follow, settled=lambda: self.takes_writes)
+        self._cluster = Cluster(location, changed=self._follow, settled=lambda: self.takes_writes)
         self._nodes: dict[Address, Node] = {}
         self._covered = False
         self._names: list[str] = []
