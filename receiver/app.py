@@ -40,7 +40,7 @@ from receiver.peers import Peers
 from receiver.redis_client import connect, open_client
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
-from receiver.search.places import Places
+from receiver.search.scope import SearchScope
 from receiver.streams.retention import Retention
 from receiver.tasks import cancel_and_wait
 from receiver.traced import start_tracing
@@ -314,8 +314,8 @@ def _lookup_routes(  # noqa: PLR0913, PLR0917 the parts of the lookups
     events = SmsEvents(credentials, parser, routing, overrides)
     messages = SmsMessages(credentials, parser, Messages(redis, settings.replicas), wanted)
     index = Reports(redis, timedelta(seconds=settings.report_retention))
-    places = Places(redis, routing, index, settings.data_dir / "spool", settings.dedupe_window, {})
-    search = SmsSearch(credentials, parser, places, wanted)
+    scope = SearchScope(redis, routing, index, settings.data_dir / "spool", settings.dedupe_window, {})
+    search = SmsSearch(credentials, parser, scope, wanted)
     reports = SmsReports(credentials, parser, index, settings.report_retention, wanted)
     return [
         # A GET may have a body, and the signature covers it.

@@ -20,8 +20,8 @@ from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
 from receiver.search.wanted import decoded
-from receiver.streams.backlog import parts
 from receiver.streams.dead_letters import DeadLetter, dead_letters_of, topic_of
+from receiver.streams.entry_ids import id_parts
 from receiver.streams.paging import pages
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ async def _newest(
             found: Any = await on(client, stream).xrevrange(stream, count=limit)
             for id_, fields in found:
                 letters.append(_Letter(stream, id_.decode(), DeadLetter.of(fields), fields.get(b"data", b"")))
-    letters.sort(key=lambda letter: parts(letter.id), reverse=True)
+    letters.sort(key=lambda letter: id_parts(letter.id), reverse=True)
     return letters[:limit], total
 
 
@@ -158,7 +158,7 @@ def _print(letters: list[_Letter], total: int) -> None:
         "topic", "entry", "put aside", "group", "deliveries", "reason", ids=("topic", "entry", "put aside", "group")
     )
     for stream, id_, origin, _ in letters:  # only the reason is shortened
-        at = moment(utc(parts(id_)[0] // 1000), date=True)
+        at = moment(utc(id_parts(id_)[0] // 1000), date=True)
         reason = Text(safe(origin.reason), no_wrap=True, overflow="ellipsis")
         shown.add_row(topic_of(stream), id_, at, Text(safe(origin.group)), safe(origin.deliveries), reason)
     print_table(shown)

@@ -29,10 +29,10 @@ from receiver.events import utc
 from receiver.lookups.reports import Reports
 from receiver.redis_client import connect
 from receiver.routing import Routing
-from receiver.search.finder import LIMIT, SINCE, Request, Search
-from receiver.search.finding import Verdict
-from receiver.search.places import Places
-from receiver.search.streams import Budget
+from receiver.search.finder import LIMIT, SINCE, Search, SearchRequest
+from receiver.search.result import Verdict
+from receiver.search.scope import SearchScope
+from receiver.search.streams import SearchBudget
 from receiver.streams.entry_readers import ACKNOWLEDGED, PENDING
 from receiver.web.smn.response_schemas import FoundEvent
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from receiver.lookups.reports import Report
     from receiver.projects import Project
     from receiver.redis_client import Client
-    from receiver.search.finding import Finding
+    from receiver.search.result import SearchResult
     from receiver.settings import Settings
     from receiver.streams.entry_readers import Reader
 
@@ -118,7 +118,7 @@ async def _find(  # noqa: PLR0913 the options
         async with connected(settings) as client:
             await load_overrides(client, routing)
             settings = await with_window_in_force(client, settings)
-            await _search(_places(settings, projects, client, routing), *wanted, as_json=as_json)
+            await _search(_scope(settings, projects, client, routing), *wanted, as_json=as_json)
             return verdicts
     except RedisAwayError as away:
         if verdicts:  # what was found has been shown, and would be shown again
@@ -126,7 +126,7 @@ async def _find(  # noqa: PLR0913 the options
         click.echo(f"receiver: {away} Only the spool is searched.", err=True)
     client = connect(redis_url(settings))
     try:
-        await _search(_places(settings, projects, client, routing), *wanted, as_json=as_json)
+        await _search(_scope(settings, projects, client, routing), *wanted, as_json=as_json)
     except (RedisError, OSError) as error:  # Redis has come back meanwhile
         raise failure(settings, error) from None
     finally:
@@ -135,7 +135,7 @@ async def _find(  # noqa: PLR0913 the options
 
 
 async def _search(  # noqa: PLR0913 the options
-    places: Places, text: str, since: float | None, limit: int, verdicts: set[Verdict], *, as_json: bool
+    scope: SearchScope, text: str, since: float | None, limit: int, verdicts: set[Verdict], *, as_json: bool
 ) -> None:
     """Show what is found, and add its verdicts."""
     with bar(console(stderr=True), counted=False) as progress:
@@ -149,57 +149,61 @@ async def _search(  # noqa: PLR0913 the options
             progress.update(task, description=where, completed=now_ms - back_to_ms)
 
         oldest_ms = None if since is None else now_ms - int(since * 1000)
-        search = Search(places, Request(text=text, oldest_ms=oldest_ms, limit=limit, budget=Budget(on_step=on_step)))
-        async for finding in search.findings():
-            verdicts.add(finding.verdict)
+        search = Search(
+            scope, SearchRequest(text=text, oldest_ms=oldest_ms, limit=limit, budget=SearchBudget(on_step=on_step))
+        )
+        async for result in search.results():
+            verdicts.add(result.verdict)
             progress.update(task, visible=False, refresh=True)  # the bar is not in the way of what is found
-            _show_json(finding) if as_json else _print(finding)
+            _show_json(result) if as_json else _print(result)
             progress.update(task, visible=True)
-    _print_extent(search, places)
+    _print_extent(search, scope)
 
 
-def _places(settings: Settings, projects: list[Project], client: Client, routing: Routing) -> Places:
+def _scope(settings: Settings, projects: list[Project], client: Client, routing: Routing) -> SearchScope:
     reports = Reports(client, timedelta(seconds=settings.report_retention))
     sign_ids = {project.id: project.own_sign_id for project in projects}
-    return Places(client, routing, reports, settings.data_dir.absolute() / "spool", settings.dedupe_window, sign_ids)
+    return SearchScope(
+        client, routing, reports, settings.data_dir.absolute() / "spool", settings.dedupe_window, sign_ids
+    )
 
 
-def _show_json(finding: Finding) -> None:
-    echo_json(_schema.dump(finding))
+def _show_json(result: SearchResult) -> None:
+    echo_json(_schema.dump(result))
 
 
-def _print(finding: Finding) -> None:
+def _print(result: SearchResult) -> None:
     out = console()
-    verdict = Text(finding.verdict.value, f"bold {_COLOURS[finding.verdict]}")
-    out.print(Text.assemble(verdict, "  ", safe(finding.why)), soft_wrap=True)
-    for name, value in _lines(finding):
+    verdict = Text(result.verdict.value, f"bold {_COLOURS[result.verdict]}")
+    out.print(Text.assemble(verdict, "  ", safe(result.why)), soft_wrap=True)
+    for name, value in _lines(result):
         out.print(Text.assemble((f"  {name:<10}", "dim"), value), soft_wrap=True)
     out.print()
 
 
-def _lines(finding: Finding) -> Iterator[tuple[str, Text | str]]:
-    if finding.event is not None:
-        yield from _of_event(finding.event.data, finding)
+def _lines(result: SearchResult) -> Iterator[tuple[str, Text | str]]:
+    if result.event is not None:
+        yield from _of_event(result.event.data, result)
     for name, value in (
-        ("project", finding.project_id),
-        ("topic", finding.topic),
-        ("entry", finding.entry_id),
-        ("file", finding.spool_file),
+        ("project", result.project_id),
+        ("topic", result.topic),
+        ("entry", result.entry_id),
+        ("file", result.spool_file),
     ):
         if value is not None:
             yield name, safe(value)
-    for number, reader in enumerate(finding.readers):
+    for number, reader in enumerate(result.readers):
         yield "" if number else "groups", _reader(reader)
-    if finding.entry_id is not None and not finding.readers:
+    if result.entry_id is not None and not result.readers:
         yield "groups", "none"
-    if finding.record is not None:
-        yield "report", _report(finding.record)
-    if finding.verdict is Verdict.QUARANTINED:
-        yield "mend", f"receiver quarantine show {finding.entry_id} --project {finding.project_id}"
+    if result.record is not None:
+        yield "report", _report(result.record)
+    if result.verdict is Verdict.QUARANTINED:
+        yield "mend", f"receiver quarantine show {result.entry_id} --project {result.project_id}"
 
 
-def _of_event(data: dict[str, Any], finding: Finding) -> Iterator[tuple[str, str]]:
-    event = finding.event
+def _of_event(data: dict[str, Any], result: SearchResult) -> Iterator[tuple[str, str]]:
+    event = result.event
     if event is None:
         return
     for name, value in (("message", data.get("message_id")), ("number", _number(data)), ("event", event.id)):
@@ -237,11 +241,11 @@ def _report(report: Report) -> str:
     return safe(" ".join(part for part in parts if part))
 
 
-def _print_extent(search: Search, places: Places) -> None:
+def _print_extent(search: Search, scope: SearchScope) -> None:
     """Print on stderr what was searched, and what was not."""
     for problem in search.problems:
         click.echo(f"receiver: {problem}.", err=True)
-    spool = f"the spool in {places.spool}" if search.has_spool else f"no spool, because none is in {places.spool}"
+    spool = f"the spool in {scope.spool}" if search.has_spool else f"no spool, because none is in {scope.spool}"
     if search.back_to_ms is not None:
         streams = f"the streams back to {utc(search.back_to_ms // 1000)}; "
     elif search.reached:

@@ -14,7 +14,7 @@ from receiver.cli.topics import chosen_streams, having_group, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
-from receiver.streams.backlog import now_ms, parts
+from receiver.streams.entry_ids import id_parts, now_ms
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
@@ -114,7 +114,7 @@ async def _place_group(client: Client, topic: str, group: str, age: float | None
     if not first:
         return "begins with the next event: there is none since then"
     entry_id = first[0][0].decode()
-    return f"begins with {entry_id} of {utc(parts(entry_id)[0] // 1000)}"
+    return f"begins with {entry_id} of {utc(id_parts(entry_id)[0] // 1000)}"
 
 
 def _before(milliseconds: int) -> str:

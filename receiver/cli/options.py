@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from marshmallow import ValidationError
 
-from receiver.search.wanted import ENTRY_ID
+from receiver.streams.entry_ids import ENTRY_ID
 from receiver.units import Seconds
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ topic_option = click.option(
     multiple=True,
     help="A topic's URN, or its name such as sms_success; may be repeated. [default: all]",
 )
+
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

@@ -28,7 +28,7 @@ from receiver.cli.quarantine_store import DROPPED, MISSING, PUBLISHED, Item, Qua
 from receiver.cli.retry_progress import RetryProgress
 from receiver.errors import ReceiverError
 from receiver.routing import Routing
-from receiver.streams.backlog import parts
+from receiver.streams.entry_ids import id_parts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -153,7 +153,7 @@ async def _newest(settings: Settings, projects: list[Project], limit: int) -> tu
     async with connected(settings) as client:
         quarantines = [Quarantine(client, project) for project in projects]
         items = [item for one in quarantines for item in await one.newest(limit)]
-        items.sort(key=lambda item: parts(item.id), reverse=True)
+        items.sort(key=lambda item: id_parts(item.id), reverse=True)
         return items[:limit], sum([await one.count() for one in quarantines])
 
 

@@ -21,8 +21,8 @@ from receiver.events import REPLAY_OF, utc
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import TOPIC_URN, topic_problem
 from receiver.search.streams import count
-from receiver.streams.backlog import now_ms
 from receiver.streams.dead_letters import dead_letters_of, topic_of
+from receiver.streams.entry_ids import now_ms
 from receiver.streams.replay import Pace, Range, publish
 
 if TYPE_CHECKING:

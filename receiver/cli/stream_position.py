@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import click
 from marshmallow import ValidationError
 
-from receiver.search.wanted import ENTRY_ID
+from receiver.streams.entry_ids import ENTRY_ID
 from receiver.units import Seconds
 
 _START: Final = "start"

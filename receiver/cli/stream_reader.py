@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from receiver.cli.connections import REDIS_TIMEOUT, RedisFailedError, connected
 from receiver.redis_client import by_primary, on
 from receiver.redis_cluster import Cluster
-from receiver.streams.backlog import now_ms, parts
+from receiver.streams.entry_ids import id_parts, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -104,11 +104,11 @@ class StreamReader:
         async with asyncio.timeout(REDIS_TIMEOUT):
             answer = await (self._read_each(client) if isinstance(client, Cluster) else self._read_all(client))
         # A full page may not be the end of its stream. Later entries of other streams wait for the next read.
-        limit = min((parts(entries[-1][0].decode()) for _, entries in answer if len(entries) == _PAGE), default=None)
+        limit = min((id_parts(entries[-1][0].decode()) for _, entries in answer if len(entries) == _PAGE), default=None)
         found: list[tuple[tuple[int, int], bytes]] = []
         for topic, entries in answer:
             for id_, fields in entries:
-                number = parts(id_.decode())
+                number = id_parts(id_.decode())
                 if limit is None or number <= limit:
                     found.append((number, fields.get(b"data", b"")))
                     self._after[topic] = id_

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from receiver.delivery.topology import Topology
     from receiver.log import Logger
     from receiver.spool.file import SpoolFile
-    from receiver.spool.rows import Spooled
+    from receiver.spool.rows import SpoolRow
     from receiver.spool.spool import Spool
 
 #: Seconds between scans of the folder when there is nothing to drain.
@@ -77,7 +77,7 @@ class FileDrain:
             blocked |= refusing
         return blocked
 
-    async def _publish(self, spool_file: SpoolFile, batch: list[Spooled], table: str) -> dict[str, WriteFailedError]:
+    async def _publish(self, spool_file: SpoolFile, batch: list[SpoolRow], table: str) -> dict[str, WriteFailedError]:
         """Publish to all primaries at once, then remove what is safe. Return the topics that are not."""
         refusing = await self._primaries.drain([one.entry for one in batch])
         safe = [one for one in batch if one.entry.topic not in refusing]

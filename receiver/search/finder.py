@@ -1,6 +1,6 @@
 """Finds what became of a message, and tells the outcome.
 
-A search reads no entries blindly while something tells where to look (``places``). Without such a hint, and for phone
+A search reads no entries blindly while something tells where to look (``scope``). Without such a hint, and for phone
 numbers, it reads all topics of the projects backwards, to a stated time.
 """
 
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.lookups.scripts import project_key
 from receiver.phone_numbers import canonical
-from receiver.search.finding import Finding, Verdict, nowhere, on_disk, trimmed, without_entry
-from receiver.search.marks import taken
-from receiver.search.places import Span
+from receiver.search.result import SearchResult, Verdict, nowhere, on_disk, trimmed, without_entry
+from receiver.search.scope import Span
+from receiver.search.seen_ids import added_window
 from receiver.search.spool import SpoolSearch
-from receiver.search.streams import Budget, StreamSearch
-from receiver.search.wanted import ENTRY_ID, Wanted
-from receiver.streams.backlog import now_ms
+from receiver.search.streams import SearchBudget, StreamSearch
+from receiver.search.wanted import Wanted
 from receiver.streams.dead_letters import dead_letter, dead_letters_of
+from receiver.streams.entry_ids import ENTRY_ID, now_ms
 from receiver.streams.entry_readers import readers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from receiver.lookups.reports import ReportAbout
-    from receiver.search.places import Places
-    from receiver.search.spool import Spooled
+    from receiver.search.scope import SearchScope
+    from receiver.search.spool import SpooledMatch
     from receiver.search.streams import Match
     from receiver.search.wanted import Envelope
 
@@ -43,7 +43,7 @@ _AHEAD: Final = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class SearchRequest:
     """What to search for. Times are milliseconds since the epoch; without ``oldest_ms``, the last 24 hours.
 
     With ``oldest_ms`` the search reads back to there even if it has found something. ``newest_ms`` is where an earlier
@@ -54,23 +54,23 @@ class Request:
     oldest_ms: int | None = None
     newest_ms: int | None = None
     limit: int = LIMIT
-    budget: Budget = field(default_factory=Budget)
+    budget: SearchBudget = field(default_factory=SearchBudget)
 
 
 class Search:
     """One search. Raises the errors of redis-py."""
 
-    def __init__(self, places: Places, request: Request) -> None:
-        self._places = places
+    def __init__(self, scope: SearchScope, request: SearchRequest) -> None:
+        self._scope = scope
         self._request = request
         self._wanted = Wanted(request.text)
-        self._streams = StreamSearch(places.client, self._wanted, request.budget)
-        self._topics = places.topics()
-        self._quarantines = places.quarantines()
+        self._streams = StreamSearch(scope.client, self._wanted, request.budget)
+        self._topics = scope.topics()
+        self._quarantines = scope.quarantines()
         self._seen: set[tuple[str, str]] = set()
         self._reports: list[tuple[str, ReportAbout]] = []
         self._shown: set[tuple[str, ReportAbout]] = set()
-        self._taken: list[Span] = []
+        self._added: list[Span] = []
         #: All entries since here (milliseconds, Redis' clock) were looked at; None: hints made that unnecessary.
         self.back_to_ms: int | None = None
         #: Where a second search of the streams goes on, as its ``newest_ms``; None if nothing is left.
@@ -87,21 +87,21 @@ class Search:
         """Whether any part of Redis was searched."""
         return bool(self._topics)
 
-    async def findings(self) -> AsyncIterator[Finding]:
-        """Yield what is found; one finding ``not seen`` if that is nothing.
+    async def results(self) -> AsyncIterator[SearchResult]:
+        """Yield what is found; one result ``not seen`` if that is nothing.
 
         The limit ends the search, but a step under way is not cut, so that a later search can go on behind it.
         """
         found = 0
-        async for finding in self._all():
+        async for result in self._all():
             found += 1
             if found == self._request.limit:
                 self._request.budget.stop()
-            yield finding
+            yield result
         if not found:
             yield nowhere(self.back_to_ms, redis=self.reached)
 
-    async def _all(self) -> AsyncIterator[Finding]:
+    async def _all(self) -> AsyncIterator[SearchResult]:
         # The spool first: an event that is published meanwhile is then found in its stream.
         waiting = await self._spool()
         await self._read_index(await self._leave_out())
@@ -113,13 +113,13 @@ class Search:
         for project_id, report in self._reports:
             if (project_id, report) not in self._shown:
                 yield without_entry(project_id, report, searched=self.complete)
-        if self._taken and not self._seen and self.complete:
-            yield trimmed(self._taken[0].topics[0], self._topics)
+        if self._added and not self._seen and self.complete:
+            yield trimmed(self._added[0].topics[0], self._topics)
 
     async def _leave_out(self) -> Iterable[str]:
         """Leave out streams that are not there or out of reach; return the projects whose report index can be read."""
-        indexes = {project_key(project_id): project_id for project_id in self._places.sign_ids}
-        existing, away = await self._places.survey([*self._topics, *indexes])
+        indexes = {project_key(project_id): project_id for project_id in self._scope.sign_ids}
+        existing, away = await self._scope.survey([*self._topics, *indexes])
         if away:
             self.complete = False
             left_out = f"{len(away.keys() & self._topics)} of {len(self._topics)} streams"
@@ -130,8 +130,8 @@ class Search:
 
     async def _read_index(self, projects: Iterable[str]) -> None:
         for project_id in projects:
-            sign_id = self._places.sign_ids[project_id]
-            found = await self._places.reports.about(project_id, self._request.text, sign_id)
+            sign_id = self._scope.sign_ids[project_id]
+            found = await self._scope.reports.about(project_id, self._request.text, sign_id)
             self._reports += [(project_id, report) for report in found]
 
     async def _matches(self) -> AsyncIterator[Match]:
@@ -157,8 +157,8 @@ class Search:
                 entry = await self._streams.entry(topic, self._request.text)
                 if entry is not None and self._is_new(entry):
                     yield entry
-        self._taken = await self._places.where_taken(self._request.text, self._topics)
-        for span in self._taken:
+        self._added = await self._scope.spans_of_event(self._request.text, self._topics)
+        for span in self._added:
             async for match in self._between(span):
                 yield match
                 break  # an id is once in a window
@@ -167,7 +167,7 @@ class Search:
         """Yield, for each report without an entry so far, the matches in the first span around it that has any."""
         for project_id, report in self._reports:
             topics = [topic for topic, of in self._topics.items() if of == project_id]
-            for span in self._places.around(report, topics):
+            for span in self._scope.spans_around(report, topics):
                 if (project_id, report) in self._shown:
                     break
                 async for match in self._between(span):
@@ -198,44 +198,44 @@ class Search:
         return new
 
     async def _now_ms(self) -> int:
-        return await now_ms(self._places.client, next(iter(self._topics)))
+        return await now_ms(self._scope.client, next(iter(self._topics)))
 
-    async def _spool(self) -> list[Spooled]:
+    async def _spool(self) -> list[SpooledMatch]:
         request = self._request
         if request.newest_ms is not None:  # an earlier search has done it
             return []
         ends_at = request.budget.part(_SPOOL_PART)
-        search = SpoolSearch(self._places.spool, self._wanted, limit=request.limit, ends_at=ends_at)
+        search = SpoolSearch(self._scope.spool, self._wanted, limit=request.limit, ends_at=ends_at)
         found = await asyncio.to_thread(search.search)
         self.has_spool = search.has_folder
         self.problems += search.problems
         self.complete = self.complete and not search.problems
-        return [spooled for spooled in found if self._places.project_of(spooled.topic)]
+        return [spooled for spooled in found if self._scope.project_of(spooled.topic)]
 
-    async def _published(self, match: Match) -> Finding:
+    async def _published(self, match: Match) -> SearchResult:
         verdict, why = Verdict.PUBLISHED, "It is in the stream of its topic."
         if match.topic in self._quarantines:
             verdict, why = Verdict.QUARANTINED, "; ".join(match.event.reasons)
         elif match.topic.endswith(dead_letters_of("")):
-            letter = await dead_letter(self._places.client, match.topic, match.entry_id)
+            letter = await dead_letter(self._scope.client, match.topic, match.entry_id)
             verdict, why = Verdict.DEAD_LETTERED, "It was put aside." if letter is None else str(letter)
-        return Finding(
+        return SearchResult(
             verdict=verdict,
             why=why,
             project_id=self._topics[match.topic],
             topic=match.topic,
             entry_id=match.entry_id,
-            readers=tuple(await readers(self._places.client, match.topic, match.entry_id)),
+            readers=tuple(await readers(self._scope.client, match.topic, match.entry_id)),
             event=match.event,
             data=match.data,
             report=self._report(self._topics[match.topic], match.event),
         )
 
-    async def _spooled(self, spooled: Spooled) -> Finding:
-        places, topic = self._places, spooled.topic
-        known = topic in self._topics and await taken(places.client, topic, spooled.event.id, places.dedupe_window)
-        project_id = places.project_of(topic)
-        return on_disk(spooled, project_id, self._report(project_id, spooled.event), taken=bool(known))
+    async def _spooled(self, spooled: SpooledMatch) -> SearchResult:
+        scope, topic = self._scope, spooled.topic
+        known = topic in self._topics and await added_window(scope.client, topic, spooled.event.id, scope.dedupe_window)
+        project_id = scope.project_of(topic)
+        return on_disk(spooled, project_id, self._report(project_id, spooled.event), known=bool(known))
 
     def _report(self, project_id: str | None, event: Envelope) -> ReportAbout | None:
         """Return the record of an event in the report index: of those with its message_id, that of its number."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from receiver.search.wanted import Wanted
 
 
-class Spooled(NamedTuple):
+class SpooledMatch(NamedTuple):
     """An event on disk that is about what is wanted. The events of a file that was set aside were copied."""
 
     path: Path
@@ -41,9 +41,9 @@ class SpoolSearch:
         #: Why some events were not looked at.
         self.problems: list[str] = []
 
-    def search(self) -> list[Spooled]:
+    def search(self) -> list[SpooledMatch]:
         """Return the events found. ``problems`` then has a sentence for each file that was not searched to its end."""
-        found: list[Spooled] = []
+        found: list[SpooledMatch] = []
         for path in self._files():
             try:
                 for spooled in self._search(path):
@@ -63,7 +63,7 @@ class SpoolSearch:
             self.problems.append(f"cannot read {self._folder}: {error.strerror}")
         return [*spool_files(self._folder), *suspect_files(self._folder), *files_set_aside(self._folder)]
 
-    def _search(self, path: Path) -> Iterator[Spooled]:
+    def _search(self, path: Path) -> Iterator[SpooledMatch]:
         with readable(path) as reader:
             while not reader.done:
                 if self._ends_at is not None and time.monotonic() >= self._ends_at:
@@ -76,10 +76,10 @@ class SpoolSearch:
             if not reader.complete:
                 self.problems.append(f"{path} is damaged: some of it cannot be read")
 
-    def _spooled(self, path: Path, entry: Entry) -> Spooled | None:
+    def _spooled(self, path: Path, entry: Entry) -> SpooledMatch | None:
         if not self._wanted.may_be(entry.data):
             return None
         event = decoded(entry.data)
         if event is None or not self._wanted.matches(event):
             return None
-        return Spooled(path, entry.topic, entry.data, event)
+        return SpooledMatch(path, entry.topic, entry.data, event)

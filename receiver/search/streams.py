@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.redis_client import Script
 from receiver.search.wanted import Envelope, decoded
-from receiver.streams.backlog import parts
+from receiver.streams.entry_ids import id_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -38,7 +38,7 @@ class Match(NamedTuple):
 
 
 @dataclass
-class Budget:
+class SearchBudget:
     """Bounds a search: entries, and time on the clock of ``time.monotonic``. Both are unlimited by default."""
 
     entries: int | None = None
@@ -66,7 +66,7 @@ class Budget:
 class StreamSearch:
     """Searches the streams of topics. Raises the errors of redis-py."""
 
-    def __init__(self, client: Client, wanted: Wanted, budget: Budget) -> None:
+    def __init__(self, client: Client, wanted: Wanted, budget: SearchBudget) -> None:
         self._wanted = wanted
         self._budget = budget
         self._search = Script(client, SCRIPT)
@@ -93,7 +93,7 @@ class StreamSearch:
             if looked_at < STEP:
                 del ends[topic]
             else:
-                ends[topic] = parts(last)[0], f"({last}"
+                ends[topic] = id_parts(last)[0], f"({last}"
             self._budget.looked_at += looked_at
             self.back_to_ms = max((end for end, _ in ends.values()), default=oldest_ms)
             self._budget.on_step(self._budget.looked_at, self.back_to_ms)

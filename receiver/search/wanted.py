@@ -19,8 +19,6 @@ from receiver.phone_numbers import ANY_COUNTRY, canonical, digits_of, readings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The form of an entry's id in a stream.
-ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 EVENT_ID: Final = re.compile(r"[0-9a-f]{32}")
 #: Digits of a phone number. A shorter text is only compared as a whole: too many numbers end so. A longer one is an id:
 #: E.164 has at most 15 digits, and two more are dialled in front of them.

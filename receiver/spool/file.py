@@ -11,7 +11,7 @@ from receiver.spool.database import Database
 from receiver.spool.directory import disk_bytes, file_of, lock, lock_of, mark_suspect, remove
 from receiver.spool.errors import CapReachedError, is_damage, makes_suspect
 from receiver.spool.file_identity import MovedError, is_open_at
-from receiver.spool.rows import COLUMNS, Spooled, entry_of, row_of, runs
+from receiver.spool.rows import COLUMNS, SpoolRow, entry_of, row_of, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,10 +82,10 @@ class SpoolFile:
             with database.adding as transaction:
                 transaction.execute("INSERT INTO probe VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET times = times + 1")
 
-    def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[Spooled]:
+    def oldest(self, limit: int, table: str = "entries", after: int = 0) -> list[SpoolRow]:
         """Return the oldest entries after a place, in the order of their addition. The budget of memory bounds them."""
         query = f"SELECT seq, {COLUMNS} FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 our own names
-        found: list[Spooled] = []
+        found: list[SpoolRow] = []
         bytes_left = self._database.budget.read
         start = max(after, self._skip_through, self._published_through) if table == "entries" else after
         with self._noting_faults(), closing(self._database.draining.execute(query, (start, limit))) as rows:
@@ -94,14 +94,14 @@ class SpoolFile:
                 bytes_left -= len(entry.data)
                 if found and bytes_left < 0:
                     break
-                found.append(Spooled(seq, entry))
+                found.append(SpoolRow(seq, entry))
         return found
 
     def retry(self) -> None:
         """Read the skipped entries again: by now their topic may take them, or the disk their DELETE."""
         self._skip_through = 0
 
-    def remove(self, spooled: list[Spooled], table: str = "entries", *, whole_batch: bool = True) -> None:
+    def remove(self, spooled: list[SpoolRow], table: str = "entries", *, whole_batch: bool = True) -> None:
         """Delete published entries.
 
         A full disk has no room for the log of a DELETE. The place is then kept in memory. If others of the batch are
@@ -118,7 +118,7 @@ class SpoolFile:
             else:
                 self._skip_through = spooled[-1].seq
 
-    def park(self, spooled: list[Spooled]) -> None:
+    def park(self, spooled: list[SpoolRow]) -> None:
         """Move entries that their topic refuses to another table, so that they do not hold up the others.
 
         The DELETE comes first: a file at its cap has room for them only in the pages that it frees. If the transaction
@@ -185,7 +185,7 @@ class SpoolFile:
         self._database.close()
         self._lock.close()
 
-    def _delete(self, spooled: list[Spooled], table: str, *, parked: bool = False) -> None:
+    def _delete(self, spooled: list[SpoolRow], table: str, *, parked: bool = False) -> None:
         with self._noting_faults(), self._database.draining as transaction:
             self._database.bound_log()
             transaction.executemany(_DELETE.format(table), runs([one.seq for one in spooled]))

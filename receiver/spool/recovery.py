@@ -32,7 +32,7 @@ _MAX_FAILED: Final = 20_000
 _LAST_PLACE: Final = 2**63 - 1
 
 
-class Reader:
+class RowReader:
     """Reads both tables, the parked entries first, since they are the oldest. Halves a range that fails."""
 
     def __init__(self, database: sqlite3.Connection, after: int = 0, max_bytes: int = 1 << 62) -> None:
@@ -119,7 +119,7 @@ class Reader:
 class Recovery:
     """Copies the readable rows of one file into a sound file. Blocking: use it in a thread."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: RowReader) -> None:
         self.copied = 0
         self.reader = reader
         self._held: list[Entry] = []
@@ -146,10 +146,10 @@ class SuspectFile(Recovery):
         self._lock = held
         try:
             self._database = read_only(path)
-            super().__init__(Reader(self._database, max_bytes=max_bytes))
+            super().__init__(RowReader(self._database, max_bytes=max_bytes))
         except DamagedError:
             self._database = sqlite3.connect(":memory:", check_same_thread=False)
-            super().__init__(Reader(self._database))
+            super().__init__(RowReader(self._database))
             self.reader.complete = False
 
     @classmethod

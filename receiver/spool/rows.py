@@ -25,7 +25,7 @@ _ID_BYTES: Final = 16
 _json: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
-class Spooled(NamedTuple):
+class SpoolRow(NamedTuple):
     """An entry with its place in the file."""
 
     seq: int

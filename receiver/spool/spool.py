@@ -22,7 +22,7 @@ from receiver.spool.directory import make_folder, suspect_files
 from receiver.spool.errors import CapReachedError, is_disk_fault
 from receiver.spool.file import free_file
 from receiver.spool.file_identity import MovedError
-from receiver.spool.recovery import Reader, Recovery, SuspectFile
+from receiver.spool.recovery import Recovery, RowReader, SuspectFile
 from receiver.spool.unowned import Contents, UnownedFiles
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Spool:
             file.check()
         except MovedError as error:
             fresh = self._take_file(file.path)
-            self._moved.append((file, Recovery(Reader(*file.remaining(), self.max_bytes))))
+            self._moved.append((file, Recovery(RowReader(*file.remaining(), self.max_bytes))))
             self._logger.error("spool.moved", error=str(error), file=str(fresh.path))  # noqa: TRY400 a disk fault needs no traceback
         except sqlite3.Error as error:
             fresh = self._take_file()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from receiver.spool.directory import disk_bytes, files_set_aside, in_use, suspect_files
-from receiver.spool.recovery import Reader, read_only
+from receiver.spool.recovery import RowReader, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,13 +67,13 @@ def status(path: Path) -> FileStatus | None:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[Reader]:
+def readable(path: Path) -> Iterator[RowReader]:
     """Open a file for short reads: a long read would keep a living process from emptying its log.
 
     Raises sqlite3.Error.
     """
     with closing(read_only(path)) as database:
-        yield Reader(database)
+        yield RowReader(database)
 
 
 _BY_TOPIC: Final = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from receiver.redis_client import on
+from receiver.streams.entry_ids import id_parts, now_ms
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
@@ -61,33 +62,21 @@ async def backlogs(client: Client, topic: str) -> list[Backlog]:
     return [await _backlog(client, topic, group) for group in await groups_of(client, topic)]
 
 
-def parts(entry_id: str) -> tuple[int, int]:
-    """Return the milliseconds and the sequence number of an entry's id."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
-def text(name: bytes) -> str:
+def as_text(name: bytes) -> str:
     """Return the name of a group or consumer: bytes of its creator's choice."""
     return name.decode(errors="backslashreplace")
-
-
-async def now_ms(client: Client, topic: str) -> int:
-    """Return the time of the Redis whose clock made the ids of a topic's entries, in milliseconds since the epoch."""
-    seconds, microseconds = await on(client, topic).time()
-    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 async def _backlog(client: Client, topic: str, group: dict[str, Any]) -> Backlog:
     consumers: list[dict[str, Any]] = await on(client, topic).xinfo_consumers(topic, group["name"])
     return Backlog(
         topic,
-        text(group["name"]),
+        as_text(group["name"]),
         group.get("lag"),
         group["pending"],
         group["last-delivered-id"].decode(),
         await _oldest(client, topic, group),
-        tuple(Consumer(text(one["name"]), one["pending"], one["idle"]) for one in consumers),
+        tuple(Consumer(as_text(one["name"]), one["pending"], one["idle"]) for one in consumers),
     )
 
 
@@ -98,10 +87,10 @@ async def _oldest(client: Client, topic: str, group: dict[str, Any]) -> Oldest |
     found = []
     if unread:
         entry_id = unread[0][0].decode()
-        found.append(Oldest(entry_id, now - parts(entry_id)[0]))
+        found.append(Oldest(entry_id, now - id_parts(entry_id)[0]))
     for one in pending:
-        entry_id, consumer = one["message_id"].decode(), text(one["consumer"])
-        age = now - parts(entry_id)[0]
+        entry_id, consumer = one["message_id"].decode(), as_text(one["consumer"])
+        age = now - id_parts(entry_id)[0]
         found.append(Oldest(entry_id, age, consumer, one["time_since_delivered"], one["times_delivered"]))
     # Both: a group that was set back reads entries again that come before its pending ones.
-    return min(found, key=lambda one: parts(one.entry_id), default=None)
+    return min(found, key=lambda one: id_parts(one.entry_id), default=None)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from receiver.redis_client import on
-from receiver.streams.backlog import groups_of, now_ms, parts
+from receiver.streams.backlog import as_text, groups_of
+from receiver.streams.entry_ids import id_parts, now_ms
 from receiver.streams.gauges import GroupFigures, TopicFigures
 from receiver.streams.stuck_entries import OldestPending
 
@@ -52,7 +53,7 @@ class ConsumerGroups:
         figures: dict[str, GroupFigures] = {}
         oldest: dict[bytes, OldestPending] = {}
         for name, group in groups.items():
-            figures[name.decode(errors="backslashreplace")], pending = await self._figures(topic, name, group)
+            figures[as_text(name)], pending = await self._figures(topic, name, group)
             if pending is not None:
                 oldest[name] = pending
         self._oldest[topic] = oldest
@@ -83,7 +84,7 @@ class ConsumerGroups:
 
 
 def _age(entry_id: bytes, now: float) -> float:
-    return max(0.0, now - parts(entry_id.decode())[0] / 1000)
+    return max(0.0, now - id_parts(entry_id.decode())[0] / 1000)
 
 
 def _acknowledged(group: dict[str, Any]) -> object:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.redis_client import Script, on
-from receiver.streams.backlog import text
+from receiver.streams.backlog import as_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -73,7 +73,7 @@ class DeadLetter(NamedTuple):
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> DeadLetter:
         """Return what the fields of an entry say."""
-        known = {text(name): text(value) for name, value in fields.items()}
+        known = {as_text(name): as_text(value) for name, value in fields.items()}
         return cls(*(known.get(name, "?") for name in cls._fields))
 
     def __str__(self) -> str:
@@ -114,7 +114,10 @@ async def stuck(  # noqa: PLR0913 the selection
             return
         found = [
             Stuck(
-                one["message_id"].decode(), text(one["consumer"]), one["time_since_delivered"], one["times_delivered"]
+                one["message_id"].decode(),
+                as_text(one["consumer"]),
+                one["time_since_delivered"],
+                one["times_delivered"],
             )
             for one in page
         ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.redis_client import on
-from receiver.streams.backlog import groups_of, parts, text
+from receiver.streams.backlog import as_text, groups_of
+from receiver.streams.entry_ids import id_parts
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
@@ -35,11 +36,11 @@ async def readers(client: Client, topic: str, entry_id: str) -> list[Reader]:
 
 
 async def _reader(client: Client, topic: str, entry_id: str, group: dict[str, Any]) -> Reader:
-    name = text(group["name"])
+    name = as_text(group["name"])
     # First: a group that was set back to read again has pending entries behind its position.
     pending: Any = await on(client, topic).xpending_range(topic, group["name"], entry_id, entry_id, 1)
     if pending:
-        consumer = text(pending[0]["consumer"])
+        consumer = as_text(pending[0]["consumer"])
         return Reader(name, PENDING, consumer, pending[0]["time_since_delivered"], pending[0]["times_delivered"])
-    read = parts(entry_id) <= parts(group["last-delivered-id"].decode())
+    read = id_parts(entry_id) <= id_parts(group["last-delivered-id"].decode())
     return Reader(name, ACKNOWLEDGED if read else NOT_READ)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from receiver.errors import WriteFailedError
 from receiver.events import give_back, replay
 from receiver.redis_client import on
+from receiver.streams.backlog import as_text
 from receiver.streams.dead_letters import dead_letters_of, topic_of
 from receiver.streams.paging import pages
 
@@ -92,7 +93,7 @@ def _again(part: Range, entry_id: bytes, fields: Mapping[bytes, bytes], name: st
     data = fields.get(b"data", b"")
     if not part.of_dead_letters:
         return replay(data, part.target, name)
-    put_aside = fields.get(b"entry", entry_id).decode(errors="backslashreplace")
+    put_aside = as_text(fields.get(b"entry", entry_id))
     return give_back(data, part.target, put_aside if part.moves else f"{put_aside} {name}")
 
 

@@ -22,7 +22,7 @@ from receiver.lookups.reports import Reports
 from receiver.lookups.scripts import project_key
 from receiver.redis_client import Script, connect, on, open_client
 from receiver.routing import Routing
-from receiver.search.places import Places
+from receiver.search.scope import SearchScope
 from receiver.settings import read_settings
 from receiver.spool.directory import file_of
 from receiver.spool.file import lock_file
@@ -174,9 +174,9 @@ def test_commands_reach_streams_of_all_shards(service: Receiver, command: Callab
     """Each reads or writes streams of several shards."""
     for project in PROJECTS:
         send(service, project, f"{project}:3")
-    findings = [json.loads(line) for line in command("check", "--json").splitlines()]
-    assert sum("answers in" in one["what"] for one in findings) == 3
-    assert any("adds an event once" in one["what"] for one in findings)
+    results = [json.loads(line) for line in command("check", "--json").splitlines()]
+    assert sum("answers in" in one["what"] for one in results) == 3
+    assert any("adds an event once" in one["what"] for one in results)
     shown = [json.loads(line) for line in command("tail", "--from-start", "-n", "8", "--json").splitlines()]
     assert len({one["source"] for one in shown}) > 1
     assert int(command("index", "rebuild").split()[0].replace(",", "")) >= len(PROJECTS)
@@ -209,12 +209,12 @@ async def test_a_key_is_searched_and_a_script_runs_right_after_its_slot_has_move
     keys = [f"urn:smn:local:searched:topic{number}" for number in range(20)]
     for key in keys:
         await on(client, key).set(key, "1")
-    places = Places(client, Routing(settings.projects.values()), Reports(client), tmp_path, 86400, {})
+    scope = SearchScope(client, Routing(settings.projects.values()), Reports(client), tmp_path, 86400, {})
     write = Script(client, "return redis.call('SET', KEYS[1], ARGV[1])", replicas=1)
     for key in (*keys[:2], "written"):
         slot = key_slot(key.encode())
         target = next(node for node in cluster.current_primaries() if node is not cluster.owner(slot))
         await move_slot_atomically(cluster, slot, target)
-    assert await places.survey([*keys, "urn:smn:local:searched:not-there"]) == (set(keys), {})
+    assert await scope.survey([*keys, "urn:smn:local:searched:not-there"]) == (set(keys), {})
     assert await write(["{written}"], ["value"]) == b"OK"
     await client.aclose()

@@ -10,13 +10,13 @@ import pytest
 from spool.damage import GOOD, entries, filled, inner, leaves, number_of, on_pages, overwrite
 
 from receiver.spool.budget import PAGE
-from receiver.spool.recovery import Reader, read_only
+from receiver.spool.recovery import RowReader, read_only
 
 
 def read(path):
     """Return the numbers of the events that can be read, in their order, and whether these are all."""
     with closing(read_only(path)) as database:
-        reader = Reader(database)
+        reader = RowReader(database)
         return [number_of(entry.data) for entry in reader], reader.complete
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_busy_is_not_taken_for_damaged(tmp_path):
     with closing(sqlite3.connect(path)) as other, closing(sqlite3.connect(path, timeout=0)) as database:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        reader = Reader(database)
+        reader = RowReader(database)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             reader.step()
         other.close()

@@ -16,9 +16,9 @@ from smn import OTHER, PROJECT, Smn
 from receiver.lookups.reports import Reports
 from receiver.projects import Project
 from receiver.routing import Routing
-from receiver.search.finder import Request, Search
-from receiver.search.places import Places
-from receiver.search.streams import STEP, Budget
+from receiver.search.finder import Search, SearchRequest
+from receiver.search.scope import SearchScope
+from receiver.search.streams import STEP, SearchBudget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ async def test_ids_and_times_that_cannot_be_are_refused(smn: Smn) -> None:
 
 
 @pytest.fixture
-async def places(redis: redis.asyncio.Redis, tmp_path: Path) -> Places:
+async def scope(redis: redis.asyncio.Redis, tmp_path: Path) -> SearchScope:
     """Return where to search: three full steps of one person's events, a millisecond apart, and some more."""
     async with redis.pipeline() as pipe:
         for number in range(COUNT):
@@ -85,31 +85,33 @@ async def places(redis: redis.asyncio.Redis, tmp_path: Path) -> Places:
             pipe.xadd(tencent.SUCCESS, {"data": msgspec.json.encode(event)}, id=f"{FIRST_MS + number}-0")
         await pipe.execute()
     project = Project(id="default", default=True)
-    return Places(redis, Routing([project]), Reports(redis), tmp_path / "spool", 86400, {"default": "default"})
+    return SearchScope(redis, Routing([project]), Reports(redis), tmp_path / "spool", 86400, {"default": "default"})
 
 
-async def _to_the_end(places: Places, text: str, limit: int, entries: int) -> tuple[list[Search], list[str | None]]:
+async def _to_the_end(scope: SearchScope, text: str, limit: int, entries: int) -> tuple[list[Search], list[str | None]]:
     """Search again and again, each time from where the last search ended."""
     searches: list[Search] = []
     found: list[str | None] = []
     while not searches or searches[-1].resume_ms is not None:
         newest = searches[-1].resume_ms if searches else None
-        request = Request(text=text, oldest_ms=0, newest_ms=newest, limit=limit, budget=Budget(entries=entries))
-        searches.append(Search(places, request))
-        found += [finding.entry_id async for finding in searches[-1].findings()]
+        request = SearchRequest(
+            text=text, oldest_ms=0, newest_ms=newest, limit=limit, budget=SearchBudget(entries=entries)
+        )
+        searches.append(Search(scope, request))
+        found += [result.entry_id async for result in searches[-1].results()]
         assert len(searches) < 20
     return searches, found
 
 
-async def test_what_a_request_has_no_time_for_the_next_one_searches(places: Places) -> None:
-    searches, found = await _to_the_end(places, "5000:0", 20, STEP)
+async def test_what_a_request_has_no_time_for_the_next_one_searches(scope: SearchScope) -> None:
+    searches, found = await _to_the_end(scope, "5000:0", 20, STEP)
     assert len(searches) > 2
     assert [search.complete for search in searches].index(True) == len(searches) - 1
     assert set(found) - {None} == {f"{FIRST_MS}-0"}
 
 
-async def test_a_limit_loses_no_event_and_shows_few_twice(places: Places) -> None:
-    searches, found = await _to_the_end(places, "+8613800138000", 20, 1_000_000)
+async def test_a_limit_loses_no_event_and_shows_few_twice(scope: SearchScope) -> None:
+    searches, found = await _to_the_end(scope, "+8613800138000", 20, 1_000_000)
     assert len(set(found) - {None}) == COUNT
     assert len(found) <= COUNT + len(searches)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from marshmallow import Schema, fields, validate
 
-from receiver.search.finding import Verdict
+from receiver.search.result import Verdict
 from receiver.streams.entry_readers import ACKNOWLEDGED, NOT_READ, PENDING
 from receiver.web.smn.request_schemas import URN_EXAMPLE, Count, Moment, Route
 

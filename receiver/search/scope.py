@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
 
 from receiver.redis_client import by_primary, on
-from receiver.search.marks import taken
+from receiver.search.seen_ids import added_window
 from receiver.search.wanted import EVENT_ID
 from receiver.streams.dead_letters import dead_letters_of
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Colons in a topic URN, and in the name of a partition of it.
 _COLONS: Final = 4
 #: Seconds for a primary to answer before the search goes on without it.
-_PATIENCE: Final = 1.0
+_PRIMARY_TIMEOUT: Final = 1.0
 _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 #: Where an entry is looked for by the time of its report, in ms after that time, the likely places first: providers
 #: call back within seconds, later after an outage, and some of their clocks are wrong.
@@ -50,7 +50,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Places:
+class SearchScope:
     """Where to search: Redis with its streams and the report index, and the spool of this machine.
 
     ``sign_ids`` has the default signature of each project to search. ``dedupe_window`` is in seconds.
@@ -93,24 +93,24 @@ class Places:
                     existing.add(key)
         return existing, away
 
-    async def where_taken(self, text: str, topics: Iterable[str]) -> list[Span]:
+    async def spans_of_event(self, text: str, topics: Iterable[str]) -> list[Span]:
         """Return where an event id was added, as far as the publish script knows."""
         if not EVENT_ID.fullmatch(text):
             return []
-        windows = [(topic, await taken(self.client, topic, text, self.dedupe_window)) for topic in topics]
+        windows = [(topic, await added_window(self.client, topic, text, self.dedupe_window)) for topic in topics]
         return [Span([topic], *window) for topic, window in windows if window is not None]
 
     async def _exist(self, keys: list[str]) -> dict[str, bool | str]:
         """Return for each key of one primary whether it exists, or why Redis does not answer for it."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PRIMARY_TIMEOUT):
                 async with on(self.client, keys[0]).pipeline(transaction=False) as pipe:
                     for key in keys:
                         pipe.exists(key)
                     replies = await pipe.execute(raise_on_error=False)
                 return {key: await self._existence(key, reply) for key, reply in zip(keys, replies, strict=True)}
         except (RedisError, OSError) as error:
-            return dict.fromkeys(keys, str(error) or f"no answer within {_PATIENCE:g} s")
+            return dict.fromkeys(keys, str(error) or f"no answer within {_PRIMARY_TIMEOUT:g} s")
 
     async def _existence(self, key: str, reply: int | Exception) -> bool | str:
         """Judge a reply. A key whose slot has moved is asked for again: only single commands follow it."""
@@ -123,7 +123,7 @@ class Places:
             return "its slot is being moved to another primary; search again"
         return str(reply) if isinstance(reply, Exception) else bool(reply)
 
-    def around(self, report: ReportAbout, topics: Sequence[str]) -> Iterator[Span]:
+    def spans_around(self, report: ReportAbout, topics: Sequence[str]) -> Iterator[Span]:
         """Yield the spans in which the entry of a report may be, the likely ones first."""
         if report.came is not None:
             for after, before in _AROUND:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from receiver.lookups.reports import Report, ReportAbout
-    from receiver.search.spool import Spooled
+    from receiver.search.spool import SpooledMatch
     from receiver.search.wanted import Envelope
     from receiver.streams.entry_readers import Reader
 
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class SearchResult:
     """One event that is about what is wanted, or the report of one that is in no stream.
 
     ``why`` explains the verdict in a sentence. ``topic``, ``entry_id`` and ``readers`` are those of the stream, and
@@ -55,7 +55,7 @@ class Finding:
         return None if self.report is None else self.report.report
 
 
-def without_entry(project_id: str, report: ReportAbout, *, searched: bool) -> Finding:
+def without_entry(project_id: str, report: ReportAbout, *, searched: bool) -> SearchResult:
     """Return what is known of a message from its record in the report index alone.
 
     ``searched``: the search for its entry came to its end.
@@ -68,12 +68,12 @@ def without_entry(project_id: str, report: ReportAbout, *, searched: bool) -> Fi
     else:
         when = utc(report.came // 1000)
         verdict, why = Verdict.PUBLISHED, f"Its report of {when} was published. Its entry has not been reached."
-    return Finding(verdict=verdict, why=why, project_id=project_id, report=report)
+    return SearchResult(verdict=verdict, why=why, project_id=project_id, report=report)
 
 
-def trimmed(topic: str, projects: Mapping[str, str]) -> Finding:
+def trimmed(topic: str, projects: Mapping[str, str]) -> SearchResult:
     """Return what is known of an event id from the dedupe alone. ``projects`` has the project of each topic."""
-    return Finding(
+    return SearchResult(
         verdict=Verdict.TRIMMED,
         why="The topic has taken an event with this id within the dedupe window. Its entry is in the stream no more.",
         project_id=projects[topic],
@@ -81,13 +81,13 @@ def trimmed(topic: str, projects: Mapping[str, str]) -> Finding:
     )
 
 
-def on_disk(spooled: Spooled, project_id: str | None, report: ReportAbout | None, *, taken: bool) -> Finding:
-    """Return the finding of an event in the spool. ``taken``: its topic knows the event's id."""
+def on_disk(spooled: SpooledMatch, project_id: str | None, report: ReportAbout | None, *, known: bool) -> SearchResult:
+    """Return the result of an event in the spool. ``known``: its topic knows the event's id."""
     verdict, why = Verdict.SPOOLED, "It is safe on disk, and waits for Redis."
-    if taken:
+    if known:
         verdict = Verdict.DUPLICATE
         why = "It is on disk, and its topic has taken an event with this id: the drain will add nothing."
-    return Finding(
+    return SearchResult(
         verdict=verdict,
         why=why,
         project_id=project_id,
@@ -99,11 +99,11 @@ def on_disk(spooled: Spooled, project_id: str | None, report: ReportAbout | None
     )
 
 
-def nowhere(back_to_ms: int | None, *, redis: bool) -> Finding:
-    """Return the finding of a search that found nothing. ``redis``: Redis was searched, back to a time."""
+def nowhere(back_to_ms: int | None, *, redis: bool) -> SearchResult:
+    """Return the result of a search that found nothing. ``redis``: Redis was searched, back to a time."""
     if not redis:
         why = "It is not in the spool of this machine. Redis is away, so nothing else was searched."
-        return Finding(verdict=Verdict.NOT_SEEN, why=why)
+        return SearchResult(verdict=Verdict.NOT_SEEN, why=why)
     since = "" if back_to_ms is None else f" since {utc(back_to_ms // 1000)}"
     places = f"not in the streams and quarantines{since}, nor in the spool of this machine, nor in the report index"
-    return Finding(verdict=Verdict.NOT_SEEN, why=f"There is no trace of it: {places}.")
+    return SearchResult(verdict=Verdict.NOT_SEEN, why=f"There is no trace of it: {places}.")
