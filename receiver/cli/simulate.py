@@ -26,6 +26,7 @@ from receiver.simulator.signers import SIGNED
 from receiver.simulator.styles import STYLES, traffic_of
 from receiver.simulator.target import KeyFile, Target, own_url, signer_for
 from receiver.simulator.traffic import Shares
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -264,5 +265,4 @@ async def _simulate(plan: SendPlan, traffic: Traffic, record: Callable[[Sequence
     try:
         return await sender.run()
     finally:
-        showing.cancel()
-        await asyncio.wait([showing])
+        await cancel_and_wait(showing)

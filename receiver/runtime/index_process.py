@@ -49,9 +49,9 @@ def add_index(app: web.Application, settings: Settings, environ: Mapping[str, st
         if settings.index == "1" or _lock_of(settings).exists() or looks_up(settings.projects):
             app[INDEX_WANTED].set()
         own = {name: value for name, value in environ.items() if name != "RECEIVER_CONFIG"}
-        keeping = asyncio.create_task(_keep(app, _lock_of(settings), own, logger))
+        keeping = asyncio.create_task(_keep(app, _lock_of(settings), own, logger), name="report index")
         yield
-        keeping.cancel()
+        keeping.cancel()  # once: a second cancellation would interrupt it while it waits for its child to end
         await asyncio.wait([keeping])
 
     if settings.index != "0":

@@ -132,11 +132,6 @@ class StopSignals:
         elif self._reload_asked:
             reload()
 
-    def pass_on_reload(self) -> None:
-        """Ask the process that takes the place of this one to read its files again, if this one was asked to."""
-        if self._reload_asked:
-            os.kill(os.getpid(), signal.SIGHUP)  # which is blocked now, and therefore kept
-
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self._asks_to_reload(number):
             self._reload_asked = True

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from receiver.app import OPS
+from receiver.tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,10 +23,9 @@ def add_watch(app: web.Application, valkey: EmbeddedValkey) -> None:
     """Keep an embedded Valkey running while the application runs."""
 
     async def watchdog(app: web.Application) -> AsyncIterator[None]:
-        watching = asyncio.create_task(_watch(app, valkey))
+        watching = asyncio.create_task(_watch(app, valkey), name="Valkey watchdog")
         yield
-        watching.cancel()
-        await asyncio.wait([watching])
+        await cancel_and_wait(watching)
 
     app.cleanup_ctx.append(watchdog)
 
