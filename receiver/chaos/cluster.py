@@ -1,4 +1,4 @@
-"""A cluster of three primaries with a replica each, and its faults.
+"""A cluster of three primaries with a replica each. ``cluster_faults`` has its faults.
 
 https://valkey.io/topics/cluster-spec. Slots are moved key by key as ``redis-cli --cluster reshard`` does, and at once
 with CLUSTER MIGRATESLOTS (Valkey 9).
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from receiver.chaos.deployment import Fault, eventually
-from receiver.chaos.faults import service_killed, service_stopped
+from receiver.chaos.deployment import eventually
 from receiver.chaos.processes import HOST, ChaosError, Valkey, free_port
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redis import Redis
-
-    from receiver.chaos.harness import DeploymentHarness
 
 SHARDS: Final = 3
 SLOTS: Final = 16384
@@ -101,7 +98,7 @@ class Cluster:
         await eventually(lambda: all(node.agrees(len(self.nodes)) for node in self.nodes), "the nodes did not join")
         for primary, replica in zip(self.nodes[:SHARDS], self.nodes[SHARDS:], strict=True):
             replica.cluster("REPLICATE", primary.id)
-        await self.well()
+        await self.until_healthy()
 
     def _join(self) -> None:
         first = self.nodes[0]
@@ -113,11 +110,11 @@ class Cluster:
             if node is not first:
                 node.cluster("MEET", HOST, first.port, first.bus())
 
-    async def well(self) -> None:
+    async def until_healthy(self) -> None:
         """Wait until every node serves, and every shard has a primary and a replica that follows it."""
-        await eventually(self._is_well, "the nodes of the cluster did not agree")
+        await eventually(self._is_healthy, "the nodes of the cluster did not agree")
 
-    def _is_well(self) -> bool:
+    def _is_healthy(self) -> bool:
         roles = sorted(node.role() for node in self.nodes)
         return roles == ["primary"] * SHARDS + ["replica"] * SHARDS and all(
             node.agrees(len(self.nodes)) for node in self.nodes
@@ -184,101 +181,3 @@ async def move_slot_atomically(redis: Cluster, slot: int, target: ClusterNode) -
     """Move a slot at once: the source hands it over when the target has all of it."""
     redis.owner(slot).cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
     await eventually(lambda: redis.owner(slot) is target, "the slot did not move")
-
-
-async def primary_killed(harness: DeploymentHarness[Cluster], seconds: float) -> None:
-    """Kill a primary with -9. Its replica is promoted, and it comes back as a replica."""
-    killed = harness.random.choice(harness.redis.current_primaries())
-    await killed.kill()
-    await harness.redis.failed_over(killed)
-    await asyncio.sleep(seconds)
-    await killed.start()
-    await harness.redis.well()
-
-
-async def primary_frozen(harness: DeploymentHarness[Cluster], seconds: float) -> None:
-    """Freeze a primary (SIGSTOP). Its replica is promoted, then it thaws with all that it was sent."""
-    frozen = harness.random.choice(harness.redis.current_primaries())
-    frozen.freeze()
-    try:
-        await harness.redis.failed_over(frozen)
-        await asyncio.sleep(seconds / 2)
-    finally:
-        frozen.thaw()
-    await harness.redis.well()
-
-
-async def failover_planned(harness: DeploymentHarness[Cluster], _seconds: float) -> None:
-    """CLUSTER FAILOVER: a replica takes over from its primary, which pauses its clients."""
-    primary = harness.random.choice(harness.redis.current_primaries())
-    harness.redis.replica_of(primary).cluster("FAILOVER")
-    await harness.redis.failed_over(primary)
-    await harness.redis.well()
-
-
-async def failover_forced(harness: DeploymentHarness[Cluster], _seconds: float) -> None:
-    """CLUSTER FAILOVER TAKEOVER: a replica takes over without asking anyone."""
-    primary = harness.random.choice(harness.redis.current_primaries())
-    harness.redis.replica_of(primary).cluster("FAILOVER", "TAKEOVER")
-    await harness.redis.failed_over(primary)
-    await harness.redis.well()
-
-
-async def slot_moved(harness: DeploymentHarness[Cluster], seconds: float) -> None:
-    """Move the slot of the longest stream to another node key by key, and back (ASK, TRYAGAIN, MOVED)."""
-    slot = await asyncio.to_thread(busiest_slot, harness.redis)
-    source = harness.redis.owner(slot)
-    await asyncio.to_thread(move_slot, harness.redis, slot, _another(harness, source))
-    await asyncio.sleep(seconds)
-    await asyncio.to_thread(move_slot, harness.redis, slot, source)
-
-
-async def slot_moved_atomically(harness: DeploymentHarness[Cluster], seconds: float) -> None:
-    """Move the slot of the longest stream to another node at once, and back (CLUSTER MIGRATESLOTS)."""
-    slot = await asyncio.to_thread(busiest_slot, harness.redis)
-    source = harness.redis.owner(slot)
-    await move_slot_atomically(harness.redis, slot, _another(harness, source))
-    await asyncio.sleep(seconds)
-    await move_slot_atomically(harness.redis, slot, source)
-
-
-async def replica_frozen(harness: DeploymentHarness[Cluster], seconds: float) -> None:
-    """Freeze a replica: no batch of its shard is confirmed by it."""
-    replica = harness.redis.replica_of(harness.random.choice(harness.redis.current_primaries()))
-    replica.freeze()
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        replica.thaw()
-    await harness.redis.well()
-
-
-async def shard_away(harness: DeploymentHarness[Cluster], seconds: float) -> None:
-    """Kill a primary and its replica with -9, and start both again."""
-    primary = harness.random.choice(harness.redis.current_primaries())
-    shard = (primary, harness.redis.replica_of(primary))
-    await asyncio.gather(*(node.kill() for node in reversed(shard)))
-    await asyncio.sleep(seconds)
-    await asyncio.gather(*(node.start() for node in shard))
-    await harness.redis.well()
-
-
-def _another(harness: DeploymentHarness[Cluster], node: ClusterNode) -> ClusterNode:
-    return harness.random.choice([one for one in harness.redis.current_primaries() if one is not node])
-
-
-FAULTS: Final = {
-    fault.name: fault
-    for fault in (
-        Fault("primary-killed", primary_killed, 3.0),
-        Fault("primary-frozen", primary_frozen, 3.0),
-        Fault("failover-planned", failover_planned),
-        Fault("failover-forced", failover_forced),
-        Fault("slot-moved", slot_moved, 2.0),
-        Fault("slot-moved-atomically", slot_moved_atomically, 2.0),
-        Fault("replica-frozen", replica_frozen, 3.0),
-        Fault("shard-away", shard_away, 3.0),
-        Fault("service-killed", service_killed),
-        Fault("service-stopped", service_stopped),
-    )
-}

@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
         return not (self.missing or self.doubled or self.strange)
 
 
-def check(clients: Iterable[Redis], ack_log: AckLog) -> Comparison:
+def compare(clients: Iterable[Redis], ack_log: AckLog) -> Comparison:
     """Read every stream of every primary, and compare. An event without an ack may be there once."""
     times = bytearray(len(ack_log))
     strange = entries = 0
@@ -56,7 +56,7 @@ def check(clients: Iterable[Redis], ack_log: AckLog) -> Comparison:
     )
 
 
-def spooled(data_dir: Path) -> int:
+def count_spooled(data_dir: Path) -> int:
     """Count the events in all spool files of a folder, even of dead processes. A suspect file counts as one more.
 
     Raises sqlite3.Error for another file that cannot be read: it may hold events.

@@ -1,6 +1,7 @@
 """What a run needs of its Redis servers, and what a fault is.
 
-``single``, ``replicated``, ``sentinels`` and ``cluster`` are deployments. The last three have their faults with them.
+``single``, ``replicated``, ``sentinels`` and ``cluster`` are deployments. ``faults`` has those of a single Valkey,
+``cluster_faults`` those of a cluster; the other two have their faults with them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from redis import Redis
 
 _POLL: Final = 0.02
-#: Seconds for all nodes to be well again after a fault.
-_WELL_TIMEOUT: Final = 60.0
+#: Seconds for all nodes to be healthy again after a fault.
+_HEALTHY_TIMEOUT: Final = 60.0
 
 
 class Deployment(Protocol):
@@ -35,7 +36,7 @@ class Deployment(Protocol):
     async def start(self) -> None:
         """Start all servers; return when they take writes."""
 
-    async def well(self) -> None:
+    async def until_healthy(self) -> None:
         """Wait until every server answers, and every replica follows. Raises ChaosError."""
 
     def primaries(self) -> list[Redis]:
@@ -61,7 +62,7 @@ class Fault(NamedTuple):
         return (self.run.__doc__ or "").strip()
 
 
-async def eventually(holds: Callable[[], bool], what: str, within: float = _WELL_TIMEOUT) -> None:
+async def eventually(holds: Callable[[], bool], what: str, within: float = _HEALTHY_TIMEOUT) -> None:
     """Wait until a condition holds, which is asked in a thread. Raises ChaosError: ``what`` did not happen."""
     end = time.monotonic() + within
     while not await asyncio.to_thread(holds):

@@ -36,9 +36,8 @@ async def redis_stopped(harness: DeploymentHarness[SingleValkey], seconds: float
 
 async def redis_frozen(harness: DeploymentHarness[SingleValkey], seconds: float) -> None:
     """Redis is frozen with all its sockets open (SIGSTOP), then processes what it was sent meanwhile."""
-    harness.redis.valkey.freeze()
-    await asyncio.sleep(seconds)
-    harness.redis.valkey.thaw()
+    with harness.redis.valkey.frozen():
+        await asyncio.sleep(seconds)
 
 
 async def redis_loading(harness: DeploymentHarness[SingleValkey], seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 import aiohttp
 
 from receiver.chaos.ack_log import AckLog
-from receiver.chaos.comparison import check, spooled
+from receiver.chaos.comparison import compare, count_spooled
 from receiver.chaos.deployment import Deployment
 from receiver.chaos.processes import ReceiverProcess
 from receiver.chaos.single import SingleValkey
@@ -96,15 +96,15 @@ class DeploymentHarness(Generic[D]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop all parts."""
-        await self.quiet()
+        await self.stop_traffic()
         await self._end()
 
-    async def traffic(self) -> None:
+    async def start_traffic(self) -> None:
         """Start posting callbacks."""
         self._traffic = AsyncExitStack()
         await self._traffic.enter_async_context(self.provider)
 
-    async def quiet(self) -> None:
+    async def stop_traffic(self) -> None:
         """Finish the callbacks in flight, and stop posting."""
         if self._traffic is not None:
             await self._traffic.aclose()
@@ -139,16 +139,16 @@ class DeploymentHarness(Generic[D]):
     def spooled(self) -> int:
         """Count the events on disk; -1 while a file cannot be read."""
         try:
-            return sum(spooled(folder) for folder in {service.data_dir for service in self.services})
+            return sum(count_spooled(folder) for folder in {service.data_dir for service in self.services})
         except (sqlite3.Error, FileNotFoundError):  # a file is being drained, created or removed
             return -1
 
     async def comparison(self) -> Comparison:
         """Compare the acks with the streams."""
-        await self.redis.well()
+        await self.redis.until_healthy()
         with contextlib.ExitStack() as clients:
             primaries = [clients.enter_context(client) for client in self.redis.primaries()]
-            return await asyncio.to_thread(check, primaries, self.ack_log)
+            return await asyncio.to_thread(compare, primaries, self.ack_log)
 
     async def _all_on_redis(self, session: aiohttp.ClientSession) -> bool:
         return all([await _route(session, service) == "redis" for service in self.services if service.alive])

@@ -24,7 +24,7 @@ from receiver.embedded import last_line, valkey_binary
 from receiver.errors import ReceiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 HOST: Final = "127.0.0.1"
 #: Seconds for a process to be ready on a busy machine. A Valkey that loads a million entries needs a few.
@@ -95,6 +95,15 @@ class Child:
     def thaw(self) -> None:
         """Resume it (SIGCONT)."""
         self.signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Suspend it inside the ``with`` block."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
 
     def deny_disk(self, *, deny: bool) -> None:
         """Make its writes to files fail, or succeed again, with RLIMIT_FSIZE (Linux)."""

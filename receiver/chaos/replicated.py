@@ -45,9 +45,9 @@ class Replicated:
         await self.link.__aenter__()
         await self.primary.start()
         await self.replica.start("--replicaof", f"{HOST} {self.link.port}")
-        await self.well()
+        await self.until_healthy()
 
-    async def well(self) -> None:
+    async def until_healthy(self) -> None:
         """Wait until the replica follows."""
         await self.primary.loaded()
         await eventually(lambda: self.replica.role() == "replica", "the replica did not follow its primary")
@@ -71,7 +71,7 @@ class Replicated:
             self.follow()
         else:
             await self.replica.start("--replicaof", f"{HOST} {self.link.port}")
-        await self.well()
+        await self.until_healthy()
 
     def follow(self) -> None:
         """Make the replica follow the link."""
@@ -98,14 +98,10 @@ async def primary_killed(harness: DeploymentHarness[Replicated], seconds: float)
 
 async def primary_frozen(harness: DeploymentHarness[Replicated], seconds: float) -> None:
     """Freeze the primary (SIGSTOP) and promote its replica. The former primary thaws with what it was sent."""
-    frozen = harness.redis.primary
-    frozen.freeze()
-    try:
+    with harness.redis.primary.frozen():
         await asyncio.sleep(seconds)
         harness.redis.promote()
         harness.redis.name.lead_to(harness.redis.primary.port)
-    finally:
-        frozen.thaw()
     await asyncio.sleep(seconds / 2)
     await harness.redis.move()
 
@@ -123,7 +119,7 @@ async def promoted_coordinated(harness: DeploymentHarness[Replicated], seconds: 
     redis.link.behave()
     with redis.replica.client() as client:
         client.replicaof(HOST, str(redis.primary.port))  # FAILOVER wants the address that the replica follows
-    await redis.well()
+    await redis.until_healthy()
     with redis.primary.client() as client:
         client.execute_command("FAILOVER", "TO", HOST, redis.replica.port)
     await eventually(lambda: redis.replica.role() == "primary", "FAILOVER did not promote the replica")
@@ -134,11 +130,8 @@ async def promoted_coordinated(harness: DeploymentHarness[Replicated], seconds: 
 
 async def replica_frozen(harness: DeploymentHarness[Replicated], seconds: float) -> None:
     """Freeze the replica: no batch is confirmed by it."""
-    harness.redis.replica.freeze()
-    try:
+    with harness.redis.replica.frozen():
         await asyncio.sleep(seconds)
-    finally:
-        harness.redis.replica.thaw()
 
 
 async def replica_lags(harness: DeploymentHarness[Replicated], seconds: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from receiver.chaos import cluster, faults, replicated, sentinels
+from receiver.chaos import cluster, cluster_faults, faults, replicated, sentinels
 from receiver.chaos.ack_log import CALM
 from receiver.chaos.harness import DeploymentHarness
 from receiver.chaos.single import SingleValkey
@@ -27,18 +27,18 @@ _SETTLE: Final = 120.0
 SERVICES: Final = 2
 
 
-class Kind(NamedTuple):
+class DeploymentKind(NamedTuple):
     """A kind of deployment, and the faults that it can have."""
 
     create: Callable[[Path], Deployment]
     faults: Mapping[str, Fault]
 
 
-KINDS: Final[Mapping[str, Kind]] = {
-    "single": Kind(SingleValkey, faults.FAULTS),
-    "replicas": Kind(replicated.Replicated, replicated.FAULTS),
-    "sentinel": Kind(sentinels.Sentinels, sentinels.FAULTS),
-    "cluster": Kind(cluster.Cluster, cluster.FAULTS),
+KINDS: Final[Mapping[str, DeploymentKind]] = {
+    "single": DeploymentKind(SingleValkey, faults.FAULTS),
+    "replicas": DeploymentKind(replicated.Replicated, replicated.FAULTS),
+    "sentinel": DeploymentKind(sentinels.Sentinels, sentinels.FAULTS),
+    "cluster": DeploymentKind(cluster.Cluster, cluster_faults.FAULTS),
 }
 
 
@@ -71,11 +71,11 @@ async def run_chaos(folder: Path, plan: RunPlan, on_progress: Callable[[str, flo
     kind = KINDS[plan.kind]
     redis = kind.create(folder)
     async with DeploymentHarness(folder, redis, seed=plan.seed, services=SERVICES, rate=plan.rate) as harness:
-        await harness.traffic()
+        await harness.start_traffic()
         reporting = asyncio.create_task(_report(harness.ack_log, began, on_progress))
         try:
             await _inject(harness, [kind.faults[name] for name in plan.faults], end)
-            await harness.quiet()
+            await harness.stop_traffic()
             settled = await harness.settled(_SETTLE)
         finally:
             reporting.cancel()
@@ -94,7 +94,7 @@ async def _inject(harness: DeploymentHarness[Deployment], chosen: Sequence[Fault
             harness.ack_log.enter(fault.name).injected += 1
             longest = max(_SHORTEST, min(fault.longest, (end - time.monotonic()) / 4))
             await fault.run(harness, harness.random.uniform(_SHORTEST, longest))
-            await harness.redis.well()
+            await harness.redis.until_healthy()
             if harness.random.random() < 0.5:  # noqa: PLR2004 in half the cases the next fault begins while the spool still drains
                 await harness.settled(_SETTLE)
 

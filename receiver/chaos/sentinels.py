@@ -96,13 +96,13 @@ class Sentinels:
         for sentinel in self.sentinels:
             sentinel.configure(primary)
             await sentinel.start()
-        await self.well()
+        await self.until_healthy()
 
-    async def well(self) -> None:
+    async def until_healthy(self) -> None:
         """Wait until one node is the primary, the other follows it, and all Sentinels know both."""
-        await eventually(self._is_well, "Sentinels, primary and replica did not agree")
+        await eventually(self._is_healthy, "Sentinels, primary and replica did not agree")
 
-    def _is_well(self) -> bool:
+    def _is_healthy(self) -> bool:
         if sorted(node.role() for node in self.nodes) != ["primary", "replica"]:
             return False
         port = self.primary.port
@@ -143,19 +143,16 @@ class Sentinels:
 async def primary_killed(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
     """Kill the primary with -9. The Sentinels promote its replica, and it comes back as a replica."""
     await _replaced(harness.redis, seconds)
-    await harness.redis.well()
+    await harness.redis.until_healthy()
 
 
 async def primary_frozen(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
     """Freeze the primary (SIGSTOP). Its replica is promoted, then it thaws with all that it was sent."""
-    frozen = harness.redis.primary
-    frozen.freeze()
-    try:
-        await harness.redis.failed_over(frozen)
+    primary = harness.redis.primary
+    with primary.frozen():
+        await harness.redis.failed_over(primary)
         await asyncio.sleep(seconds / 2)
-    finally:
-        frozen.thaw()
-    await harness.redis.well()
+    await harness.redis.until_healthy()
 
 
 async def failover_plain(harness: DeploymentHarness[Sentinels], _seconds: float) -> None:
@@ -170,13 +167,9 @@ async def failover_coordinated(harness: DeploymentHarness[Sentinels], _seconds: 
 
 async def replica_frozen(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
     """Freeze the replica: no batch is confirmed by it."""
-    replica = harness.redis.replica
-    replica.freeze()
-    try:
+    with harness.redis.replica.frozen():
         await asyncio.sleep(seconds)
-    finally:
-        replica.thaw()
-    await harness.redis.well()
+    await harness.redis.until_healthy()
 
 
 async def sentinel_killed(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
@@ -185,7 +178,7 @@ async def sentinel_killed(harness: DeploymentHarness[Sentinels], seconds: float)
     await sentinel.kill()
     await _replaced(harness.redis, seconds)
     await sentinel.start()
-    await harness.redis.well()
+    await harness.redis.until_healthy()
 
 
 async def all_away(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
@@ -194,7 +187,7 @@ async def all_away(harness: DeploymentHarness[Sentinels], seconds: float) -> Non
     await asyncio.gather(*(node.kill() for node in nodes))
     await asyncio.sleep(seconds)
     await asyncio.gather(*(node.start() for node in nodes))
-    await harness.redis.well()
+    await harness.redis.until_healthy()
 
 
 async def _replaced(redis: Sentinels, seconds: float) -> None:
@@ -220,7 +213,7 @@ async def _fail_over(redis: Sentinels, *options: str) -> None:
 
     await eventually(accepted, "the Sentinel refused a fail-over")
     await redis.failed_over(former)
-    await redis.well()
+    await redis.until_healthy()
 
 
 FAULTS: Final = {

@@ -33,7 +33,7 @@ class SingleValkey:
         await self.valkey.start()
         await self.proxy.__aenter__()
 
-    async def well(self) -> None:
+    async def until_healthy(self) -> None:
         """Wait until the Valkey has loaded its data."""
         await self.valkey.loaded()
 

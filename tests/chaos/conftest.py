@@ -22,10 +22,10 @@ def survives(tmp_path: Path) -> Survives:
     @asynccontextmanager
     async def scene(**arguments: Any) -> AsyncIterator[Scene]:
         async with Scene(tmp_path, **arguments) as harness:
-            await harness.traffic()
+            await harness.start_traffic()
             await goes_on(harness, 50)
             yield harness
-            await harness.quiet()
+            await harness.stop_traffic()
             assert await harness.settled(), "events are left in the spool, or the service has not gone back to Redis"
             await assert_guarantees(harness)
 

@@ -23,7 +23,7 @@ _MIB = 1 << 20
 async def ack(folder: Path, seconds: float = 30) -> None:
     """Print percentiles of the ack, with Redis and without."""
     async with Harness(folder, rate=5000, batch=10, max_in_flight=1000) as harness:
-        await harness.traffic()
+        await harness.start_traffic()
         for name in ("with redis", "redis down"):
             await asyncio.sleep(2)
             segment = harness.ack_log.enter(name)
@@ -41,7 +41,7 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
     """Print how long the spool takes to drain, the acks of live traffic beside it, and the memory."""
     async with Harness(folder, rate=40_000, batch=100, max_in_flight=1000) as harness:
         await harness.valkey.kill()
-        await harness.traffic()
+        await harness.start_traffic()
         await harness.until(lambda: harness.ack_log.acknowledged >= events, within=600)
         harness.provider.slow_down(2500, 10)
         await asyncio.sleep(1)
@@ -58,7 +58,7 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
             await asyncio.sleep(0.1)
         took = time.monotonic() - began
         cpu = harness.service.cpu_seconds() - cpu
-        await harness.quiet()
+        await harness.stop_traffic()
         comparison = await harness.comparison()
         _say(
             f"{spooled:,} spooled events drained in {took:.1f} s from Redis' start; live acks meanwhile: "
@@ -73,7 +73,7 @@ async def backlog(folder: Path, events: float = 200_000) -> None:
 async def memory(folder: Path, seconds: float = 120) -> None:
     """Print the service's memory while Redis is down, under full load."""
     async with Harness(folder, rate=60_000, batch=100, max_in_flight=1000) as harness:
-        await harness.traffic()
+        await harness.start_traffic()
         await asyncio.sleep(5)
         before = harness.service.rss_bytes()
         _say(f"with redis: {before / _MIB:.1f} MiB after {harness.ack_log.acknowledged:,} events")

@@ -42,7 +42,7 @@ async def test_a_file_whose_sync_failed_takes_no_more_events(tmp_path: Path) -> 
     """
     async with Scene(tmp_path, rate=_WATCHED) as harness:
         spool = harness.service.data_dir / "spool"
-        await harness.traffic()
+        await harness.start_traffic()
         await harness.valkey.kill()
         await harness.until(lambda: harness.spooled() > 0)
         async with traced(harness.service, tmp_path, sync_fails="1"):
@@ -54,7 +54,7 @@ async def test_a_file_whose_sync_failed_takes_no_more_events(tmp_path: Path) -> 
         for path in spool.glob("*.damaged-*"):
             path.unlink()
         await asyncio.gather(harness.service.start(), harness.valkey.start())
-        await harness.quiet()
+        await harness.stop_traffic()
         assert await harness.settled()
         await assert_guarantees(harness)
 
@@ -78,7 +78,7 @@ async def test_a_service_starts_on_a_full_disk_although_it_ended_well(tmp_path: 
     disk = tmp_path / "disk"
     with small_disk(disk, "4m"):
         async with Scene(tmp_path, data_dir=disk) as harness:
-            await harness.traffic()
+            await harness.start_traffic()
             await harness.valkey.kill()
             await harness.until(lambda: harness.spooled() > 100)
             await harness.service.stop()
@@ -89,7 +89,7 @@ async def test_a_service_starts_on_a_full_disk_although_it_ended_well(tmp_path: 
             assert "takes no events" in spool["reason"]
             assert await harness.route(harness.service) == "refuse"
             await harness.valkey.start()
-            await harness.quiet()
+            await harness.stop_traffic()
             assert await harness.settled()
             await assert_guarantees(harness)
             (disk / "filler").unlink()
@@ -105,7 +105,7 @@ async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "3m"):
         async with Scene(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
-            await harness.traffic()
+            await harness.start_traffic()
             await harness.valkey.kill()
             await refuses(harness, 100)
             fill(disk)
@@ -113,7 +113,7 @@ async def test_a_full_disk_refuses_and_drains(tmp_path: Path) -> None:
                 while await harness.route(harness.service) != "refuse":
                     await asyncio.sleep(0.05)
             await harness.valkey.start()
-            await harness.quiet()
+            await harness.stop_traffic()
             assert await harness.settled()
             await assert_guarantees(harness)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from receiver.chaos.ack_log import AckLog
-from receiver.chaos.comparison import Comparison, check, spooled
+from receiver.chaos.comparison import Comparison, compare, count_spooled
 from receiver.chaos.processes import Valkey
 from receiver.chaos.run import RunOutcome
 from receiver.chaos.summary import RunSummary
@@ -42,7 +42,7 @@ def _promised(count: int) -> AckLog:
 
 def _seen(valkey: Valkey, ack_log: AckLog) -> Comparison:
     with valkey.client() as client:
-        return check([client], ack_log)
+        return compare([client], ack_log)
 
 
 async def test_what_is_right_is_found_right(valkey: Valkey) -> None:
@@ -126,7 +126,7 @@ def test_a_slow_answer_and_one_that_never_came_fail_the_report() -> None:
 
 def test_a_spool_file_that_cannot_be_read_does_not_count_as_empty(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
-    assert spooled(tmp_path) == 0
+    assert count_spooled(tmp_path) == 0
     (tmp_path / "spool" / "000.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
-        spooled(tmp_path)
+        count_spooled(tmp_path)

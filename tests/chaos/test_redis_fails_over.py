@@ -24,10 +24,10 @@ async def test_what_a_replica_does_not_have_is_not_acknowledged_from_redis(tmp_p
     async with DeploymentHarness(
         tmp_path, Replicated(tmp_path), rate=1000, max_in_flight=100, settings=settings, receiver=ForkedReceiver
     ) as harness:
-        await harness.traffic()
+        await harness.start_traffic()
         await harness.until(lambda: harness.ack_log.segment.acknowledged > 500)
         await FAULTS["replica-cut-off"].run(harness, 1.0)
-        await harness.quiet()
+        await harness.stop_traffic()
         assert await harness.settled()
         comparison = await harness.comparison()
         assert comparison.doubled == []

@@ -52,7 +52,7 @@ async def test_a_service_starts_on_a_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "3m"):
         async with Scene(tmp_path, rate=4000, batch=20, data_dir=disk) as harness:
-            await harness.traffic()
+            await harness.start_traffic()
             await harness.valkey.kill()
             await harness.until(lambda: 503 in refused(harness))
             fill(disk)
@@ -61,7 +61,7 @@ async def test_a_service_starts_on_a_full_disk(tmp_path: Path) -> None:
             await harness.service.start()
             before = harness.ack_log.acknowledged
             await harness.until(lambda: harness.ack_log.acknowledged > before)
-            await harness.quiet()
+            await harness.stop_traffic()
             assert await harness.settled()
             await assert_guarantees(harness)
 

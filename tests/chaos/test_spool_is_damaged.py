@@ -23,7 +23,7 @@ async def test_a_kill_during_the_recovery_doubles_nothing(tmp_path: Path) -> Non
     """SIGKILL in the midst, again and again: the next process begins anew, and nothing is doubled."""
     async with Scene(tmp_path, rate=20_000, batch=100) as harness:
         await _spooled(harness, 40_000)
-        await harness.quiet()
+        await harness.stop_traffic()
         await harness.service.kill()
         damaged = _checkpointed(harness)
         page = leaves(damaged, _NUMBER)[0]
@@ -58,12 +58,12 @@ async def test_damage_while_it_is_written_to_costs_the_damaged_pages_alone(tmp_p
         before = harness.ack_log.acknowledged
         await harness.until(lambda: harness.ack_log.acknowledged > before + 1000)
         await harness.valkey.start()
-        await harness.quiet()
+        await harness.stop_traffic()
         await _recovered(harness, lost)
 
 
 async def _spooled(harness: Scene, events: int) -> None:
-    await harness.traffic()
+    await harness.start_traffic()
     await harness.valkey.kill()
     await spools(harness, events)
 

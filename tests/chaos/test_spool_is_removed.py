@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 async def test_what_is_acknowledged_after_the_folder_was_removed_survives_a_kill(tmp_path: Path) -> None:
     """``rm -rf`` while Redis is away, and kill -9 two seconds later: what was acknowledged before is there as well."""
     async with Scene(tmp_path) as harness:
-        await harness.traffic()
+        await harness.start_traffic()
         await harness.valkey.kill()
         await spools(harness)
         shutil.rmtree(harness.service.data_dir / "spool")
@@ -28,7 +28,7 @@ async def test_what_is_acknowledged_after_the_folder_was_removed_survives_a_kill
 async def test_with_no_room_for_a_new_folder_all_is_refused(tmp_path: Path) -> None:
     """A file is in the folder's place: 503 until it is gone, and then all that was acknowledged is kept after all."""
     async with Scene(tmp_path) as harness:
-        await harness.traffic()
+        await harness.start_traffic()
         await harness.valkey.kill()
         await spools(harness)
         folder = harness.service.data_dir / "spool"
@@ -47,6 +47,6 @@ async def test_with_no_room_for_a_new_folder_all_is_refused(tmp_path: Path) -> N
 async def _killed_and_settled(harness: Scene) -> None:
     await harness.service.kill()
     await asyncio.gather(harness.service.start(), harness.valkey.start())
-    await harness.quiet()
+    await harness.stop_traffic()
     assert await harness.settled()
     await assert_guarantees(harness)

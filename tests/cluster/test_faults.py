@@ -96,11 +96,8 @@ async def killed(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
 
 async def frozen(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
     """Let a primary answer nothing until its replica has taken over."""
-    node.freeze()
-    try:
+    with node.frozen():
         await cluster.failed_over(node)
-    finally:
-        node.thaw()
 
 
 async def failed_over(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
@@ -174,7 +171,7 @@ async def test_a_fault_of_one_shard_loses_and_doubles_nothing(fault: Any, cluste
         await until(lambda: not loads[0].delivery.spool.events)
         for load in loads:
             await load.delivery.close()
-    await cluster.well()
+    await cluster.until_healthy()
     found = await stored(cluster.url, topics)
     for load in loads:
         assert load.acknowledged
