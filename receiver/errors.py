@@ -72,6 +72,12 @@ class BadSignatureError(ReceiverError):
     status = 401
 
 
+class TooManyBadSignaturesError(RateLimitedError):
+    """As ``RateLimitedError``, for wrong signatures: the outcome says so, whatever the status of the answer."""
+
+    code = BadSignatureError.code
+
+
 class UnverifiableError(ReceiverError):
     """The signature cannot be checked now: a certificate could not be fetched, for example."""
 

@@ -18,8 +18,8 @@ from receiver.errors import (
     InvalidCallbackError,
     MethodNotAllowedError,
     NotFoundError,
-    RateLimitedError,
     TooLargeError,
+    TooManyBadSignaturesError,
     summary,
 )
 from receiver.events import EnvelopeBuilder
@@ -187,7 +187,7 @@ class Callbacks:
     async def _verify(self, request: web.BaseRequest, callback: CallbackRequest, provider: Provider) -> None:
         """Check the provider's signature, of a large body in a thread.
 
-        Raises BadSignatureError, RateLimitedError, UnverifiableError, or OverloadedError for a large body.
+        Raises BadSignatureError, TooManyBadSignaturesError, UnverifiableError, or OverloadedError for a large body.
         """
         try:
             url = provider.certificate_url(callback)
@@ -200,7 +200,7 @@ class Callbacks:
         except BadSignatureError:
             wait = self._auth.count_failure(request, "callback_signature")
             if wait is not None:
-                raise RateLimitedError(wait, "the signature is wrong") from None
+                raise TooManyBadSignaturesError(wait, "the signature is wrong") from None
             raise
 
     def _slot(self, body: bytes) -> AbstractAsyncContextManager[None]:

@@ -22,6 +22,7 @@ from receiver.web.rejected_items import MAX_SENDERS, RejectedItems
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from conftest import Service
     from servers import Receiver
 
 ROUTES = f"{SMS}/callback"
@@ -109,6 +110,16 @@ async def test_guessing_is_logged_with_the_address_and_counted(limited: Receiver
     assert {line["level"] for line in lines} == {"warning"}
     assert all(line["address"].startswith("203.0.113.") for line in lines)
     assert "guess" not in limited.output
+
+
+async def test_a_wrong_signature_counts_as_one_however_it_is_answered(service: Service) -> None:
+    """Otherwise the secret that was changed at a busy provider would look like a stranger's wrong keys."""
+    client = await service('[projects.signed.providers.infobip]\ncredentials = ["user:password"]\n')
+    answers = [await client.post("/callbacks/infobip/signed", data=b'{"results":[]}') for _ in range(BURST + 3)]
+    assert [answer.status for answer in answers] == [401] * BURST + [429] * 3
+    text = await (await client.get("/metrics")).text()
+    assert f'receiver_callbacks_total{{outcome="bad_signature",provider="infobip"}} {BURST + 3}.0' in text
+    assert 'receiver_callbacks_total{outcome="rate_limited",provider="infobip"} 0.0' in text
 
 
 async def test_requests_without_credentials_are_no_guesses(limited: Receiver) -> None:
