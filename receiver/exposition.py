@@ -65,11 +65,13 @@ class _States(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._routes()
         yield from self._spools()
-        index, build = metrics.INDEX_ENTRIES(), metrics.BUILD_INFO()
+        started, index, build = metrics.WORKER_STARTED(), metrics.INDEX_ENTRIES(), metrics.BUILD_INFO()
+        for state in self._states:
+            started.add_metric([str(state.worker)], state.started_at)
         for outcome in sorted({outcome for state in self._states for outcome in state.index_entries}):
             index.add_metric([outcome], max(state.index_entries.get(outcome, 0) for state in self._states))
         build.add_metric([version("sms-callback-receiver"), platform.python_version()], 1)
-        yield from (index, build)
+        yield from (started, index, build)
 
     def _routes(self) -> Iterator[Metric]:
         worst_route, by_worker, primaries = metrics.ROUTE(), metrics.WORKER_ROUTE(), metrics.PRIMARY_TAKES_WRITES()

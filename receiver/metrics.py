@@ -145,6 +145,11 @@ WORKER_ROUTE: Final = partial(
     "1 for the current route of a worker's events.",
     labels=["worker", "route"],
 )
+WORKER_STARTED: Final = partial(
+    GaugeMetricFamily, "receiver_worker_start_time_seconds",
+    "When a worker started, in seconds since the epoch. The next worker with the same number changes it.",
+    labels=["worker"],
+)  # fmt: skip
 PRIMARY_TAKES_WRITES: Final = partial(
     GaugeMetricFamily, "receiver_primary_takes_writes",
     "1 while all workers can write to a primary of Redis, else 0.",

@@ -51,6 +51,8 @@ class WorkerState(msgspec.Struct, frozen=True):
     #: Events and bytes in spool files of ended workers. All workers see the same files.
     unowned_events: int = 0
     unowned_bytes: int = 0
+    #: When it started, in seconds since the epoch.
+    started_at: float = 0.0
     #: What the indexers have read, by outcome. It is counted in Redis, so all workers see the same.
     index_entries: dict[str, int] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,6 +43,7 @@ class Ops:
         self._admission = admission
         self._peers = peers
         self._logger = logger
+        self._started_at = time.time()
         self._shared = True
         self._rendering = asyncio.Lock()
         self._next_exposition: asyncio.Task[bytes] | None = None
@@ -127,6 +129,7 @@ class Ops:
             spool_bytes=spool.bytes,
             unowned_events=spool.unowned.events,
             unowned_bytes=spool.unowned.bytes,
+            started_at=self._started_at,
             index_entries=self._counts.latest,
         )
 

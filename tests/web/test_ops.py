@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -190,6 +192,7 @@ async def workers(aiohttp_client, redis_url, tmp_path):
 
 async def test_whichever_worker_is_asked_the_worst_state_is_told(workers):
     """And which worker has it. The first, which answered before the second was there, included."""
+    began = time.time()
     first, second = await workers()
     told = [json.loads(await (await worker.get("/readyz")).text()) for worker in (first, second)]
     assert [one["route"] for one in told] == ["redis", "spool"]
@@ -201,6 +204,10 @@ async def test_whichever_worker_is_asked_the_worst_state_is_told(workers):
         assert 'receiver_route{route="spool"} 1.0' in text
         assert 'receiver_worker_route{route="redis",worker="1"} 1.0' in text
         assert 'receiver_worker_route{route="spool",worker="2"} 1.0' in text
+        starts = re.findall(r'^receiver_worker_start_time_seconds\{worker="([12])"\} (\S+)$', text, re.MULTILINE)
+        times = [float(started) for _, started in sorted(starts)]
+        assert len(times) == 2
+        assert began <= times[0] < times[1] <= time.time()
 
 
 async def test_a_service_is_ready_while_one_of_its_workers_takes_events(workers):
