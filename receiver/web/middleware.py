@@ -22,6 +22,7 @@ from receiver.errors import (
 )
 from receiver.providers import DEFAULT, PROVIDERS
 from receiver.providers.base import JSON
+from receiver.web.ports import CALLBACK_PATHS, NO_SUCH_PATH
 from receiver.web.smn.error_codes import FORBIDDEN
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 REQUEST_ID: Final = "X-Request-Id"
 _SMN_PATHS: Final = ("/v2/", "/v3/")
-_CALLBACK_PATHS: Final = ("/sms/callback", "/callbacks/")
 
 
 def smn_response(body: dict[str, object], status: int = 200) -> web.Response:
@@ -74,13 +74,11 @@ class ErrorResponses:
 def _translated(request: web.BaseRequest, error: web.HTTPException) -> ReceiverError:
     """Translate aiohttp's own errors."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        callback = request.path.startswith(_CALLBACK_PATHS)
+        callback = request.path.startswith(CALLBACK_PATHS)
         allowed = _provider_of(request.path).methods if callback else error.allowed_methods
         return MethodNotAllowedError(request.method, ", ".join(sorted(allowed)))
     if isinstance(error, web.HTTPNotFound):
-        return NotFoundError(
-            "no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}; /docs lists all paths"
-        )
+        return NotFoundError(f"{NO_SUCH_PATH}; /docs lists all paths")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLargeError("the body is too large")
     return ForeignError(error.status, error.reason)
@@ -113,7 +111,7 @@ def _smn_answer(error: ReceiverError) -> web.Response:
 
 def _provider_answer(request: web.BaseRequest, error: ReceiverError) -> web.Response:
     provider = DEFAULT
-    if request.path.startswith(_CALLBACK_PATHS):
+    if request.path.startswith(CALLBACK_PATHS):
         provider = _provider_of(request.path)
         metrics.CALLBACKS.labels(provider.name, error.code).inc()
     # A 408 would make this provider drop the callback; a 503 makes it retry.

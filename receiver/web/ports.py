@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from receiver.web.middleware import ErrorResponses
 
 #: What the public port serves: what providers and a load balancer ask for.
-_CALLBACKS: Final = ("/sms/callback", "/callbacks/")
+CALLBACK_PATHS: Final = ("/sms/callback", "/callbacks/")
+NO_SUCH_PATH: Final = "no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}"
 _PROBES: Final = ("/livez", "/readyz")
 
 
 def is_public(path: str) -> bool:
     """Return whether the public port serves a path if there is a second port."""
-    return path.startswith(_CALLBACKS) or path in _PROBES
+    return path.startswith(CALLBACK_PATHS) or path in _PROBES
 
 
 class Ports:
@@ -42,10 +43,7 @@ class Ports:
             if is_public(request.path):
                 return await application(request)
             # Unlike the router's answer, it does not tell a stranger what the other port serves.
-            return self._errors.answer(
-                request,
-                NotFoundError("no such path; callbacks go to /sms/callback or /callbacks/{provider}/{project_id}"),
-            )
+            return self._errors.answer(request, NotFoundError(NO_SUCH_PATH))
 
         return handle
 
@@ -53,7 +51,7 @@ class Ports:
         """Return a handler for the internal port, which has the probes as well."""
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            if request.path.startswith(_CALLBACKS):
+            if request.path.startswith(CALLBACK_PATHS):
                 return self._errors.answer(request, NotFoundError("callbacks are served on the public port, PORT"))
             return await application(request)
 

@@ -117,7 +117,7 @@ class Viewers:
 
         Raises what ``Credentials.check`` raises, and OverloadedError if there are too many viewers.
         """
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         if self._open >= MAX_VIEWERS or self._closed:
             raise OverloadedError(f"{self._open} viewers are connected to this process; close one, or try again later")
         response = web.StreamResponse(

@@ -69,7 +69,7 @@ class SmsEvents:
         SMN's three types, and ``sms_sent_event`` where the project publishes states that are not final. A partitioned
         topic has ``stream_keys``, a field of ours: every stream to read.
         """
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         query: Any = await self._parser.parse(EventQuery(), request, location="query")
         wanted = query.get("event_type")
         routes = self._routing[project.id]
@@ -88,7 +88,7 @@ class SmsEvents:
         Raises SmnError. Then nothing has changed, except that after SMN.0016 (Redis failed) the outcome is unknown and
         the request may be repeated.
         """
-        project, caller_name = await self._credentials.check(request, request.match_info["project_id"])
+        project, caller_name = await self._credentials.check(request)
         body: Any = await self._parser.parse(Routes(), request, location="json")
         published = self._routing[project.id].types
         routes: dict[EventType, str | None] = {}
@@ -135,7 +135,7 @@ class SmsReports:
 
     async def list(self, request: web.Request) -> web.Response:
         """ListSmsMsgReport: ``GET …/sms/report``, newest first. Raises SmnError."""
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         self._index_needed.set()
         arguments: Any = await self._parser.parse(ReportQueryArgs(), request, location="query")
         query = ReportQuery(**arguments)

@@ -64,12 +64,13 @@ class Credentials:
             for access_key, secret_key in project.access_keys.items():
                 self._secret_keys.setdefault(access_key, []).append((project, secret_key))
 
-    async def check(self, request: web.Request, project_id: str) -> Caller:
-        """Return the caller if the request may use the project.
+    async def check(self, request: web.Request) -> Caller:
+        """Return the caller if the request may use the project that its path names.
 
         Raises GatewayError (401: missing or wrong credentials; 429: too many wrong ones), SmnError (403: credentials
         of another project), or ForbiddenError for a request of a web page to an open project.
         """
+        project_id = request.match_info["project_id"]
         project = self._projects.get(project_id)
         if project is not None and project.open:
             self.browsers.check(request)

@@ -54,7 +54,7 @@ class SmsSearch:
 
     async def find(self, request: web.Request) -> web.Response:
         """Return the events about an id. Raises SmnError, or OverloadedError (503) while another search runs."""
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         self._index_needed.set()
         query: Any = await self._parser.parse(FindQuery(), request, location="query")
         scope = dataclasses.replace(self._scope, sign_ids={project.id: project.own_sign_id})

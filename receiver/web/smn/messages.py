@@ -48,7 +48,7 @@ class SmsMessages:
 
     async def get(self, request: web.Request) -> web.Response:
         """GetSmsMessage: ``GET …/sms/message/{message_id}``. Raises SmnError, 404 if unknown or expired."""
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         text = await with_redis_timeout(self._messages.text(project.id, _message_id(request)))
         if isinstance(text, Missing):
             raise _MISSING[text].error()
@@ -56,7 +56,7 @@ class SmsMessages:
 
     async def register(self, request: web.Request) -> web.Response:
         """Register one message: ``PUT …/sms/message/{message_id}``. Idempotent. Raises SmnError."""
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         self._index_needed.set()
         message_id = _message_id(request)
         fields: Any = await self._parser.parse(Sent(), request, location="json")
@@ -72,7 +72,7 @@ class SmsMessages:
         An invalid message does not affect the others: the response has a result for each. Raises SmnError if none is
         valid.
         """
-        project, _ = await self._credentials.check(request, request.match_info["project_id"])
+        project, _ = await self._credentials.check(request)
         self._index_needed.set()
         body = await self._parser.body(request)
         async with self._batches.slot(_MAX_WAIT):
