@@ -26,27 +26,32 @@ def add_reload(
     """Return a function that asks the application to reload. Requests during a reload make one more."""
     asked = asyncio.Event()
 
-    async def reload() -> None:
+    async def reload_when_asked() -> None:
         while await asked.wait():
             asked.clear()
             try:
-                projects = await asyncio.to_thread(environment.reload, logger, secrets=True)
-                if projects is None:
-                    metrics.RELOADS.labels(metrics.RELOAD_REFUSED).inc()
-                else:
-                    await app[RELOAD](projects)
-                    metrics.RELOADS.labels(metrics.RELOADED).inc()
-                    logger.info("settings.reloaded", projects=[*projects.by_id])
-                    if looks_up(settings.projects):
-                        app[INDEX_WANTED].set()
+                outcome = await _reload(app, environment, settings, logger)
             except Exception:  # any: without this task every later reload would do nothing, without a word
-                metrics.RELOADS.labels(metrics.RELOAD_FAILED).inc()
+                outcome = metrics.RELOAD_FAILED
                 logger.exception("settings.not_reloaded")
+            metrics.RELOADS.labels(outcome).inc()
 
     async def reloading(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(reload(), name="reload")
+        task = asyncio.create_task(reload_when_asked(), name="reload")
         yield
         await cancel_and_wait(task)
 
     app.cleanup_ctx.append(reloading)
     return asked.set
+
+
+async def _reload(app: web.Application, environment: Environment, settings: Settings, logger: Logger) -> str:
+    """Put the projects of the files in force, unless a file has a mistake. Return the outcome, as metrics count it."""
+    projects = await asyncio.to_thread(environment.reload, logger, secrets=True)
+    if projects is None:
+        return metrics.RELOAD_REFUSED
+    await app[RELOAD](projects)
+    logger.info("settings.reloaded", projects=[*projects.by_id])
+    if looks_up(settings.projects):
+        app[INDEX_WANTED].set()
+    return metrics.RELOADED
