@@ -20,7 +20,7 @@ from receiver.cli.topics import chosen_streams, having_group, streams_connected,
 from receiver.errors import ReceiverError
 from receiver.redis_client import on
 from receiver.streams.backlog import backlogs
-from receiver.streams.dead_letters import DeadLetters, Stuck, dead_letters_of, stuck
+from receiver.streams.dead_letters import DeadLetters, Stuck, StuckFor, dead_letters_of, stuck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -93,16 +93,16 @@ def claim(  # noqa: PLR0913 a parameter for each option
     The other consumer finds them when it reads its pending entries (XREADGROUP with id 0), as the programs in
     deploy/consumers do when they start. The count of deliveries stays as it is.
     """
+    limits = StuckFor(int(min_idle * 1000), consumer=source)
 
     async def work(client: Client, topic: str, entries: list[Stuck]) -> int:
         ids = [entry.entry_id for entry in entries if entry.consumer != target]
         if dry_run or not ids:
             return len(ids)
-        least = int(min_idle * 1000)
-        claimed: Any = await on(client, topic).xclaim(topic, group, target, least, ids, justid=True)  # type: ignore[arg-type]
+        claimed: Any = await on(client, topic).xclaim(topic, group, target, limits.idle_ms, ids, justid=True)  # type: ignore[arg-type]
         return len(claimed)
 
-    moved = run(_each(environment.settings(), project, names, group, work, idle=min_idle, consumer=source))
+    moved = run(_each(environment.settings(), project, names, group, limits, work))
     _print_counts(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
     if moved.total() and not dry_run:
         click.echo(
@@ -154,20 +154,19 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     entry is moved twice.
     """
     settings = environment.settings()
-    idle_ms = int(min_idle * 1000)
+    limits = StuckFor(int(min_idle * 1000), deliveries)
 
     async def count(_client: Client, _topic: str, entries: list[Stuck]) -> int:
         return len(entries)
 
     async def move(client: Client, topic: str, entries: list[Stuck]) -> int:
         words = reason or f"delivered {deliveries} times or more, and no consumer finished it"
-        dead = DeadLetters(client, topic, group, idle_ms=idle_ms, reason=words)
+        dead = DeadLetters(client, topic, group, idle_ms=limits.idle_ms, reason=words)
         moved = [await dead.put_aside(entry) for entry in entries]
         await dead.close()
         return sum(moved)
 
-    limits: dict[str, Any] = {"idle": min_idle, "deliveries": deliveries}
-    found = run(_each(settings, project, names, group, count, **limits))
+    found = run(_each(settings, project, names, group, limits, count))
     if dry_run or not found.total():
         _print_counts(found, "to put aside")
         return
@@ -177,7 +176,7 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
             abort=True,
             err=True,
         )
-    _print_counts(run(_each(settings, project, names, group, move, **limits)), "put aside")
+    _print_counts(run(_each(settings, project, names, group, limits, move)), "put aside")
 
 
 async def _list(settings: Settings, project: str | None, names: tuple[str, ...], *, as_json: bool) -> None:
@@ -195,16 +194,13 @@ async def _list(settings: Settings, project: str | None, names: tuple[str, ...],
         print_backlogs(found, dead, settings.retention)
 
 
-async def _each(  # noqa: PLR0913 the selection of entries
+async def _each(  # noqa: PLR0913, PLR0917 the selection of entries
     settings: Settings,
     project: str | None,
     names: tuple[str, ...],
     group: str,
+    limits: StuckFor,
     work: Callable[[Client, str, list[Stuck]], Awaitable[int]],
-    *,
-    idle: float,
-    deliveries: int = 0,
-    consumer: str | None = None,
 ) -> Counter[str]:
     """Do something with the stuck entries of a group. Return how many of each stream it was done with."""
     counts: Counter[str] = Counter()
@@ -215,8 +211,7 @@ async def _each(  # noqa: PLR0913 the selection of entries
         with bar(console(stderr=True)) as progress:
             task = progress.add_task("entries", total=None)
             for topic in topics:
-                selection: dict[str, Any] = {"idle_ms": int(idle * 1000), "deliveries": deliveries}
-                async for entries in stuck(client, topic, group, consumer=consumer, **selection):
+                async for entries in stuck(client, topic, group, limits):
                     counts[topic] += await work(client, topic, entries)
                     progress.advance(task, len(entries))
     return counts

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from receiver.redis_client import Client
+    from receiver.routing import ProjectRoutes
 
 _TYPES: Final = {
     "success": EventType.SUCCESS,
@@ -81,27 +82,15 @@ def tail(  # noqa: PLR0913 a parameter for each option
     if quarantine:
         event_types.add(EventType.REJECTED)
     routing = Routing(projects)
-    if not any(
-        event_type in event_types
-        for routes in routing.projects.values()
-        for event_type in (*routes.types, EventType.REJECTED)
-    ):
+    if not any(_wanted(routes, event_types) for routes in routing.projects.values()):
         raise click.UsageError("no project publishes states that are not final: set pending = true at a provider.")
     since_seconds = FOREVER if from_start else since
     show = _show_json if as_json else _lines(mask=mask, date=since_seconds is not None, project=len(projects) > 1)
 
     async def topics(client: Client) -> list[str]:
         await load_overrides(client, routing)
-        published = [(routes, (*routes.types, EventType.REJECTED)) for routes in routing.projects.values()]
-        return list(
-            {
-                stream
-                for routes, types in published
-                for event_type in types
-                if event_type in event_types
-                for stream in routes.streams(event_type)
-            }
-        )
+        wanted = ((routes, _wanted(routes, event_types)) for routes in routing.projects.values())
+        return [*{stream for routes, types in wanted for name in types for stream in routes.streams(name)}]
 
     try:
         run(_tail(StreamReader(settings, topics, since_seconds, _notify), event_types, count, show))
@@ -117,17 +106,20 @@ async def _tail(
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    left = count
+    shown = 0
     async with aclosing(reader.entries()) as batches:
         async for batch in batches:
             for data in batch:
-                if not _is_shown(data, event_types):
-                    continue
-                show(data)
-                if left is not None:
-                    left -= 1
-                    if left == 0:
+                if _is_shown(data, event_types):
+                    show(data)
+                    shown += 1
+                    if shown == count:
                         return
+
+
+def _wanted(routes: ProjectRoutes, event_types: set[EventType]) -> set[EventType]:
+    """Return those of the types that a project publishes, rejected items included."""
+    return event_types.intersection((*routes.types, EventType.REJECTED))
 
 
 def _is_shown(data: bytes, event_types: set[EventType]) -> bool:

@@ -99,14 +99,27 @@ class Stuck(NamedTuple):
     deliveries: int
 
 
-async def stuck(  # noqa: PLR0913 the selection
-    client: Client, topic: str, group: str, *, idle_ms: int, deliveries: int = 0, consumer: str | None = None
-) -> AsyncIterator[list[Stuck]]:
-    """Yield the pending entries that were not delivered for ``idle_ms``, and ``deliveries`` times at least.
+class StuckFor(NamedTuple):
+    """Which pending entries count as stuck: not delivered for ``idle_ms``, and ``deliveries`` times at least.
 
-    ``consumer``: only those of this one. Entries that an interrupted command was putting aside are always included.
-    Raises the errors of redis-py.
+    ``consumer``: only those of this one.
     """
+
+    idle_ms: int
+    deliveries: int = 0
+    consumer: str | None = None
+
+    def includes(self, entry: Stuck) -> bool:
+        """Return whether an entry is stuck, or an interrupted command was putting it aside."""
+        return (
+            entry.deliveries >= self.deliveries
+            and self.consumer in (None, entry.consumer)
+            and (entry.idle_ms >= self.idle_ms or entry.consumer == CONSUMER)
+        )
+
+
+async def stuck(client: Client, topic: str, group: str, limits: StuckFor) -> AsyncIterator[list[Stuck]]:
+    """Yield the stuck entries of a group, page by page. Raises the errors of redis-py."""
     start = "-"
     while True:
         page: Any = await on(client, topic).xpending_range(topic, group, start, "+", _PAGE)
@@ -122,13 +135,7 @@ async def stuck(  # noqa: PLR0913 the selection
             for one in page
         ]
         start = f"({found[-1].entry_id}"
-        yield [
-            one
-            for one in found
-            if one.deliveries >= deliveries
-            and consumer in (None, one.consumer)
-            and (one.idle_ms >= idle_ms or one.consumer == CONSUMER)
-        ]
+        yield [*filter(limits.includes, found)]
 
 
 class DeadLetters:

@@ -113,10 +113,10 @@ class Retention:
         aside = [dead_letters_of(topic) for topic in topics if not topic.endswith(_QUARANTINE)]
         letters = dict(self.gauges.dead_letters)
         rounds = [
-            self._round_of({topic: topics[topic] for topic in own}, found, memory)
+            self._maintain_primary({topic: topics[topic] for topic in own}, found, memory)
             for own in by_primary(self._client, topics)
         ]
-        rounds += [self._look_after_dead_letters(own, letters) for own in by_primary(self._client, aside) if own]
+        rounds += [self._maintain_dead_letters(own, letters) for own in by_primary(self._client, aside) if own]
         # All at once: a primary that hangs holds up its own topics only.
         failures = [failure for failure in await asyncio.gather(*rounds, return_exceptions=True) if failure is not None]
         if len(failures) < len(rounds) or not rounds:
@@ -125,7 +125,7 @@ class Retention:
             self.gauges.dead_letters = {topic: count for topic, count in letters.items() if topic in shown}
         return failures
 
-    async def _look_after_dead_letters(self, keys: list[str], letters: dict[str, int]) -> None:
+    async def _maintain_dead_letters(self, keys: list[str], letters: dict[str, int]) -> None:
         """Count those of one primary, and trim at the hard cap. While it is away their last counts stay."""
         try:
             async with asyncio.timeout(_REDIS_TIMEOUT):
@@ -142,14 +142,14 @@ class Retention:
         else:
             self._problems.pop(keys[0], None)
 
-    async def _round_of(
+    async def _maintain_primary(
         self, topics: Mapping[str, tuple[str, ...]], found: dict[str, TopicFigures], memory: Memory
     ) -> None:
         """Go through the topics of one primary. While it is away their last figures stay."""
         left = dict(topics)
         try:
             for topic, groups in topics.items():
-                await self._look_after(topic, groups, found)
+                await self._maintain_topic(topic, groups, found)
                 del left[topic]
             entries = {topic: found[topic].entries for topic in topics if topic in found}
             if entries:
@@ -159,7 +159,7 @@ class Retention:
             found |= {topic: figures for topic, figures in self.gauges.topics.items() if topic in left}
             raise
 
-    async def _look_after(self, topic: str, groups: tuple[str, ...], found: dict[str, TopicFigures]) -> None:
+    async def _maintain_topic(self, topic: str, groups: tuple[str, ...], found: dict[str, TopicFigures]) -> None:
         try:
             async with asyncio.timeout(_REDIS_TIMEOUT):
                 seen = await self._groups.reconcile(topic, groups)
