@@ -114,7 +114,14 @@ def test_the_image_runs_as_nobody_and_keeps_its_data_in_a_volume():
     assert values["USER"] == "receiver"
     assert values["VOLUME"] == _image_environment()["RECEIVER_DATA_DIR"] == "/data"
     assert json.loads(values["ENTRYPOINT"]) + json.loads(values["CMD"]) == ["receiver", "serve"]
-    assert "pip" not in " ".join(value for name, value in final if name == "RUN")
+    made = " ".join(value for name, value in final if name == "RUN")
+    assert "pip" not in made
+    # useradd alone takes another number for the group, and the service may not read its secrets.
+    owner = re.search(r" -g (\d+) /dev/null config/environment", text("production.md"))[1]
+    assert re.findall(r"-gid (\d+)", made) == [owner, owner]
+    pod = yaml.safe_load(text("kubernetes/base/statefulset.yaml"))["spec"]["template"]["spec"]["securityContext"]
+    uid = re.search(r"--uid (\d+)", made)[1]
+    assert [str(pod[name]) for name in ("runAsUser", "runAsGroup", "fsGroup")] == [uid, owner, owner]
 
 
 def test_the_health_check_of_the_image_tells_alive_from_dead(receiver):
