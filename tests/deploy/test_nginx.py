@@ -60,7 +60,8 @@ class Nginx(Child):
         temporary = "".join(
             f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        main = f"daemon off;\npid {folder}/nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{temporary}{own}\n}}\n"
+        logs = f"error_log stderr;\nevents {{}}\nhttp {{\naccess_log {folder}/inherited.log;\n"
+        main = f"daemon off;\npid {folder}/nginx.pid;\n{logs}{temporary}{own}\n}}\n"
         (folder / "nginx.conf").write_text(main, encoding="utf-8")
         command = [binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "user root;"]
         done = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
@@ -116,8 +117,15 @@ def test_nginx_passes_callbacks_and_their_address_on_and_no_log_holds_a_key(behi
     assert receiver.stop() == 0
     assert nginx.status("POST", target, body([report()])) == 502
     plain = http.client.HTTPConnection("127.0.0.1", nginx.plain_port)
-    for size, status in ((1000, 403), (2 * 2**20, 413)):
-        plain.request("POST", target, headers={"Content-Length": str(size)})
+    # The last three are refused before nginx looks for a location.
+    for method, headers, status in (
+        ("POST", {"Content-Length": "1000"}, 403),
+        ("POST", {"Content-Length": str(2 * 2**20)}, 413),
+        ("TRACE", {}, 405),
+        ("POST", {"Transfer-Encoding": "unknown"}, 501),
+        ("POST", {"Host": ""}, 400),
+    ):
+        plain.request(method, target, headers=headers)
         assert plain.getresponse().status == status
         plain.close()
     logged = nginx.logged()
