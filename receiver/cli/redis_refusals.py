@@ -49,6 +49,11 @@ REFUSALS: Final = {
         "does not know this user with this password, or the user is switched off",
         "Correct user and password in REDIS_URL, percent-encoded; redis-cli ACL LIST shows the users that are on.",
     ),
+    "DENIED": Refusal(
+        "is in protected mode: it has no password, and takes connections from its own machine alone",
+        "Give it one, requirepass in its configuration file, and write it in REDIS_URL. In a network that nobody else "
+        "reaches: redis-cli CONFIG SET protected-mode no.",
+    ),
     "NOREPLICAS": Refusal(
         "has fewer replicas than min-replicas-to-write",
         "Bring its replicas back, or lower it: redis-cli CONFIG SET min-replicas-to-write 0.",

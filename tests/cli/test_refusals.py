@@ -10,12 +10,19 @@ import pytest
 from cli.conftest import json_lines
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, MovedError, OutOfMemoryError, RedisError, TryAgainError
+from redis.exceptions import (
+    BusyLoadingError,
+    MovedError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.retry import Retry
 from servers import Child, RedisServer, eventually, free_port
 
 from receiver.cli.connections import failure
-from receiver.cli.redis_refusals import REFUSALS, RIGHTS
+from receiver.cli.redis_refusals import REFUSALS, RIGHTS, refusal_of
 from receiver.embedded import valkey_binary
 from receiver.settings import read_settings
 
@@ -107,6 +114,12 @@ def test_credentials_that_redis_refuses_are_told_apart(
     assert result.returncode == 2
     assert REFUSALS[code].mend in result.stderr
     assert "wrong" not in result.stderr.replace(REFUSALS[code].what, "")
+
+
+def test_a_redis_in_protected_mode_is_told_by_what_it_writes() -> None:
+    """It says so to other machines alone, so not to a test, whose servers listen on the loopback address."""
+    error = ResponseError("DENIED Running in protected mode because protected mode is enabled and no password is set")
+    assert refusal_of(error) is REFUSALS["DENIED"]
 
 
 def test_a_replica_is_told_with_its_primary(server: RedisServer, run_here: Run) -> None:
