@@ -236,7 +236,7 @@ class WriteFailedError(Exception):
 
     @property
     def passes(self) -> bool:
-        """Whether the same write may succeed soon, although nobody does anything."""
+        """Whether the same write may succeed soon without a fix: its primary is away, or its slot moves."""
         return self.reason == AWAY or self.reason in SLOT_MOVES
 
 

@@ -1,7 +1,7 @@
 """Fields that a provider sends and its schema does not know: each is logged once, and all are counted.
 
 Their names come from requests, so metrics and logs name only what looks like the name of a field, and a bounded number
-of them. The others count together: anybody who may post can invent fields, or name one by a phone number.
+of them. The others count together: every sender can invent fields, or name one by a phone number.
 """
 
 from __future__ import annotations

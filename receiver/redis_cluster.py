@@ -1,8 +1,8 @@
 """The primaries of a cluster: which one holds a key, and clients for them.
 
-The map of slots is asked of several nodes at once, over short timeouts: one that is frozen must not delay it, and one
-that was cut off from the majority must not decide it. A MOVED reply corrects the map at once. ASK is not followed: a
-command whose keys are half here and half there would take effect twice.
+Several nodes are asked for the map of slots at once, over short timeouts. So a frozen node does not delay it, and one
+that was cut off from the majority does not decide it. A MOVED reply corrects the map at once. ASK is not followed: a
+command whose keys are on two nodes would take effect twice.
 
 https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 """
@@ -87,7 +87,7 @@ class Cluster:
         self._refreshing = asyncio.create_task(self._keep_fresh(), name="refresh cluster")
 
     async def ping(self) -> None:
-        """Raise redis-py's ConnectionError while no node has told the map."""
+        """Raise redis-py's ConnectionError while no node has answered with the map."""
         if not any(self.slots):
             problems = "; ".join(f"{host}:{port}: {problem}" for (host, port), problem in sorted(self.problems.items()))
             raise RedisConnectionError(f"no node of the cluster answers ({problems})")

@@ -1,7 +1,7 @@
-"""Finds the primary of a service: asks all Sentinels at once, and believes the one that knows the latest fail-over.
+"""Finds the primary of a service: asks all Sentinels at once, and takes the answer with the latest fail-over.
 
-redis-py asks one Sentinel after the other. Two that are frozen would take longer than a batch may, and one that was cut
-off would name the primary of before.
+redis-py asks one Sentinel after the other. Two frozen Sentinels would take longer than a batch may. A Sentinel
+that was cut off would name the former primary.
 
 A planned fail-over promotes the replica a second before the Sentinels name it, and what the old primary takes in that
 second is lost. So Sentinels are listened to: they announce a fail-over two steps, some 0.1 s, before the promotion.
@@ -76,7 +76,7 @@ class Sentinels(Sentinel):
 
 
 async def _ask(sentinel: Redis, service: str) -> dict[str, Any] | str:
-    """Return what a Sentinel knows of a service, or why it tells nothing."""
+    """Return what a Sentinel knows of a service, or why it does not answer."""
     try:
         masters: Any = await sentinel.sentinel_masters()
     except Exception as error:  # noqa: BLE001 also uvloop's RuntimeError, and replies that no Sentinel gives

@@ -67,7 +67,7 @@ _schema: Final = FoundEvent()
     "  receiver find dc35f0a1b2c3d4e5f60718293a4b5c6d   an event, by its id in the stream\n"
     "  receiver find 1795258820220-0                    an entry, by its id in the stream\n\n"
     "\b\nThe verdict is one of\n"
-    "  published      in the stream of its topic; `groups` tells who has read it\n"
+    "  published      in the stream of its topic; `groups` shows who has read it\n"
     "  dead-lettered  put aside for a group that did not finish it, with the reason\n"
     "  quarantined    rejected, with the reasons: `receiver quarantine retry ENTRY`\n"
     "  spooled        safe on disk while Redis is away; on another machine, look there\n"
@@ -85,7 +85,7 @@ _schema: Final = FoundEvent()
     type=Ago(),
     metavar="TIME",
     help="Search all entries back to this long ago, even if one was found: 90s, 10m, 2h, 7d. [default: 24h, and only "
-    "while nothing tells where the event is]",
+    "while no hint says where the event is]",
 )
 @click.option("--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="End after this many events.")
 @json_option
@@ -96,7 +96,7 @@ def find(  # noqa: PLR0913 a parameter for each option
     """Find what became of a message.
 
     ID is a message id, an event's id, an entry's id, or a phone number in any spelling. The report index and the
-    dedupe tell where an entry is, if they know it. Else all topics are read backwards, with at most half of Redis'
+    dedupe say where an entry is, if they know it. Else all topics are read backwards, with at most half of Redis'
     time. The exit code is 1 if nothing was found.
     """
     if not id_.isprintable() or not id_:

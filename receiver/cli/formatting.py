@@ -131,12 +131,12 @@ class LinePrinter:
         return ids, Text(_after_blank(data.get("description")), "dim")
 
     def _whose(self, data: dict[str, Any]) -> str:
-        """Return the number with its country code, as far as the provider tells them, and a blank before each."""
+        """Return the number with its country code, as far as the provider sends them, with a blank before each."""
         number = str(data.get("mobile", ""))
         parts = (data.get("nation_code"), masked(number) if self._mask and number else number)
         return "".join(map(_after_blank, parts))
 
 
 def _after_blank(text: object) -> str:
-    """Return a blank and the text, or nothing where the provider tells nothing."""
+    """Return a blank and the text, or an empty text where the provider sends none."""
     return f" {safe(text)}" if text else ""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from receiver.routing import Routing
     from receiver.settings import Settings
 
-#: Events a second, unless told otherwise: consumers get them beside today's.
+#: Events a second by default: consumers get them beside today's.
 _RATE: Final = 1000.0
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -94,7 +94,7 @@ def replay(  # noqa: PLR0913 a parameter for each option
 
     Every consumer group of the topic gets them. An event that is published again has a new id; `replayof` is the id of
     the original, `replayname` the name of the replay. Replays are not replayed. Dead letters (--topic NAME_dead) go
-    back to their topic under their own ids, by which groups that have handled them can tell, and leave the dead
+    back to their topic under their own ids, by which groups that have handled them recognise them, and leave the dead
     letters; one that fails again may go back again. For a single new consumer `receiver groups create --since` does.
 
     After an interruption repeat the command under the same name, within the dedupe window of the service on this Redis:

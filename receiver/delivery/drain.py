@@ -131,7 +131,7 @@ class Drain:
                 if str(error) != self._failure:
                     self._failure = str(error)
                     self._logger.error("spool.drain_failed", error=str(error))  # noqa: TRY400 as below
-            except Exception:  # any: without this task acknowledged events would stay on the disk for ever
+            except Exception:  # any: without this task acknowledged events would stay on the disk forever
                 self._logger.exception("spool.drain_failed")
             try:
                 await asyncio.wait_for(self._wake.wait(), _RETRY_PASSING if self._passing else _SCAN_EVERY)

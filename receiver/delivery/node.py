@@ -36,7 +36,7 @@ _DRAIN_TIMEOUT: Final = 5.0
 class Node:
     """One primary."""
 
-    def __init__(  # noqa: PLR0913 its name, its client, and what it tells to whom
+    def __init__(  # noqa: PLR0913 its name, its client, its settings and its callbacks
         self,
         name: str,
         client: Redis,

@@ -47,7 +47,7 @@ class ReplicaWait:
     def commands(self, limit: float) -> list[tuple[bytes, ...]]:
         """Return the commands for a batch that may take ``limit`` seconds in all; none without replicas.
 
-        WAIT asks the replicas for their position. WAITAOF alone would wait a second for them to tell it by themselves.
+        WAIT asks the replicas for their position. WAITAOF alone would wait for their next report, a second later.
         """
         if not self.replicas:
             return []

@@ -21,7 +21,7 @@ The keys in Redis, for each project; each begins with ``{lookups:<project_id>}``
 | :q:<bucket>    | zset   | message_id, signature, status, time, id as one text, by hash of the          |
 |                |        | message_id: a run of it is the reports of one request. Only of shared ids    |
 | :p:<id>        | hash   | national number to record, while a message_id was registered with several    |
-|                |        | numbers and no report has told whether they share it; four days              |
+|                |        | numbers and no report has shown whether they share it; 4 days               |
 
 The id of a report is its message_id. Where the recipients of one request share that (``shared_ids`` of the event's
 provider, which its source names), it is message_id and national number, as ``recipient_id`` in record.lua joins them:

@@ -130,7 +130,7 @@ def _status(event: _Event, added_ms: int, *, shared_id: bool) -> Status:
 
 
 def _when(event: _Event, added_ms: int) -> int:
-    """Return when the status came, or was received where the provider does not tell.
+    """Return when the status came, or was received where the provider sends no time.
 
     A status from the future would never expire, and would win over every later one. The id of the entry is the
     reference: Redis' clock made it, while ``receivedtime`` is made by the clock of a receiver.

@@ -1,6 +1,6 @@
 """Removes the report index from Redis: its consumer group on every stream, and its keys.
 
-A group that nobody reads any more holds back the trimming of its stream until the hard cap.
+A group without readers holds back the trimming of its stream until the hard cap.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Status(NamedTuple):
     """A status event of one message. Times are milliseconds since the epoch.
 
     ``status`` is 1 (delivered), 2 (failed), or 0 for a state that is not final; ``deliver_time`` is when it came, also
-    of status 0. Texts are never empty: what the provider does not tell is None. ``shared_id`` tells that other
+    of status 0. Texts are never empty: what the provider does not send is None. ``shared_id``: other
     recipients of the same request have this ``message_id`` too.
     The order of the fields is that of a record (record.lua).
     """
@@ -76,7 +76,7 @@ class Report(NamedTuple):
 
 
 class ReportAbout(NamedTuple):
-    """A report, and when the last state of its message came; None if only the sender has told of the message."""
+    """A report, and when the last state of its message came; None if no callback about the message has come."""
 
     report: Report
     came: int | None

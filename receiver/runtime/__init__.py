@@ -1,1 +1,1 @@
-"""How ``receiver serve`` listens, stops, runs workers, and looks after the processes beside it."""
+"""How ``receiver serve`` listens, stops, runs workers, and supervises its child processes."""

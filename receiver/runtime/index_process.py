@@ -103,11 +103,11 @@ async def _feed(child: asyncio.subprocess.Process, topics: Callable[[], list[str
     """Write the streams to the child whenever they have changed, until it has ended."""
     if child.stdin is None:
         return
-    told: list[str] | None = None
+    written: list[str] | None = None
     while child.returncode is None:
         now = topics()
-        if now != told:
-            told = now
+        if now != written:
+            written = now
             child.stdin.write(msgspec.json.encode(now) + b"\n")
             with suppress(ConnectionError):  # it has just ended
                 await child.stdin.drain()

@@ -1,6 +1,6 @@
-"""Finds what became of a message, and tells the outcome.
+"""Finds what became of a message, and decides the verdict.
 
-A search reads no entries blindly while something tells where to look (``scope``). Without such a hint, and for phone
+A search reads no entries blindly while a hint says where to look (``scope``). Without such a hint, and for phone
 numbers, it reads all topics of the projects backwards, to a stated time.
 """
 

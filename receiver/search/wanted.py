@@ -1,6 +1,6 @@
 """What a person can ask for: a message id, an event id, an entry id, or a phone number in any spelling.
 
-An id does not tell which of them it is, so all are compared.
+The form of an id does not show which of them it is, so all are compared.
 """
 
 from __future__ import annotations

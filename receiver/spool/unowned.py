@@ -1,7 +1,7 @@
 """Counts the events in spool files that no living process holds.
 
 Their processes have ended: replaced by a reload while Redis is away, for example. A living process drains these files
-once Redis takes writes; until then their events are nobody's own. Blocking: use it in a thread.
+once Redis takes writes; until then no process owns their events. Blocking: use it in a thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UnownedFiles:
         counted: dict[Path, tuple[_Version, int]] = {}
         size = 0
         for path in spool_files(self._folder):
-            held = lock(path)  # for as long as it is read: nobody drains and removes it meanwhile
+            held = lock(path)  # for as long as it is read: no other process drains and removes it meanwhile
             if held is None:
                 continue
             with held:

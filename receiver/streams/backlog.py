@@ -1,4 +1,4 @@
-"""What each consumer group of a stream has not done yet, who works on it, and what it keeps from being trimmed."""
+"""The backlog of each consumer group of a stream: unread and pending entries, consumers, and the oldest entry left."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 The dead letters of a topic are the stream ``{topic}_dead``. An entry is there as it was, with ``reason``, ``topic``,
 ``entry``, ``group``, ``consumer`` and ``deliveries`` in fields of their own beside ``data``.
 
-An entry is claimed first, so that nobody else works on it, then added to the dead letters, then acknowledged. Topic and
-dead letters may be on different nodes of a cluster, so no script can do all of it. Whatever stops it in between, a
-second call goes on: the claimed entries are found under ``CONSUMER``, and a mark keeps them from being added twice.
+An entry is claimed first, so that no other consumer works on it. Then it is added to the dead letters, then
+acknowledged. Topic and dead letters may be on different nodes of a cluster, so no script can do all of it. After an
+interruption a second call goes on: the claimed entries are found under ``CONSUMER``, and a mark keeps them from being
+added twice.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ async def count_dead_letters(client: Client, keys: list[str]) -> dict[str, int]:
 
 
 class DeadLetter(NamedTuple):
-    """Where an entry comes from, and why it was put aside. Consumers that put entries aside may tell less."""
+    """Where an entry comes from, and why it was put aside. What a consumer that put it aside left out is ``?``."""
 
     reason: str
     topic: str

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from receiver.streams.gauges import Memory
 
 T = TypeVar("T")
-#: Streams of a Redis that are measured in a round: their number is bounded, whatever that of topics.
+#: Streams of a Redis that are measured in a round: a bounded number, however many topics there are.
 LONGEST: Final = 10
 
 

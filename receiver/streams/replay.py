@@ -105,7 +105,7 @@ async def _insist(write: Write, entries: list[Entry]) -> None:
         except WriteFailedError:
             if wait is None:
                 raise
-        else:  # a cluster tells of each topic: its primary is away, or its slot moves
+        else:  # a cluster answers for each topic: its primary is away, or its slot moves
             lasting = next((error for error in failed.values() if wait is None or not error.passes), None)
             if lasting is not None:
                 raise lasting

@@ -42,7 +42,7 @@ class Ports:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if is_public(request.path):
                 return await application(request)
-            # Unlike the router's answer, it does not tell a stranger what the other port serves.
+            # Unlike the router's answer, it does not reveal what the other port serves.
             return self._errors.answer(request, NotFoundError(NO_SUCH_PATH))
 
         return handle

@@ -1,7 +1,7 @@
 """Logs the clients that send items that fail validation: the quarantine keeps what was sent, but no address.
 
-With the address the operator can tell a provider that has changed from a stranger with a leaked key, and knows what to
-write in ``allowed_networks``.
+By the address the operator can distinguish a provider that has changed from a stranger with a leaked key, and knows
+what to write in ``allowed_networks``.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ async def durability(client: Redis, info: dict[str, Any], replicas: int) -> list
 
 
 def version_of(info: dict[str, Any]) -> tuple[int, ...]:
-    """Return the version of Redis that a server claims to be; empty if it does not tell."""
+    """Return the version of Redis that a server claims to be; empty if it sends none."""
     return tuple(int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part.isdigit())
 
 

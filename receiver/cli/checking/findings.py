@@ -1,4 +1,4 @@
-"""What a check finds: how bad, where, what, and the mend."""
+"""What a check finds: the severity, the area, the problem, and its fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Severity(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One sentence about one thing, and what to do about it."""
+    """One sentence about one thing. ``mend`` is the fix, or the next step."""
 
     severity: Severity
     area: str

@@ -23,7 +23,7 @@ _FIT: Final = (b"stream", b"none")
 
 
 async def topics(client: Client, settings: Settings) -> list[Finding]:
-    """Find the topics and quarantines that are no streams. A primary that is away is left out: others tell of it."""
+    """Find the topics and quarantines that are not streams. Skip a primary that is away: ``redis`` reports it."""
     routing = Routing(settings.projects.values())
     findings: list[Finding] = []
     with suppress(RedisError, OSError):

@@ -123,7 +123,7 @@ class Window:
 
 
 def delay_of(event: SeenEvent) -> float | None:
-    """Return the seconds from the handset to us; None where the provider tells no time, or clocks contradict it."""
+    """Return the seconds from the handset to us; None where the provider sends no time, or clocks contradict it."""
     if event.data.deliver_time is None or event.type not in (EventType.SUCCESS, EventType.FAIL):
         return None
     try:

@@ -155,10 +155,10 @@ OPERATIONS: Final = (
         "ListSmsMsgReport",
         "lookups",
         "Status reports, newest first",
-        "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0: where nobody has told "
-        "that, the time of the state. With a `message_id` that several recipients share, as it is per request at some "
-        "providers, there is a report for each of them. Messages that were "
-        "registered without a `sign_id`, or not at all, have the project's: the configured one, else the project's id. "
+        "The time of a report is its `deliver_time`, or its `submit_time` while its status is 0: where that is "
+        "unknown, the time of the state. With a `message_id` that several recipients share, as it is per request at "
+        "some providers, there is a report for each of them. Messages that were registered "
+        "without a `sign_id`, or not at all, have the project's: the configured one, else the project's id. "
         "`start_time` may be as old as the retention, RECEIVER_REPORT_RETENTION (7 days by default), and a minute "
         "more, for clients that compute it. Country code and national number are separate fields here; events keep "
         "the provider's spelling.",
@@ -175,7 +175,7 @@ OPERATIONS: Final = (
         "Searches the streams, the quarantine, the report index and the spool of the replica that answers. `verdict` "
         "is `published`; `spooled`, safe on disk while Redis is away; `duplicate`, spooled and already in its stream; "
         "`dead-lettered`; `quarantined`; `trimmed`, published and not in the stream any more; or `not seen`. For an "
-        "entry in a stream, `groups` tells what each consumer group has done with it. A request searches for two "
+        "entry in a stream, `groups` shows what each consumer group has done with it. A request searches for two "
         "seconds at most: where `complete` is false, ask again with `end_time` set to `next_end_time`. Only one search "
         "runs at a time.",
         query=FindQuery,

@@ -289,7 +289,7 @@ class FindQuery(Tolerant):
         attribute="oldest_ms",
         metadata={
             "description": "Search all entries back to here, in ms since the epoch, even if one was found. Default: "
-            "the last 24 hours, and only while nothing tells where the event is.",
+            "the last 24 hours, and only while no hint says where the event is.",
             "example": 1504146012000,
             "format": "int64",
             "error_code": error_codes.START_TIME,

@@ -64,12 +64,12 @@ class ReportRow(Schema):
     status_desc = _nullable("The carrier's code; null while `status` is 0.", example="DELIVRD")
     fee_num = Count(
         required=True,
-        metadata={"description": "Messages charged; 0: not known, neither registered nor told by the provider."},
+        metadata={"description": "Messages charged; 0: unknown, neither registered nor sent by the provider."},
     )
-    extend_code = _nullable("Extension code; null unless registered with one, or told by the provider.", example="01")
+    extend_code = _nullable("Extension code; null unless registered with one, or sent by the provider.", example="01")
     nation_code = _nullable("Country calling code; null unless reported or registered.", example="86")
     mobile = _nullable("National number; null where the provider's report names none.", example="13800138000")
-    submit_time = _moment("When it was sent; null unless registered, or told by the provider.")
+    submit_time = _moment("When it was sent; null unless registered, or sent by the provider.")
     deliver_time = _moment("When its status came; null while `status` is 0.")
 
 
@@ -104,7 +104,7 @@ class GroupState(Schema):
 
 
 class FoundEvent(Schema):
-    """An event, or the record of one that is in no stream. A field is null where there is nothing to tell."""
+    """An event, or the record of one that is in no stream. A field without a value is null."""
 
     verdict = fields.String(
         required=True, validate=validate.OneOf([*Verdict]), metadata={"example": Verdict.PUBLISHED.value}
