@@ -1,4 +1,4 @@
-"""The command line: one file for each command, and modules that several commands share."""
+"""The command line: one file for each command (``find``), what it prints (``find_view``), and what commands share."""
 
 from __future__ import annotations
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 from redis.exceptions import RedisError
-from rich.text import Text
 
 from receiver.cli.connections import (
     RedisAwayError,
@@ -21,9 +20,10 @@ from receiver.cli.connections import (
     with_window_in_force,
 )
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import elapsed, moment, safe, times
+from receiver.cli.find_view import print_extent, print_json, print_result
+from receiver.cli.formatting import moment
 from receiver.cli.options import Ago, chosen_projects, json_option, project_option
-from receiver.cli.output import console, echo_json
+from receiver.cli.output import console
 from receiver.cli.progress import bar
 from receiver.events import utc
 from receiver.lookups.reports import Reports
@@ -33,31 +33,11 @@ from receiver.search.finder import LIMIT, SINCE, Search, SearchRequest
 from receiver.search.result import Verdict
 from receiver.search.scope import SearchScope
 from receiver.search.streams import SearchBudget
-from receiver.streams.entry_readers import ACKNOWLEDGED, PENDING
-from receiver.web.smn.response_schemas import FoundEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from receiver.lookups.reports import Report
     from receiver.projects import Project
     from receiver.redis_client import Client
-    from receiver.search.result import SearchResult
     from receiver.settings import Settings
-    from receiver.streams.entry_readers import Reader
-
-_COLOURS: Final = {
-    Verdict.PUBLISHED: "green",
-    Verdict.DUPLICATE: "cyan",
-    Verdict.SPOOLED: "cyan",
-    Verdict.DEAD_LETTERED: "yellow",
-    Verdict.QUARANTINED: "yellow",
-    Verdict.TRIMMED: "yellow",
-    Verdict.NOT_SEEN: "red",
-}
-_STATUSES: Final = ("no final status", "delivered", "failed")
-_SHOWN: Final = ("status_desc", "description", "reply")
-_schema: Final = FoundEvent()
 
 
 @click.command(
@@ -155,9 +135,9 @@ async def _search(  # noqa: PLR0913 the options
         async for result in search.results():
             verdicts.add(result.verdict)
             progress.update(task, visible=False, refresh=True)  # the bar is not in the way of what is found
-            _show_json(result) if as_json else _print(result)
+            print_json(result) if as_json else print_result(result)
             progress.update(task, visible=True)
-    _print_extent(search, scope)
+    print_extent(search, scope)
 
 
 def _scope(settings: Settings, projects: list[Project], client: Client, routing: Routing) -> SearchScope:
@@ -166,92 +146,3 @@ def _scope(settings: Settings, projects: list[Project], client: Client, routing:
     return SearchScope(
         client, routing, reports, settings.data_dir.absolute() / "spool", settings.dedupe_window, sign_ids
     )
-
-
-def _show_json(result: SearchResult) -> None:
-    echo_json(_schema.dump(result))
-
-
-def _print(result: SearchResult) -> None:
-    out = console()
-    verdict = Text(result.verdict.value, f"bold {_COLOURS[result.verdict]}")
-    out.print(Text.assemble(verdict, "  ", safe(result.why)), soft_wrap=True)
-    for name, value in _lines(result):
-        out.print(Text.assemble((f"  {name:<10}", "dim"), value), soft_wrap=True)
-    out.print()
-
-
-def _lines(result: SearchResult) -> Iterator[tuple[str, Text | str]]:
-    if result.event is not None:
-        yield from _of_event(result.event.data, result)
-    for name, value in (
-        ("project", result.project_id),
-        ("topic", result.topic),
-        ("entry", result.entry_id),
-        ("file", result.spool_file),
-    ):
-        if value is not None:
-            yield name, safe(value)
-    for number, reader in enumerate(result.readers):
-        yield "" if number else "groups", _reader(reader)
-    if result.entry_id is not None and not result.readers:
-        yield "groups", "none"
-    if result.record is not None:
-        yield "report", _report(result.record)
-    if result.verdict is Verdict.QUARANTINED:
-        yield "mend", f"receiver quarantine show {result.entry_id} --project {result.project_id}"
-
-
-def _of_event(data: dict[str, Any], result: SearchResult) -> Iterator[tuple[str, str]]:
-    event = result.event
-    if event is None:
-        return
-    for name, value in (("message", data.get("message_id")), ("number", _number(data)), ("event", event.id)):
-        if value:
-            yield name, safe(value)
-    details = " ".join(str(data[name]) for name in _SHOWN if data.get(name))
-    yield "type", safe(f"{event.type} {details}".rstrip())
-    yield "received", safe(f"{event.receivedtime}{_age(event.receivedtime)}, from {event.provider}")
-
-
-def _number(data: dict[str, Any]) -> str:
-    return " ".join(str(data[name]) for name in ("nation_code", "mobile") if data.get(name))
-
-
-def _age(receivedtime: str) -> str:
-    try:
-        age = datetime.now(UTC) - datetime.fromisoformat(receivedtime)
-    except (ValueError, TypeError):
-        return ""
-    return f", {elapsed(age.total_seconds())} ago"
-
-
-def _reader(reader: Reader) -> Text:
-    colour = {PENDING: "yellow", ACKNOWLEDGED: "green"}.get(reader.state, "red")
-    line = Text.assemble(safe(reader.group), "  ", (reader.state, colour))
-    if reader.state == PENDING:
-        idle = elapsed((reader.idle_ms or 0) / 1000)
-        line.append(f" with {safe(reader.consumer)}, idle for {idle}, delivered {times(reader.deliveries or 0)}")
-    return line
-
-
-def _report(report: Report) -> str:
-    at = report.deliver_time or report.submit_time
-    parts = (_STATUSES[report.status], report.status_desc, None if at is None else utc(at // 1000))
-    return safe(" ".join(part for part in parts if part))
-
-
-def _print_extent(search: Search, scope: SearchScope) -> None:
-    """Print on stderr what was searched, and what was not."""
-    for problem in search.problems:
-        click.echo(f"receiver: {problem}.", err=True)
-    spool = f"the spool in {scope.spool}" if search.has_spool else f"no spool, because none is in {scope.spool}"
-    if search.back_to_ms is not None:
-        streams = f"the streams back to {utc(search.back_to_ms // 1000)}; "
-    elif search.reached:
-        streams = "the streams where the event was to be expected (--since searches further); "
-    else:
-        streams = ""
-    click.echo(f"Searched: {streams}{spool}.", err=True)
-    if not search.complete and search.resume_ms is not None:
-        click.echo("The limit ended the search: there may be more; --limit shows more.", err=True)

@@ -11,7 +11,7 @@ from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import counted, safe
 from receiver.cli.groups_create import create
-from receiver.cli.groups_report import print_backlogs, report_rows
+from receiver.cli.groups_view import backlogs_as_json, print_backlogs
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.options import Ago, json_option, project_option, topic_option, yes_option
 from receiver.cli.output import console, echo_json
@@ -188,7 +188,7 @@ async def _list(settings: Settings, project: str | None, names: tuple[str, ...],
             if topic.endswith(dead_letters_of("")):
                 dead[topic] = await on(client, topic).xlen(topic)
     if as_json:
-        for row in report_rows(found, settings.retention):
+        for row in backlogs_as_json(found, settings.retention):
             echo_json(row)
     else:
         print_backlogs(found, dead, settings.retention)

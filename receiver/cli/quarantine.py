@@ -7,10 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
-from rich.highlighter import JSONHighlighter
-from rich.table import Table
-from rich.text import Text
 
 from receiver.cli.connections import (
     connected,
@@ -20,11 +16,12 @@ from receiver.cli.connections import (
     with_window_in_force,
 )
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.formatting import counted, moment, safe
+from receiver.cli.formatting import counted
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.options import EntryId, chosen_projects, entry_ids, json_option, project_option, yes_option
-from receiver.cli.output import console, echo_json, print_table, table
+from receiver.cli.output import echo_json
 from receiver.cli.quarantine_store import DROPPED, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
+from receiver.cli.quarantine_view import item_as_json, print_item, print_items
 from receiver.cli.retry_progress import RetryProgress
 from receiver.errors import ReceiverError
 from receiver.routing import Routing
@@ -64,11 +61,11 @@ def list_(environment: Environment, *, project: str | None, limit: int, as_json:
     items, total = run(_newest(settings, projects, limit))
     if as_json:
         for item in items:
-            echo_json(_as_json(item))
+            echo_json(item_as_json(item))
     elif not items:
         click.echo(f"The {_of(projects)} empty.")
     else:
-        _print_list(items, total, several=len(projects) > 1)
+        print_items(items, total, several=len(projects) > 1)
 
 
 @quarantine.command()
@@ -84,9 +81,9 @@ def show(environment: Environment, *, id_: str, project: str | None, as_json: bo
         raise ReceiverError(f"there is no entry {id_} in the {_of(projects)}: see `receiver quarantine list`")
     for item in items:
         if as_json:
-            echo_json(_as_json(item))
+            echo_json(item_as_json(item))
         else:
-            _print_item(item)
+            print_item(item)
 
 
 @quarantine.command()
@@ -216,52 +213,3 @@ async def _each(
         if missing:
             results.add([RetryResult(id_, MISSING, []) for id_ in missing])
     return results.end()
-
-
-def _as_json(item: Item) -> dict[str, object]:
-    event = item.data if item.envelope else b"null"
-    return {"project": item.project, "entry_id": item.id, "event": msgspec.Raw(event)}
-
-
-def _print_list(items: list[Item], total: int, *, several: bool) -> None:
-    """Print items, with the project of each if there are several."""
-    ids = ("entry", "received", *(("project",) if several else ()), "provider")
-    shown = table(*ids, "reasons", ids=ids)
-    for item in items:  # only the reasons are shortened
-        received, provider = _origin(item)
-        project = (item.project,) if several else ()
-        reasons = Text(safe("; ".join(item.reasons)), no_wrap=True, overflow="ellipsis")
-        shown.add_row(item.id, *map(Text, (received, *project, provider)), reasons)
-    print_table(shown)
-    if total > len(items):
-        console().print(f"{len(items)} of {total:,}; --limit shows more.", style="dim")
-
-
-def _origin(item: Item) -> tuple[str, str]:
-    if item.envelope is None:
-        return "", ""
-    return moment(item.envelope.receivedtime, date=True), safe(item.envelope.provider)
-
-
-def _print_item(item: Item) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_row("project", item.project)
-    grid.add_row("entry", item.id)
-    if item.envelope is not None:
-        grid.add_row("received", safe(item.envelope.receivedtime))
-        grid.add_row("source", Text(safe(item.envelope.source)))
-    for number, reason in enumerate(item.reasons):
-        grid.add_row("" if number else "reasons", Text(safe(reason), "yellow"))
-    out = console()
-    print_table(grid)
-    out.print()
-    out.print(JSONHighlighter()(Text("\n".join(map(safe, _pretty(item.raw).split("\n"))))), soft_wrap=True)
-
-
-def _pretty(raw: bytes) -> str:
-    """Return an item's text as indented JSON, or unchanged if it is not JSON."""
-    try:
-        return msgspec.json.format(raw, indent=2).decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return raw.decode(errors="backslashreplace")

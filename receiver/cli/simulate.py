@@ -17,7 +17,7 @@ from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.options import chosen_project, json_option
 from receiver.cli.output import echo_json
-from receiver.cli.run_summary import print_summary, show_progress, summary
+from receiver.cli.simulate_view import print_summary, show_progress, summary
 from receiver.errors import ReceiverError
 from receiver.providers import DEFAULT, PROVIDERS
 from receiver.simulator.behaviour import BEHAVIOURS

@@ -1,4 +1,4 @@
-"""What a simulated provider sees: the progress; at the end the answers, the retries, the latencies."""
+"""How ``receiver simulate`` shows a run: its progress; at the end the answers, the retries, the latencies."""
 
 from __future__ import annotations
 

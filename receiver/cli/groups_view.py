@@ -1,4 +1,4 @@
-"""The table of consumer groups, and what holds back the trimming."""
+"""How ``receiver groups`` shows consumer groups: a table, what holds back the trimming, and the command that helps."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MANY_DELIVERIES: Final = 5
 _STUCK_MS: Final = 5 * 60_000
 
 
-def report_rows(backlogs: Iterable[Backlog], retention: float) -> Iterator[dict[str, Any]]:
-    """Yield the backlogs for programs. ``retention`` is in seconds."""
+def backlogs_as_json(backlogs: Iterable[Backlog], retention: float) -> Iterator[dict[str, Any]]:
+    """Yield the backlogs as JSON values. ``retention`` is in seconds."""
     backlogs = list(backlogs)
     holding = _holding(backlogs, retention)
     for one in backlogs:
