@@ -1,20 +1,4 @@
-"""The only wiring: makes each part, hands it to the parts that use it, starts them in order, stops them in reverse.
-
-| started from top to bottom             | start                             | stop, from bottom to top; its bound    |
-|----------------------------------------|-----------------------------------|----------------------------------------|
-| embedded Valkey (cli/serve)            | answers a ping                    | 2.5 s                                  |
-| counters (web/ops)                     |                                   | publishes the final counts             |
-| delivery, retention, fetcher           | opens the spool, probes Redis     | 4 s, for handed-in events first of all |
-| dedupe window (delivery)               | announces it, within 0.5 s        | at once                                |
-| route overrides, lookups, index counts | reads the overrides               | 1 s                                    |
-| reports of this worker                 | publishes one, then one a second  | at once                                |
-| report index (runtime/index_process)   | starts the child process          | 3 s, then the child is killed          |
-| valkey_watchdog (runtime)              | checks every second               | at once                                |
-| viewers of the console (web/console)   | with the first viewer             | at once, before requests in flight     |
-| port and connections (web/server)      | listens                           | RECEIVER_STOP_TIMEOUT and 0.25 s       |
-
-``runtime/signals.py`` adds up the bounds, and ends a process that exceeds the sum.
-"""
+"""The only wiring: makes each part, and hands it to the parts that use it. ``lifecycle`` starts and stops them."""
 
 from __future__ import annotations
 
@@ -23,11 +7,11 @@ import os
 import sys
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from receiver import log
+from receiver import lifecycle, log
 from receiver.delivery.dedupe_window import DedupeWindow
 from receiver.delivery.delivery import Delivery
 from receiver.delivery.group_commit import GroupCommit
@@ -37,12 +21,11 @@ from receiver.lookups.messages import Messages
 from receiver.lookups.reports import Reports
 from receiver.new_fields import NewFields
 from receiver.peers import Peers
-from receiver.redis_client import connect, open_client
+from receiver.redis_client import connect
 from receiver.route_overrides import RouteOverrides
 from receiver.routing import Routing
 from receiver.search.scope import SearchScope
 from receiver.streams.retention import Retention
-from receiver.tasks import cancel_and_wait
 from receiver.traced import start_tracing
 from receiver.web.admission import AdmissionControl
 from receiver.web.auth_failures import AuthFailures
@@ -75,11 +58,8 @@ from receiver.web.smn.request_schemas import BATCH_BODY, PUT_BODY
 from receiver.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-
     from receiver.redis_client import Client
     from receiver.settings import Settings
-    from receiver.traced.tracing import Tracing
 
 OPS: Final = web.AppKey("ops", Ops)
 DELIVERY: Final = web.AppKey("delivery", Delivery)
@@ -97,11 +77,6 @@ KEEPALIVE: Final = 75.0
 _SWITCH_INTERVAL: Final = 1e-3
 #: Connections of all lookups together, to each primary.
 _LOOKUP_CONNECTIONS: Final = 50
-#: Seconds between two reports of this worker.
-_REPORT_EVERY: Final = 1.0
-#: Seconds for the lookups, and for delivery and retention, to close.
-_LOOKUPS_CLOSE, _DELIVERY_CLOSE = 1.0, 4.0
-CLOSE_TIMEOUT: Final = _LOOKUPS_CLOSE + _DELIVERY_CLOSE
 
 
 def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -> web.Application:
@@ -174,13 +149,13 @@ def create_app(settings: Settings, redis_url: str, peers: Peers | None = None) -
         ]
     )
     app.on_shutdown.append(viewers.close)
-    app.cleanup_ctx.extend(  # the table above; ``runtime`` appends the report index and the watchdog
+    app.cleanup_ctx.extend(  # the table of ``lifecycle``; ``runtime`` appends the report index and the watchdog
         [
-            partial(_final_counts, ops),
-            partial(_delivering, delivery, retention, streams, fetcher, traced, logger),
-            partial(_announcing, DedupeWindow(streams, settings.dedupe_window, logger)),
-            partial(_looking_up, overrides, redis, counts, logger),
-            partial(_reporting, ops, (connections, failures, new_fields, rejected), logger),
+            partial(lifecycle.final_counts, ops),
+            partial(lifecycle.delivering, delivery, retention, streams, fetcher, traced, logger),
+            partial(lifecycle.announcing, DedupeWindow(streams, settings.dedupe_window, logger)),
+            partial(lifecycle.looking_up, overrides, redis, counts, logger),
+            partial(lifecycle.reporting, ops, (connections, failures, new_fields, rejected), logger),
         ]
     )
     return app
@@ -198,90 +173,6 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         keepalive=KEEPALIVE,
         first_request=settings.read_timeout,
     )
-
-
-async def _final_counts(ops: Ops, _app: web.Application) -> AsyncIterator[None]:
-    """Publish once more after every other part has stopped: what was counted until then counts."""
-    yield
-    ops.publish()
-
-
-async def _delivering(  # noqa: PLR0913, PLR0917 the parts that it starts and stops
-    delivery: Delivery,
-    retention: Retention,
-    streams: Client,
-    fetcher: Fetcher,
-    traced: Tracing | None,
-    logger: log.Logger,
-    _app: web.Application,
-) -> AsyncIterator[None]:
-    """Open delivery, then trim. At the stop delivery closes first: handed-in events have the whole time to be safe."""
-    await asyncio.gather(delivery.open(), open_client(streams))
-    retention.start()
-    yield
-    spans = () if traced is None else (traced.close,)
-    closing = _close_all(delivery.close, retention.close, streams.aclose, *spans, fetcher.close)
-    if not await _within(_DELIVERY_CLOSE, closing):
-        logger.error("delivery.not_closed", **delivery.unfinished())
-
-
-async def _announcing(window: DedupeWindow, _app: web.Application) -> AsyncIterator[None]:
-    """Tell the other services and the commands on this Redis which dedupe window is in force."""
-    await window.open()
-    yield
-    await window.close()
-
-
-async def _looking_up(
-    overrides: RouteOverrides, redis: Client, counts: IndexCounts, logger: log.Logger, _app: web.Application
-) -> AsyncIterator[None]:
-    """Follow the route overrides, and the counts of the indexers."""
-    await open_client(redis)
-    await overrides.open()
-    following = asyncio.create_task(counts.follow(logger), name="index counts")
-    yield
-    await cancel_and_wait(following)
-    if not await _within(_LOOKUPS_CLOSE, _close_all(overrides.close, redis.aclose)):
-        logger.warning("lookups.not_closed")
-
-
-async def _reporting(
-    ops: Ops,
-    parts: tuple[Connections | AuthFailures | NewFields | RejectedItems, ...],
-    logger: log.Logger,
-    _app: web.Application,
-) -> AsyncIterator[None]:
-    """Publish a report of this worker every second, and log what the parts have to report."""
-
-    async def report() -> None:
-        while True:
-            await asyncio.sleep(_REPORT_EVERY)
-            try:
-                for part in parts:
-                    part.report()
-                ops.publish()
-            except Exception:  # any: without this task the metrics of all workers would stand still
-                logger.exception("reports.failed")
-
-    ops.publish()
-    reporting = asyncio.create_task(report(), name="reports")
-    yield
-    await cancel_and_wait(reporting)
-
-
-async def _close_all(*close: Callable[[], Awaitable[None]]) -> None:
-    for one in close:
-        await one()
-
-
-async def _within(seconds: float, closing: Coroutine[Any, Any, None]) -> bool:
-    """Tell whether parts have closed within a time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await closing
-    except TimeoutError:
-        return False
-    return True
 
 
 def _retention(settings: Settings, client: Client, routing: Routing, logger: log.Logger) -> Retention:

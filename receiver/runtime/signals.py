@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from receiver.app import CLOSE_TIMEOUT
 from receiver.embedded import KILL_TIMEOUT, PROBE_TIMEOUT, STOP_TIMEOUT
+from receiver.lifecycle import CLOSE_TIMEOUT
 from receiver.runtime import index_process
 from receiver.web.server import DRAIN_GRACE
 
@@ -33,7 +33,7 @@ _THREAD_TIMEOUT: Final = 0.2
 
 
 def longest_stop(settings: Settings) -> float:
-    """Return the seconds within which a process ends: the sum of the bounds in the table of app.py."""
+    """Return the seconds within which a process ends: the sum of the bounds in the table of lifecycle.py."""
     requests = settings.stop_delay + DRAIN_GRACE + settings.stop_timeout
     return requests + index_process.STOP_TIMEOUT + CLOSE_TIMEOUT + STOP_TIMEOUT + KILL_TIMEOUT
 
