@@ -166,9 +166,8 @@ class SettingsError(ReceiverError):
     def cannot_write(cls, folder: Path, error: Exception) -> SettingsError:
         """Return the error for an unwritable folder below RECEIVER_DATA_DIR."""
         reason = "it is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
-        return cls(
-            [f"cannot write to {folder}: {reason}; set RECEIVER_DATA_DIR to a folder of the service's own user."]
-        )
+        mend = "set RECEIVER_DATA_DIR to a folder of the service's own user, or chown -R that folder to it."
+        return cls([f"cannot write to {folder}: {reason}; {mend}"])
 
 
 class EmbeddedError(ReceiverError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +37,7 @@ _BOOLEAN: Final[_Messages] = {"invalid": "write true or false, without quotes."}
 _URL: Final[_Messages] = {
     "invalid": "write https://sms.example.com: scheme, host, and the path in front of /callbacks."
 }
+_CALLBACK_URL: Final = re.compile(rf"/callbacks/(?:{'|'.join(PROVIDERS)})\b|/sms/callback|[?#]")
 _POWERS: Final = [1 << k for k in range(MAX_STREAMS.bit_length())]
 _COUNT: Final = f"write a power of two from 1 to {MAX_STREAMS}."
 _TIME: Final = "write a time with its zone, without quotes: 2026-12-01T00:00:00Z."
@@ -188,6 +190,8 @@ def _contradictions(projects: list[Project]) -> Iterator[str]:
 def _contradictions_of(project: Project) -> Iterator[str]:
     yield from _wrong_routes(project)
     yield from _wrong_partitions(project)
+    if _CALLBACK_URL.search(project.public_url):
+        yield f"projects.{project.id}.public_url is a callback URL; end it in front of /callbacks: https://sms.example.com."
     for name in project.providers:
         provider = project.provider(name)
         if provider.signs_url and provider.signed and not project.public_url:

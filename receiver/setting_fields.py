@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_SECRET: Final = 512
 _FEW_DIGITS: Final = 3
+#: As in a shell, where nothing expands it: everybody who reads the file would know the secret.
+_SHELL_VARIABLE: Final = re.compile(r"\$\{?([A-Z][A-Z0-9_]*)\}?")
 #: Words that ask for a value, and the words that stand beside them in examples. A text of such words and a few digits
 #: is no secret yet.
 _ASKING_WORDS: Final = "change changeit changeme fill insert placeholder put replace todo your"
@@ -48,8 +50,8 @@ def secrets_from(environment: Mapping[str, str] | None) -> Iterator[None]:
 class Secret(fields.String):
     """A secret: the text itself, ``env:NAME`` for an environment variable, or ``file:/path`` for a file's content.
 
-    Loading one outside of ``secrets_from`` raises LookupError. A placeholder such as ``change me`` is invalid. ``own``:
-    the operator makes it, else the provider does, which the message says.
+    Loading one outside of ``secrets_from`` raises LookupError. A placeholder such as ``change me`` or ``$NAME`` is
+    invalid. ``own``: the operator makes it, else the provider does, which the message says.
     """
 
     def __init__(self, *, own: bool = False, **kwargs: Any) -> None:  # noqa: ANN401 marshmallow's
@@ -68,6 +70,8 @@ class Secret(fields.String):
             path = Path(text.removeprefix("file:"))
             secret, source = _from_file(path), f"the file {path} "
         else:
+            if variable := _SHELL_VARIABLE.fullmatch(text):
+                raise ValidationError(f"is the text {text} itself; write env:{variable[1]} for the variable.")
             secret, source = text, ""
         self.check(secret, source)
         return secret

@@ -397,6 +397,26 @@ def test_a_placeholder_is_no_secret(config, toml, mend, secret):
     assert found[0].endswith(f"[0]: is a placeholder, which anybody can guess. {mend}")
 
 
+@pytest.mark.parametrize("secret", ["$SMS_KEY", "${SMS_KEY}"])
+def test_a_variable_of_a_shell_is_no_secret(config, secret):
+    """Nothing expands it in the file: everybody who has read the file would know the key."""
+    found = problems(config(f"[projects.p1]\ncallback_keys = ['{secret}']"))
+    assert [problem.partition("[0]: ")[2] for problem in found] == [
+        f"is the text {secret} itself; write env:SMS_KEY for the variable."
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["/callbacks/twilio/p1", "/in/callbacks/kannel", "/sms/callback", "/sms/callback/p1", "/in?key=a"]
+)
+def test_a_callback_url_is_no_public_url(config, url):
+    """Each signature over the URL would be wrong."""
+    [found] = problems(config(f"[projects.p1]\npublic_url = 'https://sms.example.com{url}'"))
+    assert "projects.p1.public_url is a callback URL; end it in front of /callbacks" in found
+    path = read_settings(config("[projects.p1]\npublic_url = 'https://sms.example.com/callbacks/in/'"))
+    assert path.projects["p1"].public_url == "https://sms.example.com/callbacks/in"
+
+
 @pytest.mark.parametrize("secret", ["5f2b9c1d", "correct-horse-battery", "0123-key-of-2026", "exchange-of-old", "k"])
 def test_a_secret_that_is_none_of_them_is_accepted(config, secret):
     """A few letters of a word of an example make no placeholder."""

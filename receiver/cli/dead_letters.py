@@ -13,7 +13,15 @@ from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import counted, moment, safe
 from receiver.cli.lazy_group import OrderedGroup
-from receiver.cli.options import entry_ids, json_option, project_option, topic_option, yes_option
+from receiver.cli.options import (
+    chosen_projects,
+    entry_ids,
+    json_option,
+    of_project,
+    project_option,
+    topic_option,
+    yes_option,
+)
 from receiver.cli.output import console, echo_json, print_table, table
 from receiver.cli.topics import chosen_streams, streams_connected
 from receiver.errors import ReceiverError
@@ -66,13 +74,15 @@ def dead_letters() -> None:
 @with_environment
 def list_(environment: Environment, *, project: str | None, names: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List them, newest first."""
-    letters, total = run(_newest(environment.settings(), project, names, limit))
+    settings = environment.settings()
+    letters, total = run(_newest(settings, project, names, limit))
     if as_json:
         for letter in letters:
             event = msgspec.Raw(letter.data if decoded(letter.data) else b"null")
             echo_json({"topic_urn": letter.stream, "entry_id": letter.id, **letter.origin._asdict(), "event": event})
     elif not letters:
-        click.echo("There are no dead letters.")
+        projects = [each.id for each in chosen_projects(settings.projects, project)]
+        click.echo(f"There are no dead letters{of_project(projects)}.")
     else:
         _print(letters, total)
 

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from receiver.cli.formatting import elapsed, safe, times
+from receiver.cli.options import of_project
 from receiver.cli.output import console, echo_json
 from receiver.events import utc
 from receiver.search.result import Verdict
@@ -116,12 +117,13 @@ def _report(report: Report) -> str:
 def print_extent(search: Search, scope: SearchScope) -> None:
     """Print on stderr what was searched, and what was not."""
     for problem in search.problems:
-        click.echo(f"receiver: {problem}.", err=True)
+        click.echo(f"receiver: {problem.rstrip('.')}.", err=True)
     spool = f"the spool in {scope.spool}" if search.has_spool else f"no spool, because none is in {scope.spool}"
+    whose = of_project(scope.sign_ids)
     if search.back_to_ms is not None:
-        streams = f"the streams back to {utc(search.back_to_ms // 1000)}; "
+        streams = f"the streams{whose} back to {utc(search.back_to_ms // 1000)}; "
     elif search.reached:
-        streams = "the streams where the event was to be expected (--since searches further); "
+        streams = f"the streams{whose} where the event was to be expected (--since searches further); "
     else:
         streams = ""
     click.echo(f"Searched: {streams}{spool}.", err=True)

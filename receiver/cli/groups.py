@@ -13,7 +13,7 @@ from receiver.cli.formatting import counted, safe
 from receiver.cli.groups_create import create
 from receiver.cli.groups_view import backlogs_as_json, print_backlogs
 from receiver.cli.lazy_group import OrderedGroup
-from receiver.cli.options import Ago, json_option, project_option, topic_option, yes_option
+from receiver.cli.options import Ago, chosen_projects, json_option, of_project, project_option, topic_option, yes_option
 from receiver.cli.output import console, echo_json
 from receiver.cli.progress import bar
 from receiver.cli.topics import chosen_streams, having_group, streams_connected, streams_of
@@ -182,6 +182,7 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
 async def _list(settings: Settings, project: str | None, names: tuple[str, ...], *, as_json: bool) -> None:
     found: list[Backlog] = []
     dead: dict[str, int] = {}
+    projects = [each.id for each in chosen_projects(settings.projects, project)]
     async with streams_connected(settings, project) as (client, routing):
         for topic in chosen_streams(routing, names) if names else streams_of(routing):
             found += await backlogs(client, topic)
@@ -191,7 +192,7 @@ async def _list(settings: Settings, project: str | None, names: tuple[str, ...],
         for row in backlogs_as_json(found, settings.retention):
             echo_json(row)
     else:
-        print_backlogs(found, dead, settings.retention)
+        print_backlogs(found, dead, settings.retention, of_project(projects))
 
 
 async def _each(  # noqa: PLR0913, PLR0917 the selection of entries

@@ -40,8 +40,11 @@ def backlogs_as_json(backlogs: Iterable[Backlog], retention: float) -> Iterator[
         }
 
 
-def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], retention: float) -> None:
-    """Print the table, then what is stuck, with the command that helps. ``dead_letters``: their number by topic."""
+def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], retention: float, whose: str) -> None:
+    """Print the table, then what is stuck, with the command that helps.
+
+    ``dead_letters``: their number by topic. ``whose``: `` of project shop``, or nothing for several projects.
+    """
     rows = table(*_COLUMNS, ids=_COLUMNS, right=_NUMBERS)
     for one in backlogs:
         consumers = [(safe(each.consumer), f"{each.pending:,}", elapsed(each.idle_ms / 1000)) for each in one.consumers]
@@ -53,7 +56,7 @@ def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], ret
             rows.add_row("", "", "", "", "", *map(Text, other))
     out = console()
     if not backlogs:
-        out.print("No topic has a consumer group. `receiver groups create` makes one.")
+        out.print(f"No topic{whose} has a consumer group. `receiver groups create` makes one.")
         return
     print_table(rows)
     for topic, count in dead_letters.items():

@@ -11,6 +11,8 @@ from receiver.streams.entry_ids import ENTRY_ID
 from receiver.units import Seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from receiver.projects import Project, Projects
 
 #: Seconds; older than any event.
@@ -71,3 +73,8 @@ def chosen_project(projects: Projects, project_id: str | None) -> Project:
 def chosen_projects(projects: Projects, project_id: str | None) -> list[Project]:
     """Return the project of the option ``--project``, or all. Raises click.BadParameter."""
     return [*projects.values()] if project_id is None else [chosen_project(projects, project_id)]
+
+
+def of_project(ids: Collection[str]) -> str:
+    """Return `` of project shop``, or nothing for several. An empty answer names it: the events may be of another."""
+    return f" of project {next(iter(ids))}" if len(ids) == 1 else ""

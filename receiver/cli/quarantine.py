@@ -18,7 +18,15 @@ from receiver.cli.connections import (
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import counted
 from receiver.cli.lazy_group import OrderedGroup
-from receiver.cli.options import EntryId, chosen_projects, entry_ids, json_option, project_option, yes_option
+from receiver.cli.options import (
+    EntryId,
+    chosen_projects,
+    entry_ids,
+    json_option,
+    of_project,
+    project_option,
+    yes_option,
+)
 from receiver.cli.output import echo_json
 from receiver.cli.quarantine_store import DROPPED, MISSING, PUBLISHED, Item, Quarantine, Retry, RetryResult
 from receiver.cli.quarantine_view import item_as_json, print_item, print_items
@@ -121,8 +129,9 @@ def drop(  # noqa: PLR0913 a parameter for each option
         raise click.UsageError("--all drops the items of one project: choose it with --project.")
     if not yes:
         count = run(_count(settings, projects)) if every else len(set(ids))
-        whose = f" of project {projects[0].id}" if len(projects) == 1 else ""
-        click.confirm(f"Drop {counted(count, 'item')}{whose} for good?", abort=True, err=True)
+        click.confirm(
+            f"Drop {counted(count, 'item')}{of_project([each.id for each in projects])} for good?", abort=True, err=True
+        )
     counts = run(_drop(settings, projects, selected, RetryProgress("dropping", as_json=as_json)))
     if counts[MISSING]:
         sys.exit(1)

@@ -11,6 +11,7 @@ from rich.table import Table
 from receiver.cli.output import console, print_table, table
 from receiver.redis_url import shown
 from receiver.simulator.behaviour import ACKNOWLEDGED
+from receiver.simulator.sender import CANNOT_CONNECT, TLS_FAILED, UNKNOWN_HOST
 
 if TYPE_CHECKING:
     from receiver.simulator.sender import RunStats
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 _LOOK: Final = 0.1
 #: What is most likely behind an outcome that went on to the end.
 _HINTS: Final = {
-    "cannot connect": "Nothing listens at that URL: start `receiver serve`, or correct --url.",
-    "HTTP 401": "The service wants a key (--url 'http://…/sms/callback?key=…'), or the signature of another secret.",
+    CANNOT_CONNECT: "Nothing listens at that URL: start `receiver serve`, or correct --url.",
+    UNKNOWN_HOST: "This machine cannot resolve the name of the host: correct --url, DNS or /etc/hosts.",
+    TLS_FAILED: "The port speaks no TLS, or its certificate is not trusted here: SSL_CERT_FILE names one to trust.",
+    "HTTP 401": "The service wants a key (--url 'http://…/sms/callback?key=…'), or the signature of another secret. "
+    "--env-file reads those of a service.",
     "HTTP 403": "This machine's address is in none of the project's allowed_networks.",
     "HTTP 404": "There is no such project, or no default one: correct the path in --url.",
     "HTTP 503": "Neither Redis nor the spool took events, or the service was overloaded: see its log and /readyz.",

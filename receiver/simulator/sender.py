@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Outcomes of a callback that got no answer.
 NO_ANSWER: Final = "no answer in time"
 CANNOT_CONNECT: Final = "cannot connect"
+UNKNOWN_HOST: Final = "unknown host"
+TLS_FAILED: Final = "TLS failed"
 LOST: Final = "connection lost"
 #: Callbacks that may wait for a retry or a free connection; past that no new ones are made, so memory stays flat.
 _MAX_WAITING: Final = 1000
@@ -51,6 +53,10 @@ async def post(session: aiohttp.ClientSession, request: Request, behaviour: Beha
             status, outcome = response.status, behaviour.outcome(response.status, body)
     except TimeoutError:
         outcome = NO_ANSWER
+    except aiohttp.ClientConnectorDNSError:
+        outcome = UNKNOWN_HOST
+    except aiohttp.ClientSSLError:
+        outcome = TLS_FAILED
     except aiohttp.ClientConnectorError:
         outcome = CANNOT_CONNECT
     except (aiohttp.ClientError, OSError):

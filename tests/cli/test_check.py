@@ -111,6 +111,16 @@ def test_every_mistake_of_the_configuration_is_found_at_once(run_here: Run, tmp_
     assert "script" in {finding["area"] for finding in found["ok"]}
 
 
+def test_an_invalid_redis_url_is_not_called_absent_besides(run_here: Run) -> None:
+    code, found = _found(run_here, REDIS_URL="redis://:pass/word@localhost:6379/0", RECEIVER_RETENTION="24")
+    assert code == 1
+    assert [error["what"].partition(":")[0] for error in found["error"]] == ["REDIS_URL"]
+
+
+def test_a_retention_that_lacks_its_unit_is_warned_of(run_here: Run) -> None:
+    assert "RECEIVER_RETENTION is 24 seconds" in str(_found(run_here, RECEIVER_RETENTION="24")[1]["warning"])
+
+
 def test_short_secrets_and_passwords_in_the_clear_are_warned_of_and_not_shown(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
     config.write_text('[projects.a]\ncallback_keys = ["s3cret-of-a"]\n')

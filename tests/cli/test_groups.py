@@ -155,7 +155,7 @@ def test_a_dead_letter_that_was_interrupted_goes_on_and_is_not_doubled(
 
 
 def test_dead_letters_are_listed_and_dropped(cli_redis: Redis, topic: str, run_here: Run) -> None:
-    assert run_here("dead-letters", "list").stdout == "There are no dead letters.\n"
+    assert run_here("dead-letters", "list").stdout == "There are no dead letters of project default.\n"
     put_aside = ("groups", "dead-letter", "billing", "--deliveries", "1", "--min-idle", "0s", "--yes")
     assert f"{topic}  2 entries put aside." in run_here(*put_aside, "--reason", "no such order").stdout
     garbage = cli_redis.xadd(DEAD, {"data": "no event"})
@@ -207,7 +207,7 @@ def test_a_new_group_begins_with_the_events_of_yesterday(cli_redis: Redis, run_h
 
 def test_mistakes_are_sentences_that_name_what_there_is(cli_redis: Redis, run_here: Run) -> None:
     assert "choose one of: urn:smn:local:default:sms_success," in run_here("groups", "--topic", "nothing").stderr
-    assert "No topic has a consumer group." in run_here("groups").stdout
+    assert "No topic of project default has a consumer group." in run_here("groups").stdout
     cli_redis.set(SUCCESS, "in the way")
     result = run_here("groups")
     assert (result.returncode, "WRONGTYPE" in result.stderr) == (2, True)

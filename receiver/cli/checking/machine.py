@@ -17,6 +17,7 @@ from receiver.settings import Settings, read_settings, unknown_names
 from receiver.spool.directory import spool_files
 from receiver.spool.errors import is_disk_fault
 from receiver.spool.status import statuses
+from receiver.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from receiver.projects import Project
 
+#: Seconds. A shorter retention is most likely a number that lacks its unit.
+_SHORT_RETENTION: Final = 3600
 #: Fewer characters than this can be guessed, or found in a list.
 _LEAST_SECRET: Final = 16
 #: What the rest of the check needs; with the other settings wrong it still says what it can.
@@ -52,6 +55,9 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
         return _rest(environ), findings + wrong
     number = len(list(settings.projects.values()))
     findings.append(ok("settings", f"All settings are valid; {number} project{'s' if number > 1 else ''}."))
+    if settings.retention < _SHORT_RETENTION:
+        what = f"RECEIVER_RETENTION is {duration(settings.retention)}: replays and quarantines reach back no further."
+        findings.append(warning("settings", what, "Write a unit, as in 72h: a bare number counts seconds."))
     findings += [finding for project in settings.projects.values() for finding in _secrets(project, settings)]
     return settings, [*findings, *callbacks(settings)]
 
@@ -105,7 +111,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
             consequence, mend = "callbacks are refused when Redis goes away", "Free some disk, or replace it."
         else:
             consequence = "the service does not start"
-            mend = "Set RECEIVER_DATA_DIR to a folder of the service's own user."
+            mend = "Set RECEIVER_DATA_DIR to a folder of the service's own user, or chown -R that folder to it."
         yield error("spool", f"{there} cannot be written to: {problem.strerror}; {consequence}.", mend)
         return
     if exposed(settings.data_dir):

