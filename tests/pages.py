@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 #: What needs a machine of its own: packages, users, systemd, containers.
 NOT_HERE = (
     "apt-get ", "python3 -m venv", "/opt/receiver/bin/pip ", "useradd ", "systemctl ", "nginx ", "chgrp ", "chown ",
-    "docker ", "kubectl ", "certbot ",
+    "sysctl ", "docker ", "kubectl ", "certbot ",
 )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from faststream.redis.annotations import Redis
 from redis import RedisError, ResponseError
 
 TOPICS, GROUP = os.environ["TOPICS"].split(","), os.environ["GROUP"]
+if not all(topic.startswith(("urn:", "{urn:")) for topic in TOPICS):
+    raise SystemExit("TOPICS: write whole URNs, without spaces, as `receiver routes` shows them")
 CONSUMER = os.environ.get("CONSUMER", socket.gethostname())  # stays the same after a restart
 MAX_DELIVERIES = int(os.environ.get("MAX_DELIVERIES", "5"))
 CLAIM_AFTER = int(float(os.environ.get("CLAIM_AFTER", "60")) * 1000)  # ms: longer than the work on an entry takes

@@ -139,4 +139,7 @@ function connect(url) {
   return new Redis({ ...options, sentinels: nodes, ...own, ...primary });
 }
 
-await Promise.all(TOPICS.split(",").map(consume));
+const topics = TOPICS.split(",");
+if (!topics.every((topic) => /^\{?urn:/.test(topic)))
+  throw new Error("TOPICS: write whole URNs, without spaces, as `receiver routes` shows them");
+await Promise.all(topics.map(consume));

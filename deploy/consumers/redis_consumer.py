@@ -173,10 +173,12 @@ def connect(url: str) -> Redis | RedisCluster:
 
 def main() -> None:
     """Consume each topic in a thread of its own, which works on a Cluster as well."""
+    topics = os.environ["TOPICS"].split(",")
+    if not all(topic.startswith(("urn:", "{urn:")) for topic in topics):
+        raise SystemExit("TOPICS: write whole URNs, without spaces, as `receiver routes` shows them")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    topics = os.environ["TOPICS"].split(",")
     with ThreadPoolExecutor(len(topics)) as pool:
         try:
             for done in as_completed([pool.submit(consume, topic) for topic in topics]):

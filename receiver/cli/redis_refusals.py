@@ -24,8 +24,9 @@ RIGHTS: Final = "ACL SETUSER NAME '~*' '&*' '+@all' '-@admin' '-@dangerous' '+in
 REFUSALS: Final = {
     "OOM": Refusal(
         "has reached maxmemory and takes no new events, which go to the spool meanwhile",
-        "Raise it: redis-cli CONFIG SET maxmemory 2gb, and in its configuration file. Or free memory: a consumer group "
-        "that does not read holds back trimming, and a shorter RECEIVER_RETENTION trims more.",
+        "Raise it above what CONFIG GET maxmemory shows: redis-cli CONFIG SET maxmemory BYTES, and in its "
+        "configuration file. Or free memory: a consumer group that does not read holds back trimming, and a shorter "
+        "RECEIVER_RETENTION trims more.",
     ),
     "READONLY": Refusal(
         "is a read-only replica",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -201,6 +202,14 @@ def test_a_database_that_is_away_is_waited_for_and_a_wrong_statement_is_not(monk
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             consumer.attempt(event, 1, database)
+
+
+def test_a_short_name_is_no_topic_of_a_consumer(monkeypatch):
+    """It would wait for ever at a stream that nobody writes."""
+    monkeypatch.setenv("GROUP", GROUP)
+    monkeypatch.setenv("TOPICS", "urn:smn:local:default:sms_success,sms_fail")
+    with pytest.raises(SystemExit, match="write whole URNs"):
+        runpy.run_path(str(CONSUMERS / "redis_consumer.py"), run_name="__main__")
 
 
 @programs_with_history

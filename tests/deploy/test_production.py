@@ -20,8 +20,9 @@ PAGE = "production.md"
 @pytest.fixture
 def machine(tmp_path):
     """Return the folder of a machine with Debian's packages, but for their programs."""
-    for name in ("etc/redis", "etc/nginx/conf.d", "etc/prometheus", "etc/systemd/system", "var/lib/redis"):
-        (tmp_path / name).mkdir(parents=True)
+    for name in ("default", "redis", "nginx/conf.d", "prometheus", "sysctl.d", "systemd/system", "../var/lib/redis"):
+        (tmp_path / "etc" / name).mkdir(parents=True)
+    (tmp_path / "etc/default/prometheus").write_text('ARGS=""\n')
     (tmp_path / "etc/redis/redis.conf").write_text(
         "bind 127.0.0.1 -::1\nappendonly no\nsave 3600 1\ndir /var/lib/redis\n"
     )
@@ -37,6 +38,7 @@ def test_the_page_makes_a_machine_that_passes_its_check_and_takes_a_callback(mac
         run(commands(PAGE, step, machine))
     environment = machine / "etc/receiver/environment"
     assert environment.stat().st_mode & 0o777 == 0o640
+    assert 'ARGS="--web.listen-address=127.0.0.1:9090"' in (machine / "etc/default/prometheus").read_text()
     assert "server_name your.host.name;" in (machine / "etc/nginx/conf.d/receiver.conf").read_text()
     port = free_port()
     environment.write_text(environment.read_text().replace(":6379", f":{port}").replace("8081", str(free_port())))
@@ -51,7 +53,11 @@ def test_the_page_makes_a_machine_that_passes_its_check_and_takes_a_callback(mac
         try:
             sent = commands(PAGE, "8. A callback", machine)
             assert "All is well." in run(commands(PAGE, "5. The service", machine))
-            assert run(sent.replace(":8080", f":{service.port}")).startswith('{"result":0,"errmsg":"OK"}')
+            with environment.open("a") as file:
+                file.write(f"PORT={service.port}\n")
+            printed = run(sent.replace(":8080", f":{service.port}"))
+            assert printed.startswith('{"result":0,"errmsg":"OK"}')
+            assert "1 sent, 1 acknowledged" in printed
         finally:
             assert service.stop() == 0
     finally:

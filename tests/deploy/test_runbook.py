@@ -236,7 +236,7 @@ def test_a_full_redis_gets_more_memory_and_the_spool_drains(machine):
     eventually(lambda: machine.service.figure("receiver_spool_events") == 1, "it is in the spool")
     first, second = steps("Redis is full")
     assert "billing" in machine.shell(first)
-    assert "OK" in machine.shell(second)
+    assert "OK" in machine.shell(second, MEMORY="1gb")
     eventually(lambda: machine.service.figure("receiver_spool_events") == 0, "the spool is drained")
     assert "full:1" in machine.read("host-1").values()
 
@@ -314,6 +314,10 @@ def test_a_key_is_rotated_without_a_lost_callback(machine):
     first, second = steps("A key is rotated")
     words = {"PROJECT": "shop", "NEW": "SMS_CALLBACK_KEY_2", "OLD": "SMS_CALLBACK_KEY"}
     machine.shell(first, **words)
+    counted = 'receiver_callback_keys_total{key="%d",project="shop",provider="tencent"}'
+    eventually(
+        lambda: counted % 2 in machine.shell("receiver-get /metrics"), "its place is there before its first callback"
+    )
     secrets = (machine.folder / "etc/receiver/environment").read_text()
     new = re.search(r"^SMS_CALLBACK_KEY_2=(.+)$", secrets, re.MULTILINE)[1]
     eventually(lambda: machine.post(reply(), key=new)[0] == 200, "the new one is taken")
@@ -322,9 +326,20 @@ def test_a_key_is_rotated_without_a_lost_callback(machine):
     eventually(lambda: machine.post(reply())[0] == 401, "the old one is not")
     assert machine.post(reply(), key=new)[0] == 200
     assert machine.service.post(body([reply()]), f"/sms/callback/other?key={KEY}")[0] == 200
-    counted = 'receiver_callback_keys_total{key="%d",project="shop",provider="tencent"}'
     assert all(machine.service.figure(counted % place) for place in (1, 2))
     machine.key = new
+
+
+def test_a_project_is_added_without_a_restart(machine):
+    """Its key is accepted, and `check` shows its URL."""
+    *edits, check = steps("A project is added")
+    words = {"PROJECT": "new-shop", "NEW": "NEW_SHOP_KEY"}
+    machine.shell("\n".join(edits), **words)
+    key = re.search(r"^NEW_SHOP_KEY=(.+)$", (machine.folder / "etc/receiver/environment").read_text(), re.MULTILINE)[1]
+    url = f"/callbacks/aliyun/new-shop?key={key}"
+    eventually(lambda: machine.service.post(b"[]", url)[0] == 200, "the service has the project")
+    assert "/callbacks/tencent/new-shop?key=***" in machine.shell(check)
+    assert machine.post(reply()) == (200, OK)
 
 
 def test_a_new_consumer_begins_with_yesterday(machine):
