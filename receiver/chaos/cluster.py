@@ -73,7 +73,7 @@ class ClusterNode(Valkey):
         return next(line.split()[3].decode() for line in lines if b"myself" in line)
 
 
-class Cluster:
+class ValkeyCluster:
     """Six nodes. Each has been a primary or a replica; the servers decide."""
 
     def __init__(self, folder: Path) -> None:
@@ -153,7 +153,7 @@ class Cluster:
             await node.kill()
 
 
-def busiest_slot(redis: Cluster) -> int:
+def busiest_slot(redis: ValkeyCluster) -> int:
     """Return the slot of the longest stream. Raises ChaosError before there is one."""
     longest = (0, -1)
     for node in redis.current_primaries():
@@ -165,7 +165,7 @@ def busiest_slot(redis: Cluster) -> int:
     return longest[1]
 
 
-def move_slot(redis: Cluster, slot: int, target: ClusterNode) -> None:
+def move_slot(redis: ValkeyCluster, slot: int, target: ClusterNode) -> None:
     """Move a slot key by key: its keys are at two nodes meanwhile, and commands for the moved ones get ASK."""
     source = redis.owner(slot)
     target.cluster("SETSLOT", slot, "IMPORTING", source.id)
@@ -177,7 +177,7 @@ def move_slot(redis: Cluster, slot: int, target: ClusterNode) -> None:
         node.cluster("SETSLOT", slot, "NODE", target.id)
 
 
-async def move_slot_atomically(redis: Cluster, slot: int, target: ClusterNode) -> None:
+async def move_slot_atomically(redis: ValkeyCluster, slot: int, target: ClusterNode) -> None:
     """Move a slot at once: the source hands it over when the target has all of it."""
     redis.owner(slot).cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
     await eventually(lambda: redis.owner(slot) is target, "the slot did not move")

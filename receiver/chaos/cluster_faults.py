@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from receiver.chaos.cluster import Cluster, ClusterNode, busiest_slot, move_slot, move_slot_atomically
+from receiver.chaos.cluster import ClusterNode, ValkeyCluster, busiest_slot, move_slot, move_slot_atomically
 from receiver.chaos.deployment import Fault
 from receiver.chaos.faults import service_killed, service_stopped
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from receiver.chaos.harness import DeploymentHarness
 
 
-async def primary_killed(harness: DeploymentHarness[Cluster], seconds: float) -> None:
+async def primary_killed(harness: DeploymentHarness[ValkeyCluster], seconds: float) -> None:
     """Kill a primary with -9. Its replica is promoted, and it comes back as a replica."""
     killed = harness.random.choice(harness.redis.current_primaries())
     await killed.kill()
@@ -23,7 +23,7 @@ async def primary_killed(harness: DeploymentHarness[Cluster], seconds: float) ->
     await harness.redis.until_healthy()
 
 
-async def primary_frozen(harness: DeploymentHarness[Cluster], seconds: float) -> None:
+async def primary_frozen(harness: DeploymentHarness[ValkeyCluster], seconds: float) -> None:
     """Freeze a primary (SIGSTOP). Its replica is promoted, then it thaws with all that it was sent."""
     primary = harness.random.choice(harness.redis.current_primaries())
     with primary.frozen():
@@ -32,7 +32,7 @@ async def primary_frozen(harness: DeploymentHarness[Cluster], seconds: float) ->
     await harness.redis.until_healthy()
 
 
-async def failover_planned(harness: DeploymentHarness[Cluster], _seconds: float) -> None:
+async def failover_planned(harness: DeploymentHarness[ValkeyCluster], _seconds: float) -> None:
     """CLUSTER FAILOVER: a replica takes over from its primary, which pauses its clients."""
     primary = harness.random.choice(harness.redis.current_primaries())
     harness.redis.replica_of(primary).cluster("FAILOVER")
@@ -40,7 +40,7 @@ async def failover_planned(harness: DeploymentHarness[Cluster], _seconds: float)
     await harness.redis.until_healthy()
 
 
-async def failover_forced(harness: DeploymentHarness[Cluster], _seconds: float) -> None:
+async def failover_forced(harness: DeploymentHarness[ValkeyCluster], _seconds: float) -> None:
     """CLUSTER FAILOVER TAKEOVER: a replica takes over without asking anyone."""
     primary = harness.random.choice(harness.redis.current_primaries())
     harness.redis.replica_of(primary).cluster("FAILOVER", "TAKEOVER")
@@ -48,7 +48,7 @@ async def failover_forced(harness: DeploymentHarness[Cluster], _seconds: float) 
     await harness.redis.until_healthy()
 
 
-async def slot_moved(harness: DeploymentHarness[Cluster], seconds: float) -> None:
+async def slot_moved(harness: DeploymentHarness[ValkeyCluster], seconds: float) -> None:
     """Move the slot of the longest stream to another node key by key, and back (ASK, TRYAGAIN, MOVED)."""
     slot = await asyncio.to_thread(busiest_slot, harness.redis)
     source = harness.redis.owner(slot)
@@ -57,7 +57,7 @@ async def slot_moved(harness: DeploymentHarness[Cluster], seconds: float) -> Non
     await asyncio.to_thread(move_slot, harness.redis, slot, source)
 
 
-async def slot_moved_atomically(harness: DeploymentHarness[Cluster], seconds: float) -> None:
+async def slot_moved_atomically(harness: DeploymentHarness[ValkeyCluster], seconds: float) -> None:
     """Move the slot of the longest stream to another node at once, and back (CLUSTER MIGRATESLOTS)."""
     slot = await asyncio.to_thread(busiest_slot, harness.redis)
     source = harness.redis.owner(slot)
@@ -66,7 +66,7 @@ async def slot_moved_atomically(harness: DeploymentHarness[Cluster], seconds: fl
     await move_slot_atomically(harness.redis, slot, source)
 
 
-async def replica_frozen(harness: DeploymentHarness[Cluster], seconds: float) -> None:
+async def replica_frozen(harness: DeploymentHarness[ValkeyCluster], seconds: float) -> None:
     """Freeze a replica: no batch of its shard is confirmed by it."""
     replica = harness.redis.replica_of(harness.random.choice(harness.redis.current_primaries()))
     with replica.frozen():
@@ -74,7 +74,7 @@ async def replica_frozen(harness: DeploymentHarness[Cluster], seconds: float) ->
     await harness.redis.until_healthy()
 
 
-async def shard_away(harness: DeploymentHarness[Cluster], seconds: float) -> None:
+async def shard_away(harness: DeploymentHarness[ValkeyCluster], seconds: float) -> None:
     """Kill a primary and its replica with -9, and start both again."""
     primary = harness.random.choice(harness.redis.current_primaries())
     shard = (primary, harness.redis.replica_of(primary))
@@ -84,7 +84,7 @@ async def shard_away(harness: DeploymentHarness[Cluster], seconds: float) -> Non
     await harness.redis.until_healthy()
 
 
-def _another(harness: DeploymentHarness[Cluster], node: ClusterNode) -> ClusterNode:
+def _another(harness: DeploymentHarness[ValkeyCluster], node: ClusterNode) -> ClusterNode:
     return harness.random.choice([one for one in harness.redis.current_primaries() if one is not node])
 
 

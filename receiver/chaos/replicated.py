@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LAG: Final = 0.02
 
 
-class Replicated:
+class ReplicatedValkey:
     """Two Valkeys. ``name`` leads services to the primary, ``link`` leads the replica to it."""
 
     settings: Final[Mapping[str, str]] = {"RECEIVER_REPLICAS": "1"}
@@ -86,7 +86,7 @@ class Replicated:
             await valkey.kill()
 
 
-async def primary_killed(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def primary_killed(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Kill the primary with -9 and promote its replica. The former primary comes back as a replica."""
     await harness.redis.primary.kill()
     harness.redis.promote()
@@ -96,7 +96,7 @@ async def primary_killed(harness: DeploymentHarness[Replicated], seconds: float)
     await harness.redis.move()
 
 
-async def primary_frozen(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def primary_frozen(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Freeze the primary (SIGSTOP) and promote its replica. The former primary thaws with what it was sent."""
     with harness.redis.primary.frozen():
         await asyncio.sleep(seconds)
@@ -106,14 +106,14 @@ async def primary_frozen(harness: DeploymentHarness[Replicated], seconds: float)
     await harness.redis.move()
 
 
-async def promoted_plain(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def promoted_plain(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Promote the replica while the primary goes on accepting writes; the name moves later."""
     harness.redis.promote()
     await asyncio.sleep(seconds)
     await harness.redis.move()
 
 
-async def promoted_coordinated(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def promoted_coordinated(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Hand over with FAILOVER. The former primary is a read-only replica until the name moves."""
     redis = harness.redis
     redis.link.behave()
@@ -128,13 +128,13 @@ async def promoted_coordinated(harness: DeploymentHarness[Replicated], seconds: 
     await redis.move()
 
 
-async def replica_frozen(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def replica_frozen(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Freeze the replica: no batch is confirmed by it."""
     with harness.redis.replica.frozen():
         await asyncio.sleep(seconds)
 
 
-async def replica_lags(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def replica_lags(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Delay the replica by 20 ms, then kill the primary with -9 and promote the replica."""
     harness.redis.link.delay(_LAG)
     await asyncio.sleep(seconds)
@@ -142,7 +142,7 @@ async def replica_lags(harness: DeploymentHarness[Replicated], seconds: float) -
     await primary_killed(harness, seconds)
 
 
-async def replica_cut_off(harness: DeploymentHarness[Replicated], seconds: float) -> None:
+async def replica_cut_off(harness: DeploymentHarness[ReplicatedValkey], seconds: float) -> None:
     """Drop all bytes between primary and replica, then kill the primary and promote the replica."""
     harness.redis.link.half_open()
     await asyncio.sleep(seconds)

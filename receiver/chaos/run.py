@@ -36,9 +36,9 @@ class DeploymentKind(NamedTuple):
 
 KINDS: Final[Mapping[str, DeploymentKind]] = {
     "single": DeploymentKind(SingleValkey, faults.FAULTS),
-    "replicas": DeploymentKind(replicated.Replicated, replicated.FAULTS),
-    "sentinel": DeploymentKind(sentinels.Sentinels, sentinels.FAULTS),
-    "cluster": DeploymentKind(cluster.Cluster, cluster_faults.FAULTS),
+    "replicas": DeploymentKind(replicated.ReplicatedValkey, replicated.FAULTS),
+    "sentinel": DeploymentKind(sentinels.ValkeySentinels, sentinels.FAULTS),
+    "cluster": DeploymentKind(cluster.ValkeyCluster, cluster_faults.FAULTS),
 }
 
 

@@ -73,7 +73,7 @@ class SentinelProcess(Valkey):
         return False
 
 
-class Sentinels:
+class ValkeySentinels:
     """Two Valkeys and three Sentinels."""
 
     settings: Final[Mapping[str, str]] = {"RECEIVER_REPLICAS": "1"}
@@ -140,13 +140,13 @@ class Sentinels:
             await child.kill()
 
 
-async def primary_killed(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
+async def primary_killed(harness: DeploymentHarness[ValkeySentinels], seconds: float) -> None:
     """Kill the primary with -9. The Sentinels promote its replica, and it comes back as a replica."""
     await _replaced(harness.redis, seconds)
     await harness.redis.until_healthy()
 
 
-async def primary_frozen(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
+async def primary_frozen(harness: DeploymentHarness[ValkeySentinels], seconds: float) -> None:
     """Freeze the primary (SIGSTOP). Its replica is promoted, then it thaws with all that it was sent."""
     primary = harness.redis.primary
     with primary.frozen():
@@ -155,24 +155,24 @@ async def primary_frozen(harness: DeploymentHarness[Sentinels], seconds: float) 
     await harness.redis.until_healthy()
 
 
-async def failover_plain(harness: DeploymentHarness[Sentinels], _seconds: float) -> None:
+async def failover_plain(harness: DeploymentHarness[ValkeySentinels], _seconds: float) -> None:
     """SENTINEL FAILOVER: the replica is promoted while the primary goes on accepting writes."""
     await _fail_over(harness.redis)
 
 
-async def failover_coordinated(harness: DeploymentHarness[Sentinels], _seconds: float) -> None:
+async def failover_coordinated(harness: DeploymentHarness[ValkeySentinels], _seconds: float) -> None:
     """SENTINEL FAILOVER … COORDINATED: the primary pauses writes, and hands over (Valkey 9)."""
     await _fail_over(harness.redis, "COORDINATED")
 
 
-async def replica_frozen(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
+async def replica_frozen(harness: DeploymentHarness[ValkeySentinels], seconds: float) -> None:
     """Freeze the replica: no batch is confirmed by it."""
     with harness.redis.replica.frozen():
         await asyncio.sleep(seconds)
     await harness.redis.until_healthy()
 
 
-async def sentinel_killed(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
+async def sentinel_killed(harness: DeploymentHarness[ValkeySentinels], seconds: float) -> None:
     """Kill a Sentinel with -9, and then the primary. The other two Sentinels promote the replica."""
     sentinel = harness.random.choice(harness.redis.sentinels)
     await sentinel.kill()
@@ -181,7 +181,7 @@ async def sentinel_killed(harness: DeploymentHarness[Sentinels], seconds: float)
     await harness.redis.until_healthy()
 
 
-async def all_away(harness: DeploymentHarness[Sentinels], seconds: float) -> None:
+async def all_away(harness: DeploymentHarness[ValkeySentinels], seconds: float) -> None:
     """Kill primary and replica with -9, and start both again."""
     nodes = harness.redis.nodes
     await asyncio.gather(*(node.kill() for node in nodes))
@@ -190,7 +190,7 @@ async def all_away(harness: DeploymentHarness[Sentinels], seconds: float) -> Non
     await harness.redis.until_healthy()
 
 
-async def _replaced(redis: Sentinels, seconds: float) -> None:
+async def _replaced(redis: ValkeySentinels, seconds: float) -> None:
     """Kill the primary; start it again after the fail-over."""
     killed = redis.primary
     await killed.kill()
@@ -199,7 +199,7 @@ async def _replaced(redis: Sentinels, seconds: float) -> None:
     await killed.start()
 
 
-async def _fail_over(redis: Sentinels, *options: str) -> None:
+async def _fail_over(redis: ValkeySentinels, *options: str) -> None:
     former = redis.primary
     sentinel = redis.sentinels[0]
 

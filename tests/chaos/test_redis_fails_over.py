@@ -8,7 +8,7 @@ import pytest
 from chaos.guarantees import ForkedReceiver
 
 from receiver.chaos.harness import DeploymentHarness
-from receiver.chaos.replicated import FAULTS, Replicated
+from receiver.chaos.replicated import FAULTS, ReplicatedValkey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ async def test_what_a_replica_does_not_have_is_not_acknowledged_from_redis(tmp_p
     """
     settings = {"RECEIVER_REPLICAS": replicas, "RECEIVER_PUBLISH_TIMEOUT": "1.2s"}
     async with DeploymentHarness(
-        tmp_path, Replicated(tmp_path), rate=1000, max_in_flight=100, settings=settings, receiver=ForkedReceiver
+        tmp_path, ReplicatedValkey(tmp_path), rate=1000, max_in_flight=100, settings=settings, receiver=ForkedReceiver
     ) as harness:
         await harness.start_traffic()
         await harness.until(lambda: harness.ack_log.segment.acknowledged > 500)

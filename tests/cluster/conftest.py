@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from receiver.chaos.cluster import Cluster
+from receiver.chaos.cluster import ValkeyCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
     """Return the cluster. A test that breaks it mends it."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    made = ValkeyCluster(tmp_path_factory.mktemp("cluster"))
     try:
         asyncio.run(made.start())
         yield made

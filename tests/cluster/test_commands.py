@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from receiver.chaos.cluster import Cluster
+    from receiver.chaos.cluster import ValkeyCluster
 
 #: Its topics are on three nodes.
 PROJECT = "stuck"
@@ -25,7 +25,7 @@ TOPIC, FAIL, DEAD = (f"urn:smn:local:{PROJECT}:{name}" for name in ("sms_success
 
 
 @pytest.fixture
-def redis(cluster: Cluster) -> Iterator[RedisCluster]:
+def redis(cluster: ValkeyCluster) -> Iterator[RedisCluster]:
     """Return a client that finds its way in the cluster."""
     port = cluster.nodes[0].port
     with RedisCluster(host="127.0.0.1", port=port, decode_responses=True) as client:
@@ -33,7 +33,7 @@ def redis(cluster: Cluster) -> Iterator[RedisCluster]:
 
 
 @pytest.fixture
-def run(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+def run(cluster: ValkeyCluster, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
     """Run a command in this process, and return the lines that it prints."""
     handlers = list(logging.getLogger().handlers)
     config = tmp_path / "receiver.toml"

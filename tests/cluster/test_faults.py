@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from receiver.chaos.cluster import Cluster, ClusterNode
+    from receiver.chaos.cluster import ClusterNode, ValkeyCluster
 
 #: Servers start, fail and agree again, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(240)
@@ -78,7 +78,7 @@ class Load:
             yield
 
 
-async def shard_killed(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
+async def shard_killed(cluster: ValkeyCluster, node: ClusterNode, _slot: int) -> None:
     """End a primary and its replica, and start them again: their data is on their disks."""
     shard = (cluster.replica_of(node), node)
     for one in shard:
@@ -87,40 +87,40 @@ async def shard_killed(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
     await asyncio.gather(*(one.start() for one in shard))
 
 
-async def killed(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
+async def killed(cluster: ValkeyCluster, node: ClusterNode, _slot: int) -> None:
     """End a primary. Its replica takes over, and takes events again once the former primary follows it."""
     await node.kill()
     await cluster.failed_over(node)
     await node.start()
 
 
-async def frozen(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
+async def frozen(cluster: ValkeyCluster, node: ClusterNode, _slot: int) -> None:
     """Let a primary answer nothing until its replica has taken over."""
     with node.frozen():
         await cluster.failed_over(node)
 
 
-async def failed_over(cluster: Cluster, node: ClusterNode, _slot: int) -> None:
+async def failed_over(cluster: ValkeyCluster, node: ClusterNode, _slot: int) -> None:
     """Let the replica take over, as for an upgrade."""
     cluster.replica_of(node).cluster("FAILOVER")
     await cluster.failed_over(node)
 
 
-async def moved(cluster: Cluster, node: ClusterNode, slot: int) -> None:
+async def moved(cluster: ValkeyCluster, node: ClusterNode, slot: int) -> None:
     """Move a slot to another shard key by key, and back."""
     for to in (another(cluster, node), node):
         await asyncio.to_thread(move_slot, cluster, slot, to)
         await asyncio.sleep(0.3)
 
 
-async def moved_atomically(cluster: Cluster, node: ClusterNode, slot: int) -> None:
+async def moved_atomically(cluster: ValkeyCluster, node: ClusterNode, slot: int) -> None:
     """Move a slot to another shard as a whole, and back."""
     for to in (another(cluster, node), node):
         await move_slot_atomically(cluster, slot, to)
         await asyncio.sleep(0.3)
 
 
-def another(cluster: Cluster, node: ClusterNode) -> ClusterNode:
+def another(cluster: ValkeyCluster, node: ClusterNode) -> ClusterNode:
     """Return another primary."""
     return next(one for one in cluster.current_primaries() if one is not node)
 
@@ -145,7 +145,9 @@ async def stored(url: str, topics: list[str]) -> Counter[bytes]:
 
 
 @pytest.mark.parametrize("fault", [shard_killed, killed, frozen, failed_over, moved, moved_atomically])
-async def test_a_fault_of_one_shard_loses_and_doubles_nothing(fault: Any, cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_fault_of_one_shard_loses_and_doubles_nothing(
+    fault: Any, cluster: ValkeyCluster, tmp_path: Path
+) -> None:
     """And spools its own topics only, changes the route at most three times, and ends with an empty spool."""
     project = next(projects)
     topics = [f"urn:smn:local:p{project}:topic{number}" for number in range(12)]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from receiver.chaos.cluster import Cluster
+    from receiver.chaos.cluster import ValkeyCluster
 
 #: Servers start, fail and agree again, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(240)
@@ -51,7 +51,7 @@ consumer_groups = ["billing"]
 
 
 @pytest.fixture(scope="module")
-def environ(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environ(cluster: ValkeyCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the settings of the service and of the commands."""
     folder = tmp_path_factory.mktemp("readers")
     (folder / "receiver.toml").write_text(TOML, encoding="utf-8")
@@ -112,7 +112,7 @@ def send(service: Receiver, project: str, *sids: str) -> None:
     assert service.post(body([*items, report(None, user_receive_time=now)]), f"/sms/callback/{project}")[0] == 200
 
 
-def test_look_ups_and_routes_work_before_and_after_slots_move(service: Receiver, cluster: Cluster) -> None:
+def test_look_ups_and_routes_work_before_and_after_slots_move(service: Receiver, cluster: ValkeyCluster) -> None:
     """The streams and the index of a project move to another shard, its routes with them."""
     for project in PROJECTS:
         send(service, project, f"{project}:1")
@@ -200,7 +200,7 @@ def test_the_spool_of_a_stopped_service_is_drained_to_all_shards(command: Callab
 
 
 async def test_a_key_is_searched_and_a_script_runs_right_after_its_slot_has_moved(
-    cluster: Cluster, tmp_path: Path
+    cluster: ValkeyCluster, tmp_path: Path
 ) -> None:
     """Also one that waits for replicas: pipelines do not follow MOVED by themselves."""
     client = connect(cluster.url)

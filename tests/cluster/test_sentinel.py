@@ -9,7 +9,7 @@ import pytest
 import structlog
 from cluster.test_faults import Load, until
 
-from receiver.chaos.sentinels import SERVICE, Sentinels
+from receiver.chaos.sentinels import SERVICE, ValkeySentinels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ NOISE = {"timeout", "replicas"}
 TOPIC = "urn:smn:local:p:sentinel"
 
 
-async def killed(sentinels: Sentinels) -> None:
+async def killed(sentinels: ValkeySentinels) -> None:
     """End the primary, and start it again once its replica has taken over."""
     primary = sentinels.primary
     await primary.kill()
@@ -29,7 +29,7 @@ async def killed(sentinels: Sentinels) -> None:
     await primary.start()
 
 
-async def replaced(sentinels: Sentinels) -> None:
+async def replaced(sentinels: ValkeySentinels) -> None:
     """Plan the fail-over: the old primary goes on taking writes until it is told."""
     former = sentinels.primary
     with sentinels.sentinels[0].client() as client:
@@ -40,7 +40,7 @@ async def replaced(sentinels: Sentinels) -> None:
 @pytest.mark.parametrize("fault", [killed, replaced])
 async def test_a_fail_over_loses_and_doubles_nothing(fault: Any, tmp_path: Path) -> None:
     """The service goes away once, or twice if the primary is the former one for a moment; the spool is empty then."""
-    sentinels = Sentinels(tmp_path)
+    sentinels = ValkeySentinels(tmp_path)
     try:
         await sentinels.start()
         load = Load(sentinels.url, tmp_path / "data", [TOPIC], 0)
@@ -69,7 +69,7 @@ async def test_a_fail_over_loses_and_doubles_nothing(fault: Any, tmp_path: Path)
 
 async def test_a_sentinel_that_does_not_know_the_service_is_named(tmp_path: Path) -> None:
     """So that the operator finds the name that is wrong."""
-    sentinels = Sentinels(tmp_path)
+    sentinels = ValkeySentinels(tmp_path)
     try:
         await sentinels.start()
         load = Load(sentinels.url.replace(SERVICE, "another"), tmp_path / "data", [TOPIC], 0)
