@@ -27,10 +27,10 @@ from receiver.cli.topics import chosen_streams, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
-from receiver.search.wanted import decoded
 from receiver.streams.dead_letters import DeadLetter, dead_letters_of, topic_of
 from receiver.streams.entry_ids import id_parts
 from receiver.streams.paging import pages
+from receiver.streams.stored_event import decode_event
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
@@ -78,7 +78,7 @@ def list_(environment: Environment, *, project: str | None, names: tuple[str, ..
     letters, total = run(_newest(settings, project, names, limit))
     if as_json:
         for letter in letters:
-            event = msgspec.Raw(letter.data if decoded(letter.data) else b"null")
+            event = msgspec.Raw(letter.data if decode_event(letter.data) else b"null")
             echo_json({"topic_urn": letter.stream, "entry_id": letter.id, **letter.origin._asdict(), "event": event})
     elif not letters:
         projects = [each.id for each in chosen_projects(settings.projects, project)]

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from receiver.events import EventType
 from receiver.phone_numbers import masked
-from receiver.search.wanted import decoded
+from receiver.streams.stored_event import decode_event
 
 if TYPE_CHECKING:
-    from receiver.search.wanted import Envelope
+    from receiver.streams.stored_event import StoredEvent
 
 #: C1 controls, which terminals interpret as they do C0, and characters that end a line or change text direction.
 _CONTROLS: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
@@ -100,7 +100,7 @@ class LinePrinter:
 
     def line(self, data: bytes) -> Text:
         """Return the line of an event, or a note about an entry that is not an event of this service."""
-        event = decoded(data)
+        event = decode_event(data)
         if event is None:
             return Text(f"not an event of this service: {len(data)} bytes", style="yellow")
         word, colour = _WORDS.get(event.type, (safe(event.type), "magenta"))  # type: ignore[call-overload]
@@ -117,7 +117,7 @@ class LinePrinter:
             text.truncate(left, overflow="ellipsis")
         return line if left is not None and left < _LEAST_TEXT else line.append_text(text)
 
-    def _rest(self, event: Envelope, colour: str) -> tuple[Text, Text]:
+    def _rest(self, event: StoredEvent, colour: str) -> tuple[Text, Text]:
         """Return the ids and numbers, which are shown whole, and the text behind them."""
         data = event.data
         if event.type == EventType.REJECTED:

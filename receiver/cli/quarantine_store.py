@@ -12,8 +12,8 @@ from receiver.providers.base import request_of
 from receiver.providers.json_items import TooManyItemsError
 from receiver.redis_client import on
 from receiver.routing import Routing
-from receiver.search.wanted import Envelope, decoded
 from receiver.streams.paging import pages
+from receiver.streams.stored_event import StoredEvent, decode_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,22 +36,22 @@ MISSING: Final = "not there"
 
 
 class Item(NamedTuple):
-    """An entry of a quarantine stream. ``envelope`` is None if it is not an event of this service."""
+    """An entry of a quarantine stream. ``event`` is None if it is not an event of this service."""
 
     project: str
     id: str
     data: bytes
-    envelope: Envelope | None
+    event: StoredEvent | None
 
     @property
     def reasons(self) -> list[str]:
         """The reasons of its rejection."""
-        return self.envelope.reasons if self.envelope else []
+        return self.event.reasons if self.event else []
 
     @property
     def raw(self) -> bytes:
         """The item exactly as received; empty if the entry has none."""
-        data = self.envelope.data if self.envelope else {}
+        data = self.event.data if self.event else {}
         if "item_base64" in data:
             return base64.b64decode(str(data["item_base64"]))
         return str(data.get("item", "")).encode()
@@ -105,7 +105,7 @@ class Quarantine:
 
     def _item(self, id_: bytes, fields: dict[bytes, Any]) -> Item:
         data: bytes = fields.get(b"data", b"")
-        return Item(self.project.id, id_.decode(), data, decoded(data))
+        return Item(self.project.id, id_.decode(), data, decode_event(data))
 
 
 class Retry:
@@ -149,9 +149,9 @@ class Retry:
         The item may be a whole body. With the current schemas it may contain several items: valid ones are published,
         and invalid ones get their own entries in the quarantine, as if the body arrived now.
         """
-        if item.envelope is None or item.envelope.provider not in PROVIDERS or not item.raw:
+        if item.event is None or item.event.provider not in PROVIDERS or not item.raw:
             return [], ["the entry is not a rejected item of a known provider"]
-        provider = item.envelope.provider
+        provider = item.event.provider
         try:
             parsed = self._providers[provider].parse(request_of(item.raw))
         except TooManyItemsError as error:
@@ -159,7 +159,7 @@ class Retry:
         if not parsed.events:
             problems = [problem for rejection in parsed.rejections for problem in rejection.problems]
             return [], problems or [_why_no_event(parsed)]
-        return self._envelope(self._builders[provider], parsed, _milliseconds(item.envelope.receivedtime)), []
+        return self._envelope(self._builders[provider], parsed, _milliseconds(item.event.receivedtime)), []
 
     def _envelope(self, builder: EnvelopeBuilder, parsed: ParsedCallback, received_ms: int) -> list[Entry]:
         events = [*parsed.events, *(rejection.event for rejection in parsed.rejections)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def item_as_json(item: Item) -> dict[str, object]:
     """Return an item as JSON values; its event is null if it is not one of this service."""
-    event = item.data if item.envelope else b"null"
+    event = item.data if item.event else b"null"
     return {"project": item.project, "entry_id": item.id, "event": msgspec.Raw(event)}
 
 
@@ -37,9 +37,9 @@ def print_items(items: list[Item], total: int, *, several: bool) -> None:
 
 
 def _origin(item: Item) -> tuple[str, str]:
-    if item.envelope is None:
+    if item.event is None:
         return "", ""
-    return moment(item.envelope.receivedtime, date=True), safe(item.envelope.provider)
+    return moment(item.event.receivedtime, date=True), safe(item.event.provider)
 
 
 def print_item(item: Item) -> None:
@@ -48,9 +48,9 @@ def print_item(item: Item) -> None:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_row("project", item.project)
     grid.add_row("entry", item.id)
-    if item.envelope is not None:
-        grid.add_row("received", safe(item.envelope.receivedtime))
-        grid.add_row("source", Text(safe(item.envelope.source)))
+    if item.event is not None:
+        grid.add_row("received", safe(item.event.receivedtime))
+        grid.add_row("source", Text(safe(item.event.source)))
     for number, reason in enumerate(item.reasons):
         grid.add_row("" if number else "reasons", Text(safe(reason), "yellow"))
     out = console()

@@ -17,7 +17,7 @@ from receiver.cli.output import console
 from receiver.cli.stream_reader import StreamReader
 from receiver.events import ROUTED, EventType
 from receiver.routing import Routing
-from receiver.search.wanted import decoded
+from receiver.streams.stored_event import decode_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ def _wanted(routes: ProjectRoutes, event_types: set[EventType]) -> set[EventType
 
 def _is_shown(data: bytes, event_types: set[EventType]) -> bool:
     """Return whether to show an entry. Topics may be shared by several types; unknown types are shown."""
-    event = decoded(data)
+    event = decode_event(data)
     return event is None or event.type not in _TYPES.values() or event.type in event_types
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from receiver.search.scope import SearchScope
     from receiver.search.spool import SpooledMatch
     from receiver.search.streams import Match
-    from receiver.search.wanted import Envelope
+    from receiver.streams.stored_event import StoredEvent
 
 #: How far back a search reads without a hint.
 SINCE: Final = timedelta(hours=24)
@@ -237,7 +237,7 @@ class Search:
         project_id = scope.project_of(topic)
         return on_disk(spooled, project_id, self._report(project_id, spooled.event), known=bool(known))
 
-    def _report(self, project_id: str | None, event: Envelope) -> ReportAbout | None:
+    def _report(self, project_id: str | None, event: StoredEvent) -> ReportAbout | None:
         """Return the record of an event in the report index: of those with its message_id, that of its number."""
         message_id, mobile, nation = (event.data.get(name) for name in ("message_id", "mobile", "nation_code"))
         found = [one for one in self._reports if one[0] == project_id and one[1].report.message_id == message_id]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from receiver.lookups.reports import Report, ReportAbout
     from receiver.search.spool import SpooledMatch
-    from receiver.search.wanted import Envelope
     from receiver.streams.entry_readers import Reader
+    from receiver.streams.stored_event import StoredEvent
 
 
 class Verdict(StrEnum):
@@ -45,7 +45,7 @@ class SearchResult:
     entry_id: str | None = None
     readers: tuple[Reader, ...] = ()
     spool_file: str | None = None
-    event: Envelope | None = None
+    event: StoredEvent | None = None
     data: bytes | None = None
     report: ReportAbout | None = None
 

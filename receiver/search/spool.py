@@ -6,9 +6,9 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from receiver.search.wanted import Envelope, decoded
 from receiver.spool.directory import files_set_aside, spool_files, suspect_files
 from receiver.spool.status import readable
+from receiver.streams.stored_event import StoredEvent, decode_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ class SpooledMatch(NamedTuple):
     path: Path
     topic: str
     data: bytes
-    event: Envelope
+    event: StoredEvent
 
 
 class SpoolSearch:
@@ -79,7 +79,7 @@ class SpoolSearch:
     def _spooled(self, path: Path, entry: Entry) -> SpooledMatch | None:
         if not self._wanted.may_be(entry.data):
             return None
-        event = decoded(entry.data)
+        event = decode_event(entry.data)
         if event is None or not self._wanted.matches(event):
             return None
         return SpooledMatch(path, entry.topic, entry.data, event)

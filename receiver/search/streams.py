@@ -12,8 +12,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.redis_client import Script
-from receiver.search.wanted import Envelope, decoded
 from receiver.streams.entry_ids import id_parts
+from receiver.streams.stored_event import StoredEvent, decode_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -34,7 +34,7 @@ class Match(NamedTuple):
     topic: str
     entry_id: str
     data: bytes
-    event: Envelope
+    event: StoredEvent
 
 
 @dataclass
@@ -119,7 +119,7 @@ class StreamSearch:
         answer: Any = await self._search([topic], [newest, oldest, STEP, tail, *texts])
         looked_at, last, *flat = answer
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        events = [(id_.decode(), data, decoded(data)) for id_, data in pairs]
+        events = [(id_.decode(), data, decode_event(data)) for id_, data in pairs]
         return looked_at, last.decode(), [Match(topic, id_, data, event) for id_, data, event in events if event]
 
 

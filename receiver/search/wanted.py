@@ -19,6 +19,8 @@ from receiver.phone_numbers import ANY_COUNTRY, canonical, digits_of, readings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from receiver.streams.stored_event import StoredEvent
+
 EVENT_ID: Final = re.compile(r"[0-9a-f]{32}")
 #: Digits of a phone number. A shorter text is only compared as a whole: too many numbers end so. A longer one is an id:
 #: E.164 has at most 15 digits, and two more are dialled in front of them.
@@ -28,42 +30,6 @@ _TAIL: Final = 6
 _MOBILE: Final = re.compile(rb'"mobile":"([^"]*)"')
 #: A run in an item that may be a phone number.
 _NUMBER: Final = re.compile(r"\+?[0-9](?:[ ().\-]?[0-9]){4,24}")
-
-
-class Envelope(msgspec.Struct):
-    """The members of an event that searches and commands compare and show."""
-
-    type: str
-    id: str = ""
-    source: str = ""
-    receivedtime: str = ""
-    data: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    @property
-    def provider(self) -> str:
-        """The provider in the source ``/{provider}/{project_id}``."""
-        return self.source.strip("/").partition("/")[0]
-
-    @property
-    def project(self) -> str:
-        """The project's id in the source ``/{provider}/{project_id}``."""
-        return self.source.rpartition("/")[2]
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why the item was rejected; empty for other events."""
-        return [str(reason) for reason in self.data.get("reasons", ())]
-
-
-_decoder: Final = msgspec.json.Decoder(Envelope)
-
-
-def decoded(data: bytes) -> Envelope | None:
-    """Return the envelope in an entry's ``data``, or None if it is not an event of this service."""
-    try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 class Wanted:
@@ -93,7 +59,7 @@ class Wanted:
         mobile = _MOBILE.search(data) if self.tail else None
         return mobile is not None and re.sub(rb"[^0-9]", b"", mobile[1]).endswith(self.tail)
 
-    def matches(self, event: Envelope) -> bool:
+    def matches(self, event: StoredEvent) -> bool:
         """Return whether an event is about it."""
         data = event.data
         if self.text in (event.id, data.get("message_id"), data.get("in_reply_to")):

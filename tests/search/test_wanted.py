@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 
-from receiver.search.wanted import Wanted, decoded
+from receiver.search.wanted import Wanted
+from receiver.streams.stored_event import decode_event
 
 EVENT_ID = "c59313bdd967a7a4a5b7f2cc64ca6bda"
 
@@ -22,7 +23,7 @@ def entry(event_type: str = "sms_success_event", **data: Any) -> bytes:
 def found(text: str, data: bytes) -> bool:
     """Tell whether a search finds an entry. What the quick check refuses would never be decoded."""
     wanted = Wanted(text)
-    event = decoded(data)
+    event = decode_event(data)
     assert event is not None
     matches = wanted.matches(event)
     assert wanted.may_be(data) or not matches
