@@ -64,6 +64,10 @@ RELOADS: Final = Counter(
 )
 for _outcome in (RELOADED, RELOAD_REFUSED, RELOAD_FAILED):
     RELOADS.labels(_outcome)
+LAST_RELOAD_REFUSED: Final = Gauge(
+    "receiver_reload_refused",
+    "1 while the last reload is one that was refused or has failed: the files are not what is in force.",
+)
 CONNECTIONS: Final = Gauge("receiver_open_connections", "Connections of clients that are open.")
 SHED_CONNECTIONS: Final = Counter(
     "receiver_shed_connections",

@@ -157,8 +157,10 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             Sample("receiver_reloads", "receiver_reloads_total", (("outcome", name),), count)
             for name, count in self._reloads.items()
         ]
+        name = "receiver_reload_refused"
+        refused = Sample(name, name, (), float(outcome != metrics.RELOADED))
         try:
-            self.records.write(SUPERVISOR, WorkerReport(counters=counters))
+            self.records.write(SUPERVISOR, WorkerReport(counters=counters, gauges=[refused]))
         except OSError as error:
             logger.error("metrics.not_shared", worker=SUPERVISOR, error=error)  # noqa: TRY400 the memory is full
 

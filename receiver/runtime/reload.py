@@ -35,6 +35,7 @@ def add_reload(
                 outcome = metrics.RELOAD_FAILED
                 logger.exception("settings.not_reloaded")
             metrics.RELOADS.labels(outcome).inc()
+            metrics.LAST_RELOAD_REFUSED.set(outcome != metrics.RELOADED)
 
     async def reloading(_app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(reload_when_asked(), name="reload")

@@ -163,8 +163,12 @@ def test_everything_of_a_project_follows(serve: Callable[..., Receiver], redis_u
     eventually(
         lambda: service.figure('receiver_index_entries{outcome="applied"}') == 2, "the index reads both", START_TIMEOUT
     )
+    write(config, 'callback_keys = ["env:NOT_SET"]')
+    reload(service, event="settings.refused")
+    eventually(lambda: service.figure("receiver_reload_refused") == 1, "it is refused")
     write(config, f'callback_keys = ["file:{key}"]')
     reload(service, 2)
+    eventually(lambda: service.figure("receiver_reload_refused") == 0, "the mistake is mended")
     assert post(service, _NEW, project="stall") == 404
     assert service.stop() == 0
 
@@ -177,6 +181,7 @@ def test_a_broken_file_changes_nothing(serve: Callable[..., Receiver], config: P
     write(config, 'callback_keys = ["env:NOT_SET"]')
     reload(service, event="settings.refused")
     eventually(lambda: service.figure('receiver_reloads_total{outcome="refused"}') == 1, "it is counted, once")
+    assert service.figure("receiver_reload_refused") == 1
     [line] = said(service, "settings.refused")
     assert (line["level"], line["problem"].startswith(f"{config}: projects.shop.callback_keys[0]: ")) == ("error", True)
     os.kill(indexes(service)[0], signal.SIGKILL)
