@@ -20,7 +20,7 @@ from receiver.cli.topics import chosen_streams, having_group, streams_connected,
 from receiver.errors import ReceiverError
 from receiver.redis_client import on
 from receiver.streams.backlog import backlogs
-from receiver.streams.dead_letters import DeadLetters, Stuck, StuckFor, dead_letters_of, stuck
+from receiver.streams.dead_letters import DeadLetters, StuckFor, dead_letters_of, stuck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from receiver.redis_client import Client
     from receiver.settings import Settings
     from receiver.streams.backlog import Backlog
+    from receiver.streams.group_info import PendingEntry
 
 F = TypeVar("F", bound="Callable[..., Any]")
 _group = click.argument("group")
@@ -95,7 +96,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
     """
     limits = StuckFor(int(min_idle * 1000), consumer=source)
 
-    async def work(client: Client, topic: str, entries: list[Stuck]) -> int:
+    async def work(client: Client, topic: str, entries: list[PendingEntry]) -> int:
         ids = [entry.entry_id for entry in entries if entry.consumer != target]
         if dry_run or not ids:
             return len(ids)
@@ -156,10 +157,10 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     settings = environment.settings()
     limits = StuckFor(int(min_idle * 1000), deliveries)
 
-    async def count(_client: Client, _topic: str, entries: list[Stuck]) -> int:
+    async def count(_client: Client, _topic: str, entries: list[PendingEntry]) -> int:
         return len(entries)
 
-    async def move(client: Client, topic: str, entries: list[Stuck]) -> int:
+    async def move(client: Client, topic: str, entries: list[PendingEntry]) -> int:
         words = reason or f"delivered {deliveries} times or more, and no consumer finished it"
         dead = DeadLetters(client, topic, group, idle_ms=limits.idle_ms, reason=words)
         moved = [await dead.put_aside(entry) for entry in entries]
@@ -201,7 +202,7 @@ async def _each(  # noqa: PLR0913, PLR0917 the selection of entries
     names: tuple[str, ...],
     group: str,
     limits: StuckFor,
-    work: Callable[[Client, str, list[Stuck]], Awaitable[int]],
+    work: Callable[[Client, str, list[PendingEntry]], Awaitable[int]],
 ) -> Counter[str]:
     """Do something with the stuck entries of a group. Return how many of each stream it was done with."""
     counts: Counter[str] = Counter()

@@ -10,8 +10,8 @@ import click
 from receiver.cli.connections import connected, load_overrides
 from receiver.cli.options import chosen_projects
 from receiver.routing import Routing
-from receiver.streams.backlog import groups_of
 from receiver.streams.dead_letters import dead_letters_of
+from receiver.streams.group_info import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,4 +59,4 @@ async def streams_connected(settings: Settings, project: str | None) -> AsyncIte
 
 async def having_group(client: Client, topics: list[str], group: str) -> list[str]:
     """Return the topics that have a consumer group of this name."""
-    return [topic for topic in topics if any(one["name"] == group.encode() for one in await groups_of(client, topic))]
+    return [topic for topic in topics if any(one.name == group.encode() for one in await groups_of(client, topic))]

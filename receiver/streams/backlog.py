@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from redis.exceptions import ResponseError
-
 from receiver.redis_client import on
 from receiver.streams.entry_ids import id_parts, now_ms
+from receiver.streams.group_info import as_text, groups_of, pending_entries
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
+    from receiver.streams.group_info import GroupInfo
 
 
 class Consumer(NamedTuple):
@@ -46,51 +46,34 @@ class Backlog(NamedTuple):
     consumers: tuple[Consumer, ...]
 
 
-async def groups_of(client: Client, topic: str) -> list[dict[str, Any]]:
-    """Return the groups of a topic as Redis describes them; none without a stream. Raises the errors of redis-py."""
-    try:
-        groups: list[dict[str, Any]] = await on(client, topic).xinfo_groups(topic)
-    except ResponseError as error:
-        if "no such key" not in str(error):
-            raise
-        return []
-    return groups
-
-
 async def backlogs(client: Client, topic: str) -> list[Backlog]:
     """Return the backlog of each group of a topic. Raises the errors of redis-py."""
     return [await _backlog(client, topic, group) for group in await groups_of(client, topic)]
 
 
-def as_text(name: bytes) -> str:
-    """Return the name of a group or consumer: bytes of its creator's choice."""
-    return name.decode(errors="backslashreplace")
-
-
-async def _backlog(client: Client, topic: str, group: dict[str, Any]) -> Backlog:
-    consumers: list[dict[str, Any]] = await on(client, topic).xinfo_consumers(topic, group["name"])
+async def _backlog(client: Client, topic: str, group: GroupInfo) -> Backlog:
+    consumers: list[dict[str, Any]] = await on(client, topic).xinfo_consumers(topic, group.name)
     return Backlog(
         topic,
-        as_text(group["name"]),
-        group.get("lag"),
-        group["pending"],
-        group["last-delivered-id"].decode(),
+        as_text(group.name),
+        group.lag,
+        group.pending,
+        group.last_delivered_id,
         await _oldest(client, topic, group),
         tuple(Consumer(as_text(one["name"]), one["pending"], one["idle"]) for one in consumers),
     )
 
 
-async def _oldest(client: Client, topic: str, group: dict[str, Any]) -> Oldest | None:
+async def _oldest(client: Client, topic: str, group: GroupInfo) -> Oldest | None:
     now = await now_ms(client, topic)
-    pending: Any = await on(client, topic).xpending_range(topic, group["name"], "-", "+", 1) if group["pending"] else []
-    unread: Any = await on(client, topic).xrange(topic, f"({group['last-delivered-id'].decode()}", "+", count=1)
+    pending = await pending_entries(client, topic, group.name) if group.pending else []
+    unread: Any = await on(client, topic).xrange(topic, f"({group.last_delivered_id}", "+", count=1)
     found = []
     if unread:
         entry_id = unread[0][0].decode()
         found.append(Oldest(entry_id, now - id_parts(entry_id)[0]))
     for one in pending:
-        entry_id, consumer = one["message_id"].decode(), as_text(one["consumer"])
-        age = now - id_parts(entry_id)[0]
-        found.append(Oldest(entry_id, age, consumer, one["time_since_delivered"], one["times_delivered"]))
+        age = now - id_parts(one.entry_id)[0]
+        found.append(Oldest(one.entry_id, age, one.consumer, one.idle_ms, one.deliveries))
     # Both: a group that was set back reads entries again that come before its pending ones.
     return min(found, key=lambda one: id_parts(one.entry_id), default=None)

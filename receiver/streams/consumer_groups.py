@@ -1,7 +1,4 @@
-"""The consumer groups of streams: creates the configured groups, and measures the backlog of every group.
-
-The name of a group is bytes of its creator's choice. Commands use the bytes; metrics escape those that are not UTF-8.
-"""
+"""The consumer groups of streams: creates the configured groups, and measures the backlog of every group."""
 
 from __future__ import annotations
 
@@ -10,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from receiver.redis_client import on
-from receiver.streams.backlog import as_text, groups_of
 from receiver.streams.entry_ids import id_parts, now_ms
 from receiver.streams.gauges import GroupFigures, TopicFigures
+from receiver.streams.group_info import as_text, groups_of, pending_entries
 from receiver.streams.stuck_entries import OldestPending
 
 if TYPE_CHECKING:
     from receiver.log import Logger
     from receiver.redis_client import Client
+    from receiver.streams.group_info import GroupInfo
 
 
 async def create_group(client: Client, topic: str, name: str) -> bool:
@@ -45,7 +43,7 @@ class ConsumerGroups:
 
     async def reconcile(self, topic: str, wanted: tuple[str, ...]) -> TopicFigures:
         """Create missing groups, and return the backlog of each group that existed before."""
-        groups = {group["name"]: group for group in await groups_of(self._client, topic)}
+        groups = {group.name: group for group in await groups_of(self._client, topic)}
         for missing in wanted:
             if missing.encode() not in groups and await create_group(self._client, topic, missing):
                 self._logger.info("group.created", topic=topic, group=missing)
@@ -53,41 +51,37 @@ class ConsumerGroups:
         figures: dict[str, GroupFigures] = {}
         oldest: dict[bytes, OldestPending] = {}
         for name, group in groups.items():
-            figures[as_text(name)], pending = await self._figures(topic, name, group)
+            figures[as_text(name)], pending = await self._figures(topic, group)
             if pending is not None:
                 oldest[name] = pending
         self._oldest[topic] = oldest
         return TopicFigures(entries, figures)
 
-    async def _figures(
-        self, topic: str, name: bytes, group: dict[str, Any]
-    ) -> tuple[GroupFigures, OldestPending | None]:
+    async def _figures(self, topic: str, group: GroupInfo) -> tuple[GroupFigures, OldestPending | None]:
         """Return the backlog of a group, and its oldest pending entry."""
-        redis = on(self._client, topic)
-        lag, count = group.get("lag"), group["pending"]
-        pending: Any = await redis.xpending_range(topic, name, "-", "+", 1) if count else []
+        pending = await pending_entries(self._client, topic, group.name) if group.pending else []
         if not pending:
-            start = b"(" + group["last-delivered-id"]
-            unread: Any = await redis.xrange(topic, start.decode(), "+", count=1)
-            age = _age(unread[0][0], await self._now(topic)) if unread else 0.0
-            return GroupFigures(lag, count, age), None
+            start = f"({group.last_delivered_id}"
+            unread: Any = await on(self._client, topic).xrange(topic, start, "+", count=1)
+            age = _age(unread[0][0].decode(), await self._now(topic)) if unread else 0.0
+            return GroupFigures(group.lag, group.pending, age), None
         [entry] = pending
-        entry_id, now = entry["message_id"], await self._now(topic)
-        before = self._oldest.get(topic, {}).get(name)
-        oldest = OldestPending.next(before, entry_id, _acknowledged(group), now)
-        stuck = oldest.stuck_seconds(now, everything_read=lag == 0)
-        return GroupFigures(lag, count, _age(entry_id, now), entry["times_delivered"], stuck), oldest
+        now = await self._now(topic)
+        before = self._oldest.get(topic, {}).get(group.name)
+        oldest = OldestPending.next(before, entry.entry_id, _acknowledged(group), now)
+        stuck = oldest.stuck_seconds(now, everything_read=group.lag == 0)
+        return GroupFigures(group.lag, group.pending, _age(entry.entry_id, now), entry.deliveries, stuck), oldest
 
     async def _now(self, topic: str) -> float:
         """Return the time of Redis' clock, which made the ids of the entries, in seconds; our own may be days off."""
         return await now_ms(self._client, topic) / 1000
 
 
-def _age(entry_id: bytes, now: float) -> float:
-    return max(0.0, now - id_parts(entry_id.decode())[0] / 1000)
+def _age(entry_id: str, now: float) -> float:
+    return max(0.0, now - id_parts(entry_id)[0] / 1000)
 
 
-def _acknowledged(group: dict[str, Any]) -> object:
+def _acknowledged(group: GroupInfo) -> object:
     """Return what changes when a group acknowledges an entry. Redis 6.2, and 7 at times, only know what it has read."""
-    read = group.get("entries-read")
-    return group["last-delivered-id"] if read is None else read - group["pending"]
+    read = group.entries_read
+    return group.last_delivered_id if read is None else read - group.pending

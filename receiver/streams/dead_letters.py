@@ -15,12 +15,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from receiver.redis_client import Script, on
-from receiver.streams.backlog import as_text
+from receiver.streams.group_info import as_text, pending_entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from receiver.redis_client import Client
+    from receiver.streams.group_info import PendingEntry
 
 SCRIPT: Final = files("receiver.streams").joinpath("dead_letters.lua").read_text()
 #: Deletes a consumer without pending entries. In one step: with the consumer its pending entries would be gone, and
@@ -91,15 +92,6 @@ async def dead_letter(client: Client, dead: str, entry_id: str) -> DeadLetter | 
     return DeadLetter.of(found[0][1]) if found else None
 
 
-class Stuck(NamedTuple):
-    """A pending entry of a group."""
-
-    entry_id: str
-    consumer: str
-    idle_ms: int
-    deliveries: int
-
-
 class StuckFor(NamedTuple):
     """Which pending entries count as stuck: not delivered for ``idle_ms``, and ``deliveries`` times at least.
 
@@ -110,7 +102,7 @@ class StuckFor(NamedTuple):
     deliveries: int = 0
     consumer: str | None = None
 
-    def includes(self, entry: Stuck) -> bool:
+    def includes(self, entry: PendingEntry) -> bool:
         """Return whether an entry is stuck, or an interrupted command was putting it aside."""
         return (
             entry.deliveries >= self.deliveries
@@ -119,22 +111,13 @@ class StuckFor(NamedTuple):
         )
 
 
-async def stuck(client: Client, topic: str, group: str, limits: StuckFor) -> AsyncIterator[list[Stuck]]:
+async def stuck(client: Client, topic: str, group: str, limits: StuckFor) -> AsyncIterator[list[PendingEntry]]:
     """Yield the stuck entries of a group, page by page. Raises the errors of redis-py."""
     start = "-"
     while True:
-        page: Any = await on(client, topic).xpending_range(topic, group, start, "+", _PAGE)
-        if not page:
+        found = await pending_entries(client, topic, group, start, count=_PAGE)
+        if not found:
             return
-        found = [
-            Stuck(
-                one["message_id"].decode(),
-                as_text(one["consumer"]),
-                one["time_since_delivered"],
-                one["times_delivered"],
-            )
-            for one in page
-        ]
         start = f"({found[-1].entry_id}"
         yield [*filter(limits.includes, found)]
 
@@ -152,7 +135,7 @@ class DeadLetters:
         self._add = Script(client, SCRIPT)
         self._forget = Script(client, _FORGET)
 
-    async def put_aside(self, entry: Stuck) -> bool:
+    async def put_aside(self, entry: PendingEntry) -> bool:
         """Move one entry. Return False if its consumer has acknowledged it, or works on it again."""
         least = 0 if entry.consumer == CONSUMER else self._idle_ms
         claimed: Any = await on(self._client, self._topic).xclaim(

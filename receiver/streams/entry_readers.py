@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from receiver.redis_client import on
-from receiver.streams.backlog import as_text, groups_of
 from receiver.streams.entry_ids import id_parts
+from receiver.streams.group_info import as_text, groups_of, pending_entries
 
 if TYPE_CHECKING:
     from receiver.redis_client import Client
+    from receiver.streams.group_info import GroupInfo
 
 NOT_READ: Final = "not read"
 PENDING: Final = "pending"
@@ -35,12 +35,10 @@ async def readers(client: Client, topic: str, entry_id: str) -> list[Reader]:
     return [await _reader(client, topic, entry_id, group) for group in await groups_of(client, topic)]
 
 
-async def _reader(client: Client, topic: str, entry_id: str, group: dict[str, Any]) -> Reader:
-    name = as_text(group["name"])
+async def _reader(client: Client, topic: str, entry_id: str, group: GroupInfo) -> Reader:
+    name = as_text(group.name)
     # First: a group that was set back to read again has pending entries behind its position.
-    pending: Any = await on(client, topic).xpending_range(topic, group["name"], entry_id, entry_id, 1)
-    if pending:
-        consumer = as_text(pending[0]["consumer"])
-        return Reader(name, PENDING, consumer, pending[0]["time_since_delivered"], pending[0]["times_delivered"])
-    read = id_parts(entry_id) <= id_parts(group["last-delivered-id"].decode())
+    for pending in await pending_entries(client, topic, group.name, entry_id, entry_id):
+        return Reader(name, PENDING, pending.consumer, pending.idle_ms, pending.deliveries)
+    read = id_parts(entry_id) <= id_parts(group.last_delivered_id)
     return Reader(name, ACKNOWLEDGED if read else NOT_READ)

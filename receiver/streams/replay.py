@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from receiver.errors import WriteFailedError
 from receiver.events import give_back, replay
 from receiver.redis_client import on
-from receiver.streams.backlog import as_text
 from receiver.streams.dead_letters import dead_letters_of, topic_of
+from receiver.streams.group_info import as_text
 from receiver.streams.paging import pages
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ _STANDS_STILL: Final = 300.0
 class OldestPending(NamedTuple):
     """The oldest entry that a group has read and not acknowledged. Times are in seconds, of Redis' clock."""
 
-    entry_id: bytes
+    entry_id: str
     since: float
     #: Changes whenever the group acknowledges an entry; see ``next``.
     acknowledged: object
@@ -19,7 +19,7 @@ class OldestPending(NamedTuple):
     passed_at: float | None = None
 
     @classmethod
-    def next(cls, before: OldestPending | None, entry_id: bytes, acknowledged: object, now: float) -> OldestPending:
+    def next(cls, before: OldestPending | None, entry_id: str, acknowledged: object, now: float) -> OldestPending:
         """Return the state of a round, given that of the round before, if there was one.
 
         ``acknowledged`` is compared with that of the round before: any change is an acknowledgement.
