@@ -206,7 +206,7 @@ def simulate(  # noqa: PLR0913 a parameter for each option
         count,
         rate,
         concurrency,
-        timeout or behaviour.patience,
+        timeout or behaviour.timeout,
         retry_pause,
         duplicate_share,
         behaviour.at_most(retries),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MINUTE: Final = 60.0
 _HOUR: Final = 3600.0
 #: Seconds to wait for an answer where a provider does not say how long it does.
-_PATIENCE: Final = 5.0
+_ANSWER_TIMEOUT: Final = 5.0
 _SUCCESSFUL: Final = range(200, 300)
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
@@ -87,7 +87,7 @@ class Behaviour(NamedTuple):
     #: Whether a callback is sent again after this status; 0 is no answer.
     repeats: Callable[[int], bool] = _always
     #: Seconds to wait for an answer.
-    patience: float = _PATIENCE
+    timeout: float = _ANSWER_TIMEOUT
     #: Pauses before retries of a reply, where they are others.
     reply_pauses: tuple[float, ...] | None = None
 
@@ -101,13 +101,13 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     # Two more; when is not published.
     "tencent": Behaviour(_result("result", "result", lambda number: number == 0), (_MINUTE, _MINUTE)),
     # 200 and a numeric code. Patience is that of the voice product, which pushes in the same way.
-    "aliyun": Behaviour(_result("code", "code", _always), (_MINUTE, 5 * _MINUTE, 10 * _MINUTE), patience=0.7),
+    "aliyun": Behaviour(_result("code", "code", _always), (_MINUTE, 5 * _MINUTE, 10 * _MINUTE), timeout=0.7),
     # The answer is not looked at, and nothing is sent again: what is refused is lost.
     "huawei-msgsms": Behaviour(repeats=_never),
     # Below 500 is never sent again. Six retries; when depends on SMN's queue, and is assumed.
     "huawei-smn": Behaviour(pauses=(_MINUTE,) * 6, repeats=_after_5xx),
     # Once more, and only when there was no connection, all within 15 s.
-    "twilio": Behaviour(pauses=(1.0,), repeats=_without_answer, patience=15),
+    "twilio": Behaviour(pauses=(1.0,), repeats=_without_answer, timeout=15),
     # Again and again for 24 hours; when is assumed.
     "vonage": Behaviour(pauses=(_HOUR,) * 24),
     # After 1 min + n² min, for some days (not found in a document).
@@ -115,9 +115,9 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     # Doubling from 5 s to 22 h 45 min.
     "sinch": Behaviour(pauses=tuple(5.0 * 2**n for n in range(15)), repeats=_after_429_or_5xx),
     # Three attempts; when is assumed. Then the failover URL, which is another URL.
-    "telnyx": Behaviour(pauses=(_MINUTE, _MINUTE), patience=2),
+    "telnyx": Behaviour(pauses=(_MINUTE, _MINUTE), timeout=2),
     # 200 to 499 is never sent again. The default policy: three retries, 20 s apart.
-    "amazon-sns": Behaviour(pauses=(20.0,) * 3, repeats=_after_5xx, patience=15),
+    "amazon-sns": Behaviour(pauses=(20.0,) * 3, repeats=_after_5xx, timeout=15),
     # The body counts, whatever the status.
     "yunpian": Behaviour(_body(b"SUCCESS", b"0", any_status=True), (5 * _MINUTE,) * 3, reply_pauses=(_MINUTE,) * 5),
     # Three retries (not found in a document).
@@ -127,5 +127,5 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     # Not published: assumed to send once.
     "africastalking": Behaviour(),
     # None unless http-request-retry is set.
-    "kannel": Behaviour(patience=240),
+    "kannel": Behaviour(timeout=240),
 }

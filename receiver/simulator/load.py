@@ -69,7 +69,7 @@ class SteadySender:
     async def __aenter__(self) -> Self:
         """Begin to post."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=_TENCENT.patience)
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=_TENCENT.timeout)
         )
         self._pump = asyncio.create_task(self._keep_posting(self._session))
         return self
