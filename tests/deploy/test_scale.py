@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from messages import OK, body, report
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -95,3 +97,42 @@ def test_a_node_of_the_cluster_has_the_settings_of_the_page(started):
     with Redis.from_url(node.url, decode_responses=True) as client:
         assert client.config_get(*wanted) == wanted
         assert client.info("cluster")["cluster_enabled"] == 1
+
+
+#: In place of a node's programs. The cluster is well from the second look on.
+PROGRAMS = {
+    "valkey-cli": 'echo "$@" >> "$HERE/asked"; [ "$2" = meet ] || echo "cluster_state:$(cat "$HERE/state")"; '
+    'echo ok > "$HERE/state"',
+    "valkey-server": ":",
+    "getent": 'echo "10.0.0.${2//[^0-9]/} $2"',
+    "sleep": ":",
+}
+
+
+@pytest.mark.parametrize("known", [1, 6])
+@pytest.mark.parametrize("file", ["compose.yaml", "kubernetes.yaml"])
+def test_nodes_that_all_have_another_address_find_each_other_by_name(tmp_path, file, known):
+    """Those of a cluster; before it is created they have to know nobody, or it cannot be."""
+    parts = list(yaml.safe_load_all((DEPLOY / "cluster" / file).read_text(encoding="utf-8")))
+    if "x-node" in parts[0]:
+        script = parts[0]["x-node"]["entrypoint"][-1].replace("$$", "$").replace("${REDIS_MAXMEMORY:-512mb}", "1gb")
+    else:
+        [pod] = [part["spec"]["template"]["spec"] for part in parts if part["kind"] == "StatefulSet"]
+        script = pod["containers"][0]["command"][-1]
+    (tmp_path / "nodes.conf").write_text("id 10.0.0.9:6379@16379 master\n" * known + "vars currentEpoch 6\n")
+    (tmp_path / "state").write_text("fail")
+    (tmp_path / "asked").touch()
+    for name, lines in PROGRAMS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HERE": str(tmp_path), "REDIS_PASSWORD": "x", "POD_IP": "10.0.0.1"}
+    assert "exec valkey-server" in script
+    command = [
+        "sh",
+        "-ec",
+        script.replace("/data/", f"{tmp_path}/").replace("exec valkey-server", "wait; : valkey-server"),
+    ]
+    subprocess.run(command, env=environ, check=True, timeout=10)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    met = [f"cluster meet 10.0.0.{n} 6379" for n in range(6)]
+    assert asked == (["cluster info", *met, "cluster info"] if known > 1 else [])
