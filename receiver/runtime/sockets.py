@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.errors import ReceiverError
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
 
 #: Connections that wait to be accepted.
 BACKLOG: Final = 1024
+#: What keeps a socket from being bound, by errno.
+_CAUSES: Final = {
+    errno.EADDRINUSE: "`ss -ltnp` shows the program that does. ",
+    errno.EACCES: "Ports below 1024 need a proxy in front. ",
+}
 
 
 def authority(host: str, port: int) -> str:
@@ -33,7 +39,10 @@ class Address(NamedTuple):
     def cannot_listen(self, error: OSError) -> ReceiverError:
         """Return the error of a failed bind, with the fix."""
         reason = error.strerror or error
-        return ReceiverError(f"cannot listen on {authority(self.host, self.port)}: {reason}. Set {self.settings}.")
+        cause = _CAUSES.get(error.errno or 0, "")
+        return ReceiverError(
+            f"cannot listen on {authority(self.host, self.port)}: {reason}. {cause}Set {self.settings}."
+        )
 
 
 def addresses(settings: Settings) -> list[Address]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +117,21 @@ def test_an_invalid_redis_url_is_not_called_absent_besides(run_here: Run) -> Non
     code, found = _found(run_here, REDIS_URL="redis://:pass/word@localhost:6379/0", RECEIVER_RETENTION="24")
     assert code == 1
     assert [error["what"].partition(":")[0] for error in found["error"]] == ["REDIS_URL"]
+
+
+def test_several_projects_without_a_default_are_noted(run_here: Run, tmp_path: Path) -> None:
+    """An only project is the default one by itself, and is no longer once there is another."""
+    config = tmp_path / "receiver.toml"
+    config.write_text("".join(f'[projects.{name}]\ncallback_keys = ["a key of {name}, long"]\n' for name in "ab"))
+    assert "No project is the default" in str(_found(run_here, RECEIVER_CONFIG=str(config))[1]["note"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give a folder away")
+def test_root_is_told_that_another_user_may_read_less(run_here: Run, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.chown(data, "nobody")
+    assert "runuser -u nobody" in str(_found(run_here, RECEIVER_DATA_DIR=str(data))[1]["note"])
 
 
 def test_a_retention_that_lacks_its_unit_is_warned_of(run_here: Run) -> None:

@@ -116,14 +116,10 @@ def test_nobody_listening_is_counted_and_explained(run: Run) -> None:
     assert result.returncode == 1
 
 
-def test_a_service_that_listens_is_not_called_absent(answering: Answering, run_here: Run) -> None:
-    """A name without an address and a certificate that nobody trusts have fixes of their own."""
-    arguments = ("simulate", "--count", "1", "--retries", "0", *_FAST)
-    no_tls = run_here(*arguments, "--url", answering.url.replace("http:", "https:")).stdout
-    unknown = run_here(*arguments, "--url", "http://no-such-host.invalid/sms/callback").stdout
-    assert ("TLS failed" in no_tls, "SSL_CERT_FILE" in no_tls) == (True, True)
-    assert ("unknown host" in unknown, "/etc/hosts" in unknown) == (True, True)
-    assert "receiver serve" not in no_tls + unknown
+def test_a_service_without_tls_is_not_called_absent(answering: Answering, run_here: Run) -> None:
+    url = answering.url.replace("http:", "https:")
+    shown = run_here("simulate", "--count", "1", "--retries", "0", "--url", url, *_FAST).stdout
+    assert ("TLS failed" in shown, "SSL_CERT_FILE" in shown, "receiver serve" in shown) == (True, True, False)
 
 
 def test_the_key_of_the_default_project_is_used_and_not_shown(

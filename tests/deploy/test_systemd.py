@@ -15,6 +15,7 @@ from messages import OK, body, report
 from servers import Receiver
 
 UNIT = Path(__file__).parents[2] / "deploy" / "receiver.service"
+CONSUMER = UNIT.parent / "consumers" / "consumer.service"
 #: What the kernel does under MemoryDenyWriteExecute=yes (prctl(2), PR_SET_MDWE, since Linux 6.3).
 CONFINE = (
     "import ctypes, os, sys; assert not ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -29,10 +30,11 @@ def analyze(*arguments):
     return subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_systemd_accepts_the_unit_and_finds_it_closed():
+def test_systemd_accepts_the_units_and_finds_the_first_closed():
     """Its exposure, 0 to 10 with 10 the worst, was 4.8 before."""
-    done = analyze("verify", "--man=no", str(UNIT))
-    problems = [line for line in done.stderr.splitlines() if UNIT.name in line and "not executable" not in line]
+    done = analyze("verify", "--man=no", str(UNIT), str(CONSUMER))
+    ours = [line for line in done.stderr.splitlines() if UNIT.name in line or CONSUMER.name in line]
+    problems = [line for line in ours if "not executable" not in line]
     assert problems == []
     done = analyze("security", "--offline=true", "--no-pager", str(UNIT))
     assert float(re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)[1]) < 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver
 
 from receiver.providers import PROVIDERS
 from receiver.simulator.behaviour import ACKNOWLEDGED, BEHAVIOURS
-from receiver.simulator.sender import Answered, insist
+from receiver.simulator.sender import UNKNOWN_HOST, Answered, insist, post
+from receiver.simulator.traffic import Request
 
 
 async def attempts(name, status, body=b""):
@@ -91,3 +94,19 @@ def test_retries_can_be_bounded_and_never_added():
     assert len(yunpian.at_most(1).pauses) == len(yunpian.at_most(1).reply_pauses) == 1
     assert yunpian.at_most(None) == yunpian
     assert yunpian.at_most(99) == yunpian
+
+
+class NoNames(AbstractResolver):
+    """A name service that knows no host, without a network."""
+
+    async def resolve(self, host, port=0, family=0):
+        raise OSError(f"no address for {host}, port {port}, family {family}")
+
+    async def close(self):
+        pass
+
+
+async def test_a_host_without_an_address_is_not_called_a_closed_port():
+    request = Request("POST", "http://sms.example.com/sms/callback", {}, b"[]")
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=NoNames())) as session:
+        assert (await post(session, request, BEHAVIOURS["tencent"])).outcome == UNKNOWN_HOST

@@ -68,7 +68,9 @@ def test_an_internal_port_that_is_taken_is_named(serve: Callable[..., Receiver],
     second = serve(wait=False, RECEIVER_INTERNAL_PORT=str(internal), RECEIVER_WORKERS=workers)
     eventually(lambda: not second.alive, "it ends", START_TIMEOUT)
     assert f"cannot listen on 127.0.0.1:{internal}: " in second.output
-    assert "Set RECEIVER_INTERNAL_PORT or RECEIVER_INTERNAL_HOST." in second.output
+    assert (
+        "`ss -ltnp` shows the program that does. Set RECEIVER_INTERNAL_PORT or RECEIVER_INTERNAL_HOST." in second.output
+    )
     assert first.stop() == 0
 
 

@@ -58,6 +58,9 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
     if settings.retention < _SHORT_RETENTION:
         what = f"RECEIVER_RETENTION is {duration(settings.retention)}: replays and quarantines reach back no further."
         findings.append(warning("settings", what, "Write a unit, as in 72h: a bare number counts seconds."))
+    if settings.projects.default is None:
+        what = "No project is the default: /sms/callback without the id of a project gets 404."
+        findings.append(note("settings", what, "Mark one with default = true, if a provider posts there."))
     findings += [finding for project in settings.projects.values() for finding in _secrets(project, settings)]
     return settings, [*findings, *callbacks(settings)]
 
@@ -99,6 +102,7 @@ def _secrets(project: Project, settings: Settings) -> Iterator[Finding]:
 def disk(settings: Settings) -> Iterator[Finding]:
     """Look at the folder of the spool: can it be written to, and how much goes in."""
     folder = settings.data_dir / "spool"
+    yield from _as_root(settings.data_dir)
     there = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=there) as probe:
@@ -111,7 +115,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
             consequence, mend = "callbacks are refused when Redis goes away", "Free some disk, or replace it."
         else:
             consequence = "the service does not start"
-            mend = "Set RECEIVER_DATA_DIR to a folder of the service's own user, or chown -R that folder to it."
+            mend = f"Set RECEIVER_DATA_DIR to a folder of the service's own user; it is {settings.data_dir.absolute()}."
         yield error("spool", f"{there} cannot be written to: {problem.strerror}; {consequence}.", mend)
         return
     if exposed(settings.data_dir):
@@ -132,6 +136,13 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield ok(
             "spool", f"{free / _GIB:.0f} GiB of disk are free; it may use {settings.spool_max_bytes / _GIB:.1f} GiB."
         )
+
+
+def _as_root(data_dir: Path) -> Iterator[Finding]:
+    with suppress(OSError, KeyError):  # no folder yet, or an owner without a name, as in a container
+        if os.geteuid() == 0 and (owner := data_dir.owner()) != "root":
+            what = f"Root may read what {owner}, to whom the data folder belongs, may not: secrets, for example."
+            yield note("settings", what, f"Check as the user of the service: runuser -u {owner} -- receiver check …")
 
 
 def _parked(folder: Path) -> Iterator[Finding]:
