@@ -53,20 +53,19 @@ PROBE_TIMEOUT: Final = 1.0
 class EmbeddedValkey:
     """A Valkey that lives and dies with the service; its data outlive both."""
 
-    def __init__(self, folder: Path, port: int, logger: Logger, *, started: bool = False) -> None:
-        """``folder`` is for its data, ``port`` is on the loopback address.
-
-        ``started``: this process started it, and locked the folder, before it became a supervisor.
-        """
+    def __init__(self, folder: Path, port: int, logger: Logger) -> None:
+        """``folder`` is for its data, ``port`` is on the loopback address."""
         self.folder = folder.resolve()
         self.port = port
         self._logger = logger
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: TextIOWrapper | None = None
         #: Whether to stop it: another program may use the port.
-        self._ours = started
+        self._ours = False
         self._adopted = False
-        self._password = _read_password(self.folder) if started else None
+        self._password: str | None = None
+        #: Workers, which are forks of this process, leave it running when they end.
+        self._owner = os.getpid()
         self._check_at, self._pause = 0.0, _FIRST_PAUSE
 
     @property
@@ -137,7 +136,7 @@ class EmbeddedValkey:
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Stop it within ``timeout`` seconds if it is ours. Every write that it acknowledged is on the disk."""
-        if not self._ours:
+        if not self._ours or os.getpid() != self._owner:
             return
         end = time.monotonic() + timeout
         try:
@@ -204,9 +203,8 @@ class EmbeddedValkey:
         try:
             self.folder.mkdir(0o700, parents=True, exist_ok=True)
             self._lock = (self.folder / "owner.lock").open("w")
-            # lockf locks for the process, not for the open file. So the supervisor that this process becomes keeps the
-            # lock, and children, which may outlive a killed service, do not inherit it.
-            os.set_inheritable(self._lock.fileno(), True)  # noqa: FBT003 the function names the argument
+            # lockf locks for the process, not for the open file: workers, which may outlive a killed supervisor, do not
+            # inherit it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._password = _read_password(self.folder) or _new_password(self.folder)
         except BlockingIOError:

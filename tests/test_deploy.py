@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,8 @@ from redis import Redis
 from servers import RedisServer
 
 from receiver.embedded import valkey_binary
+from receiver.environment import Environment
+from receiver.runtime.gunicorn_arbiter import GunicornApplication
 from receiver.runtime.signals import longest_stop, longest_stop_of_all
 from receiver.settings import read_settings
 
@@ -55,16 +54,10 @@ def test_whoever_stops_the_service_waits_longer_than_it_takes():
 
 def test_the_supervisor_of_workers_waits_longer_than_they_take():
     """Gunicorn kills what has not ended after its graceful_timeout."""
-    code = """
-        from receiver.runtime.gunicorn_arbiter import GunicornApplication
-        from receiver.environment import Environment
-        print(GunicornApplication(Environment()).cfg.graceful_timeout)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    environ = {"RECEIVER_LISTENERS": "0", "RECEIVER_WORKERS": "2"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    settings = read_settings({})
-    assert longest_stop(settings) < int(done.stdout) < longest_stop_of_all(settings)
+    environment = Environment()
+    settings = environment.settings()
+    arbiter = GunicornApplication(environment, settings, "redis://127.0.0.1:1/0", [0, 0], None)
+    assert longest_stop(settings) < arbiter.cfg.graceful_timeout < longest_stop_of_all(settings)
 
 
 def test_the_guide_says_how_long_a_stop_may_take():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import signal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from receiver.embedded import EmbeddedValkey
 from receiver.errors import ReceiverError
 from receiver.redis_url import shown
 from receiver.runtime.index_process import add_index
-from receiver.runtime.prefork import become_supervisor
+from receiver.runtime.prefork import supervise
 from receiver.runtime.private import keep_private
 from receiver.runtime.reload import add_reload
 from receiver.runtime.signals import StopSignals, longest_stop
@@ -50,6 +51,8 @@ def serve(environment: Environment, workers: int | None) -> None:
     if workers is not None:
         settings = dataclasses.replace(settings, workers=workers)
     stopping.deadline.seconds = longest_stop(settings)
+    # OpenTelemetry reads its variables itself, and knows no --env-file.
+    os.environ.update({name: value for name, value in environment.variables.items() if name.startswith("OTEL_")})
     logger = log.configure(settings.log_level)
     for sentence in unknown_names(environment.variables):
         logger.warning("settings.unknown", problem=sentence)
@@ -95,7 +98,7 @@ class _Service(NamedTuple):
 
 def _run(service: _Service) -> None:
     if service.settings.workers > 1:
-        become_supervisor(service.environment, service.settings, service.redis_url, service.stopping)
+        supervise(service.environment, service.settings, service.redis_url, service.valkey, service.stopping)
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(service))

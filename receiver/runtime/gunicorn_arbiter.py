@@ -1,4 +1,4 @@
-"""gunicorn's arbiter for our workers. ``receiver serve --workers N`` runs this module in its place.
+"""gunicorn's arbiter for our workers: the supervisor of ``receiver serve --workers N``.
 
 It forks the workers and replaces those that die. SIGHUP replaces them one by one by workers that have loaded the new
 configuration file. SIGTERM stops them gracefully, without waiting for a reload. https://gunicorn.org/reference/settings/.
@@ -13,10 +13,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -24,12 +22,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from receiver import log, metrics
-from receiver.embedded import EmbeddedValkey
-from receiver.environment import Environment
-from receiver.errors import SettingsError
 from receiver.peers import SUPERVISOR, Peers, Sample, SharedRecords, WorkerReport
 from receiver.runtime import gunicorn_worker
-from receiver.runtime.prefork import EMBEDDED_URL, LISTENERS
 from receiver.runtime.signals import (
     Deadline,
     graceful_timeout,
@@ -37,14 +31,15 @@ from receiver.runtime.signals import (
     let_through,
     longest_stop_of_all,
 )
-from receiver.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from types import FrameType
 
     from aiohttp import web
 
+    from receiver.embedded import EmbeddedValkey
+    from receiver.environment import Environment
     from receiver.settings import Settings
 
 #: Seconds until a worker that could not start is started again.
@@ -71,11 +66,6 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self._deadline = Deadline()
         self._deadline.seconds = longest_stop_of_all(app.settings)
         self._end_asked = self._reloading = False
-        self.valkey: EmbeddedValkey | None = None
-        if EMBEDDED_URL in os.environ:
-            settings, logger = app.settings, log.configure(app.settings.log_level)
-            folder = settings.data_dir / "valkey"
-            self.valkey = EmbeddedValkey(folder, settings.embedded_port, logger, started=True)
 
     def signal(self, sig: int, frame: FrameType | None) -> None:
         """Queue a signal. Start the deadline at once if it stops the service."""
@@ -127,8 +117,8 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         """Replace ended workers and Valkey. gunicorn calls this every second until it stops."""
         if time.monotonic() >= self._start_again_at:
             super().manage_workers()
-        if self.valkey is not None:
-            self.valkey.restart_if_ended()
+        if self.app.valkey is not None:
+            self.app.valkey.restart_if_ended()
 
     def handle_hup(self) -> None:
         """Replace the workers by workers that have loaded the file again. A wrong file changes nothing.
@@ -168,11 +158,23 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's application object: the configuration, and the application that workers serve."""
 
-    def __init__(self, environment: Environment) -> None:
-        """Workers get ``settings`` when they are forked; a reload replaces their projects."""
+    def __init__(
+        self,
+        environment: Environment,
+        settings: Settings,
+        redis_url: str,
+        listeners: Sequence[int],
+        valkey: EmbeddedValkey | None,
+    ) -> None:
+        """Workers get ``settings`` when they are forked; a reload replaces their projects.
+
+        ``listeners`` are descriptors, one per worker of each port. The supervisor restarts ``valkey`` when it ends.
+        """
         self.environment = environment
-        self.settings = environment.settings(secrets=True)
-        self.settings = dataclasses.replace(self.settings, workers=int(os.environ["RECEIVER_WORKERS"]))
+        self.settings = settings
+        self.redis_url = redis_url
+        self.listeners = listeners
+        self.valkey = valkey
         self.peers = Peers()
         super().__init__()
 
@@ -180,6 +182,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         """Configure gunicorn, at the start and at each reload."""
         for name, value in _configuration(self.settings).items():
             self.cfg.set(name, value)
+        self.cfg.set("bind", [f"fd://{descriptor}" for descriptor in self.listeners])
 
     def load(self) -> Callable[[], Awaitable[web.AppRunner]]:
         """Return a coroutine function that gives a worker its runner."""
@@ -190,12 +193,12 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         ReceiverArbiter(self).run()
 
     async def _serve(self) -> web.AppRunner:
-        return await gunicorn_worker.serve(self.settings, self.peers)
+        environ = {**self.environment.variables, "REDIS_URL": self.redis_url}
+        return await gunicorn_worker.serve(self.settings, environ, self.peers)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
     return {
-        "bind": [f"fd://{number}" for number in os.environ[LISTENERS].split(",")],
         "workers": settings.workers,
         "worker_class": gunicorn_worker.Worker,
         "logger_class": gunicorn_worker.ServiceLogger,
@@ -210,7 +213,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "post_fork": _post_fork,
         "nworkers_changed": _nworkers_changed,
         "child_exit": _child_exit,
-        "on_exit": _on_exit,
     }
 
 
@@ -255,29 +257,3 @@ def _child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 gunicorn has 
 def _when_ready(_server: Any) -> None:  # noqa: ANN401 gunicorn has no types
     """Deliver the signals that arrived while this process became a supervisor."""
     let_through()
-
-
-def _on_exit(server: Any) -> None:  # noqa: ANN401 gunicorn has no types
-    """Stop the embedded Valkey after the last worker."""
-    if server.valkey is not None:
-        server.valkey.stop()
-
-
-def main(env_file: str, data_dir: str) -> None:
-    """Supervise until the service stops. The files were good a moment ago, and may have been changed since."""
-    try:
-        application = GunicornApplication(Environment(*(Path(path) if path else None for path in (env_file, data_dir))))
-    except SettingsError as mistakes:
-        # The variables of this process are those that were checked.
-        rest = read_settings({**os.environ, "RECEIVER_CONFIG": ""}, secrets=False)
-        logger = log.configure(rest.log_level)
-        for problem in mistakes.problems:
-            logger.error("settings.refused", problem=problem)  # noqa: TRY400 an operator's mistake needs no traceback
-        if EMBEDDED_URL in os.environ:
-            EmbeddedValkey(rest.data_dir / "valkey", rest.embedded_port, logger, started=True).stop()
-        sys.exit(1)
-    application.run()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

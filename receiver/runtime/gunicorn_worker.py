@@ -7,7 +7,6 @@ checks that they exist.
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,10 @@ from gunicorn.glogging import Logger
 from receiver import log
 from receiver.app import DELIVERY, OPS, create_app, create_runner
 from receiver.runtime.index_process import add_index
-from receiver.runtime.prefork import EMBEDDED_URL
 from receiver.runtime.signals import Deadline, let_through, longest_stop
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     from receiver.peers import Peers
@@ -87,11 +86,10 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self.error_log.propagate = True
 
 
-async def serve(settings: Settings, peers: Peers) -> web.AppRunner:
-    """Return the runner of a worker."""
+async def serve(settings: Settings, environ: Mapping[str, str], peers: Peers) -> web.AppRunner:
+    """Return the runner of a worker. ``environ`` has the variables of the service, with the URL of its Redis."""
     let_through()  # not earlier: uvloop loses signals that arrive before its loop runs
-    redis_url = os.environ.get(EMBEDDED_URL) or str(settings.redis_url)
-    app = create_app(settings, redis_url, peers)
-    add_index(app, settings, {**os.environ, "REDIS_URL": redis_url}, log.configure(settings.log_level))
+    app = create_app(settings, environ["REDIS_URL"], peers)
+    add_index(app, settings, environ, log.configure(settings.log_level))
     Worker.app_of_this_process = app
     return create_runner(app, settings)

@@ -1,70 +1,50 @@
-"""Turns ``receiver serve --workers N`` into gunicorn's arbiter (``gunicorn_arbiter``), which forks the workers."""
+"""Turns ``receiver serve --workers N`` into the supervisor of N workers."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
-import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from receiver.runtime.signals import keep_pending
 from receiver.runtime.sockets import BACKLOG, Address, addresses
-from receiver.spool.spool import Spool
+from receiver.spool.spool import refuse_unusable
 
 if TYPE_CHECKING:
+    from receiver.embedded import EmbeddedValkey
     from receiver.environment import Environment
     from receiver.runtime.signals import StopSignals
     from receiver.settings import Settings
 
-#: Set if the supervisor has to stop the embedded Valkey when it ends.
-EMBEDDED_URL: Final = "RECEIVER_EMBEDDED_URL"
-#: The file descriptors of the listening sockets, comma-separated.
-LISTENERS: Final = "RECEIVER_LISTENERS"
-_SUPERVISOR: Final = "receiver.runtime.gunicorn_arbiter"
 
+def supervise(
+    environment: Environment, settings: Settings, redis_url: str, valkey: EmbeddedValkey | None, stopping: StopSignals
+) -> None:
+    """Run the workers until a signal stops the service. Raises SystemExit then, in the workers as well.
 
-def become_supervisor(environment: Environment, settings: Settings, redis_url: str, stopping: StopSignals) -> None:
-    """Replace this process by a supervisor of the workers. Return only after a signal to stop.
-
-    The supervisor needs a new process image: it forks, and this process has run threads and an event loop. Raises
-    ReceiverError when the port cannot be bound, and SettingsError when the data folder is not writable, so that one
-    error is reported instead of one per worker.
+    This process forks them, so it must not have run threads or an event loop. Raises ReceiverError when the port cannot
+    be bound, and SettingsError when the data folder is not writable: one error instead of one per worker.
     """
-    asyncio.run(_probe_spool(settings))
-    environ = dict(environment.variables, RECEIVER_WORKERS=str(settings.workers))
+    refuse_unusable(settings.data_dir / "spool", settings.spool_max_bytes)
     listeners = _listeners(settings)
-    environ[LISTENERS] = ",".join(str(listener.fileno()) for listener in listeners)
-    if settings.redis_url is None:
-        environ[EMBEDDED_URL] = redis_url
-    files = [str(path or "") for path in (environment.env_file, environment.data_dir)]
-    command = [sys.executable, "-m", _SUPERVISOR, *files]
-    sys.stderr.flush()
+    # Workers and one process alone import different servers.
+    from receiver.runtime.gunicorn_arbiter import GunicornApplication  # noqa: PLC0415
+
     keep_pending()
-    if stopping.asked:
-        return
-    os.execve(sys.executable, command, environ)  # noqa: S606 our own arguments
+    if not stopping.asked:
+        GunicornApplication(environment, settings, redis_url, listeners, valkey).run()
 
 
-async def _probe_spool(settings: Settings) -> None:
-    spool = Spool(settings.data_dir / "spool", settings.spool_max_bytes)
-    try:
-        await spool.open()
-    finally:
-        await spool.close()
-
-
-def _listeners(settings: Settings) -> list[socket.socket]:
+def _listeners(settings: Settings) -> list[int]:
     """Open one socket per worker on each port (SO_REUSEPORT), so that the kernel spreads connections evenly.
+
+    Return their descriptors, which gunicorn replaces by its own.
 
     With a single socket the worker that wakes first takes most connections (28 of 32 in the median of 15 rounds; 18
     with a socket each), and providers keep connections open for long. The supervisor keeps the sockets open: the next
     worker accepts the connections that arrive while a worker is replaced.
     """
-    listeners = [listener for address in addresses(settings) for listener in _of_address(address, settings.workers)]
-    for listener in listeners:
-        listener.set_inheritable(True)
-    return listeners
+    opened = [listener for address in addresses(settings) for listener in _of_address(address, settings.workers)]
+    return [listener.detach() for listener in opened]
 
 
 def _of_address(where: Address, workers: int) -> list[socket.socket]:

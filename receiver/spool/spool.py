@@ -300,3 +300,20 @@ class Spool:
         if isinstance(error, OSError):
             reason = errno.errorcode.get(error.errno or 0, reason)
         return WriteFailedError(reason, f"the spool in {self.folder} takes no events: {error}")
+
+
+def refuse_unusable(folder: Path, max_bytes: int) -> None:
+    """Write to the folder once, as ``Spool.open`` does; blocking.
+
+    Raises SettingsError when the folder cannot be used. A full or failing disk is accepted: it may recover.
+    """
+    try:
+        make_folder(folder)
+        file = free_file(folder, max_bytes)
+        try:
+            file.probe()
+        finally:
+            file.close()
+    except (OSError, sqlite3.Error) as error:
+        if not is_disk_fault(error):
+            raise SettingsError.cannot_write(folder, error) from None

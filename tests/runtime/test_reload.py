@@ -258,8 +258,13 @@ def test_a_closed_terminal_ends_the_service_and_a_signal_in_an_open_one_does_not
             preexec_fn=lambda: fcntl.ioctl(its, termios.TIOCSCTTY, 0),  # noqa: PLW1509 we have no threads
         )
     os.close(its)
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text()
+        return "service.listening" in log.read_text()
+
     try:
-        eventually(lambda: "service.listening" in log.read_text(), "it runs", START_TIMEOUT)
+        eventually(listens, "it runs", START_TIMEOUT)
         process.send_signal(signal.SIGHUP)
         eventually(lambda: "settings.reloaded" in log.read_text(), "it reloads", START_TIMEOUT)
         os.close(ours)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import signal
@@ -22,7 +21,6 @@ from redis import Redis
 from servers import Receiver, eventually, free_port
 
 from receiver.embedded import embedded_url
-from receiver.runtime import gunicorn_arbiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -394,22 +392,3 @@ def test_a_worker_ends_with_its_supervisor(serve: Callable[..., Receiver]) -> No
     service.kill()
     eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "they end")
     assert service.output.count("The supervisor has ended") == 2
-
-
-def test_a_file_that_was_broken_while_the_supervisor_started_is_told_without_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The command has checked it a moment ago, and has become the supervisor since."""
-    config = tmp_path / "receiver.toml"
-    config.write_text("[projects", encoding="utf-8")
-    monkeypatch.setenv("RECEIVER_CONFIG", str(config))
-    handlers = list(logging.getLogger().handlers)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            gunicorn_arbiter.main("", str(tmp_path / "data"))
-    finally:
-        logging.getLogger().handlers[:] = handlers
-    assert ended.value.code == 1
-    told = capsys.readouterr().err
-    assert "settings.refused" in told
-    assert str(config) in told
