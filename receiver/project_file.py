@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
@@ -88,7 +89,9 @@ def _providers_schema() -> Schema:
     )()
 
 
+@cache
 def _schema() -> Schema:
+    """Return the schema of the file."""
     name = fields.String(validate=_NAME, error_messages=TEXT)
     event_type = fields.String(validate=validate.OneOf([str(routed) for routed in ROUTED]))
     region = fields.String(validate=_REGION, error_messages=TEXT)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import BusyLoadingError, MasterDownError, MovedError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as SlowError
 
@@ -33,6 +35,8 @@ else:
 _CONNECT_TIMEOUT: Final = 5.0
 #: Seconds that a command waits for a connection of a bounded pool: less than a lookup may take.
 _WAIT: Final = 4.0
+#: What a connection tells of itself. Without it redis-py reads its own version from the disk for each connection.
+DRIVER: Final = DriverInfo(lib_version=redis.__version__)
 _CLASSES: Final = (ReadOnlyError, MasterDownError, BusyLoadingError)
 #: Codes of these errors, and of errors without a class in redis-py. Redis 6.2 puts them into the text of a script's
 #: error. UNBLOCKED ends a blocking command when its Redis becomes a replica.
@@ -136,4 +140,5 @@ def _options(location: RedisLocation) -> dict[str, Any]:
         "socket_timeout": None,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "decode_responses": False,
+        "driver_info": DRIVER,
     }

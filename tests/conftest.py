@@ -16,6 +16,7 @@ from servers import Receiver, RedisServer
 
 from receiver.app import create_app
 from receiver.embedded import valkey_binary
+from receiver.redis_connection import DRIVER
 from receiver.settings import read_settings
 
 if TYPE_CHECKING:
@@ -133,18 +134,24 @@ def own_valkey(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def admin(valkey: RedisServer) -> Iterator[redis.Redis]:
+    """Return a client that keeps its connection."""
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
+
+
 @pytest.fixture
-async def redis_url(valkey: RedisServer) -> str:
+def redis_url(valkey: RedisServer, admin: redis.Redis) -> str:
     """Return the URL of an empty Redis."""
-    async with redis.asyncio.from_url(valkey.url) as client:
-        await client.flushall()
+    admin.flushall()
     return valkey.url
 
 
 @pytest.fixture(name="redis")
 async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """Return a client for the Redis that the application under test writes to."""
-    async with redis.asyncio.from_url(redis_url) as client:
+    async with redis.asyncio.from_url(redis_url, driver_info=DRIVER) as client:
         yield client
 
 
