@@ -328,7 +328,7 @@ async def test_the_document_says_which_fields_may_be_null(service: Service) -> N
     null = {name for name, field in fields.items() if "null" in field["type"]}
     assert null == {"status_desc", "extend_code", "nation_code", "mobile", "submit_time", "deliver_time"}
     assert all("null " in fields[name]["description"] for name in null)
-    assert "0: not known" in fields["fee_num"]["description"]
+    assert "0: unknown" in fields["fee_num"]["description"]
 
 
 async def test_a_project_without_a_signature_answers_to_its_id(service: Service, redis: redis.asyncio.Redis) -> None:
