@@ -18,15 +18,15 @@ import structlog
 
 from receiver import metrics
 from receiver.errors import SettingsError, WriteFailedError
-from receiver.spool.directory import make_folder, suspect_files
+from receiver.spool.copies import Copies
+from receiver.spool.directory import make_folder
 from receiver.spool.errors import CapReachedError, is_disk_fault
 from receiver.spool.file import free_file
 from receiver.spool.file_identity import MovedError
-from receiver.spool.recovery import Recovery, RowReader, SuspectFile
 from receiver.spool.unowned import Contents, UnownedFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from receiver.events import Entry
@@ -42,7 +42,6 @@ _PROBE_EVERY: Final = 10.0
 _MEASURE_UNOWNED_EVERY: Final = 0.2
 #: Seconds that a stop waits for the copy of a moved file, which no other process can read.
 _LAST_COPY: Final = 10.0
-ADVICE: Final = "the readable events were copied; for the rest keep it, and try `sqlite3 FILE .recover` on a copy"
 
 
 class Spool:
@@ -76,9 +75,7 @@ class Spool:
         self._probed_at = 0.0
         self._measured_unowned_at = -math.inf
         self._unowned_files = UnownedFiles(folder)
-        self._moved: list[tuple[SpoolFile, Recovery]] = []
-        self._suspects: dict[Path, SuspectFile] = {}
-        self._delayed: dict[Path, str] = {}
+        self._copies = Copies(folder, max_bytes, self.run, self.add, self._logger)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     @property
@@ -112,19 +109,17 @@ class Spool:
                 with contextlib.suppress(OSError, sqlite3.Error, TimeoutError):
                     async with asyncio.timeout(_LAST_COPY):
                         await self.run(self._check_file)
-                        for moved in [*self._moved]:
-                            await self._copy_moved(*moved)
-            unfinished = [file for file, _ in self._moved]
-            for one in (*unfinished, *self._suspects.values(), self.file):
-                if one is not None:
-                    await self.run(one.close)
+                        await self._copies.copy_moved()
+            await self._copies.close()
+            if self.file is not None:
+                await self.run(self.file.close)
         finally:
             self._thread.shutdown(wait=False)  # a stalled disk must not hold up the stop
 
     @property
     def not_copied(self) -> int:
         """The number of moved files that are not copied yet."""
-        return len(self._moved)
+        return self._copies.moved
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 the arguments of the work
         """Do blocking work in the spool's thread."""
@@ -175,9 +170,7 @@ class Spool:
             self._refuse(error)
             return
         self._accept()
-        for moved in [*self._moved]:
-            await self._attempt(moved[0].path, self._copy_moved(*moved))
-        await self._attempt(self.folder, self._copy_suspects())
+        await self._copies.copy_all()
 
     async def measure(self) -> None:
         """Measure the files. Ignore errors: writes and ``heal`` handle them."""
@@ -227,7 +220,7 @@ class Spool:
             file.check()
         except MovedError as error:
             fresh = self._take_file(file.path)
-            self._moved.append((file, Recovery(RowReader(*file.remaining(), self.max_bytes))))
+            self._copies.add_moved(file)
             self._logger.error("spool.moved", error=str(error), file=str(fresh.path))  # noqa: TRY400 a disk fault needs no traceback
         except sqlite3.Error as error:
             fresh = self._take_file()
@@ -245,44 +238,6 @@ class Spool:
         file = free_file(self.folder, self.max_bytes, but)
         file.yield_bytes(self.unowned.bytes // self._processes)
         return file
-
-    async def _copy_moved(self, file: SpoolFile, recovery: Recovery) -> None:
-        await self._copy(recovery)
-        self._moved.remove((file, recovery))
-        await self.run(file.close)
-        self._logger.error("spool.copied", copied_events=recovery.copied, complete=recovery.reader.complete)
-
-    async def _copy_suspects(self) -> None:
-        for path in await self.run(suspect_files, self.folder):
-            await self._attempt(path, self._copy_suspect(path))
-
-    async def _copy_suspect(self, path: Path) -> None:
-        suspect = self._suspects.get(path) or await self.run(SuspectFile.open, path, self.max_bytes)
-        if suspect is None:
-            return
-        self._suspects[path] = suspect
-        await self._copy(suspect)
-        aside = await self.run(suspect.finish)
-        del self._suspects[path]
-        await self.run(suspect.close)
-        if aside is not None:
-            outcome = {"copied_events": suspect.copied, "complete": suspect.reader.complete}
-            self._logger.error("spool.set_aside", file=aside.name, **outcome, advice=ADVICE)
-
-    async def _copy(self, recovery: Recovery) -> None:
-        while await self.run(recovery.step, self.add):
-            pass
-
-    async def _attempt(self, path: Path, copying: Coroutine[None, None, None]) -> None:
-        """Copy one file. After an error, such as a full disk, the next round continues; each error is logged once."""
-        try:
-            await copying
-        except (OSError, sqlite3.Error) as error:
-            if self._delayed.get(path) != str(error):
-                self._delayed[path] = str(error)
-                self._logger.warning("spool.recovery_delayed", file=path.name, error=str(error))
-        else:
-            self._delayed.pop(path, None)
 
     def _refuse(self, error: Exception) -> None:
         problem = self._describe(error)
