@@ -27,7 +27,7 @@ from receiver.tasks import answers, cancel_and_wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from receiver.redis_url import Address, RedisLocation
+    from receiver.redis_url import HostPort, RedisLocation
 
 _logger: Final = logging.getLogger("receiver")
 #: Nodes that are asked for the map at a time, the seconds that they may take, and, after the first good answer, the
@@ -46,8 +46,8 @@ class _Answer(NamedTuple):
 
     works: bool
     epoch: int
-    slots: list[Address | None]
-    replicas: frozenset[Address]
+    slots: list[HostPort | None]
+    replicas: frozenset[HostPort]
 
 
 class Cluster:
@@ -73,11 +73,11 @@ class Cluster:
         self._settled = settled
         self._timeout = timeout
         #: The primary of each slot.
-        self.slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        self._known: set[Address] = set(location.hosts)
-        self._clients: dict[Address, _Following] = {}
+        self.slots: list[HostPort | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._known: set[HostPort] = set(location.hosts)
+        self._clients: dict[HostPort, _Following] = {}
         #: Why the nodes that were asked last gave no answer.
-        self.problems: dict[Address, str] = {}
+        self.problems: dict[HostPort, str] = {}
         self._hurry = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -106,7 +106,7 @@ class Cluster:
             raise ClusterDownError(f"no node of the cluster is known to hold {key}")
         return self.at(address)
 
-    def at(self, address: Address) -> Redis:
+    def at(self, address: HostPort) -> Redis:
         """Return the client for a node. Its commands follow a slot that has moved."""
         client = self._clients.get(address)
         if client is None:
@@ -116,7 +116,7 @@ class Cluster:
             client = self._clients[address] = _Following(self, own.connection_pool)
         return client
 
-    def new_client(self, address: Address) -> Redis:
+    def new_client(self, address: HostPort) -> Redis:
         """Return another client for a node, which the caller closes. It corrects the map as all do."""
 
         def moved(error: MovedError) -> None:
@@ -126,7 +126,7 @@ class Cluster:
 
     def by_primary(self, keys: Iterable[str]) -> list[list[str]]:
         """Return keys in groups, one for each primary, and one for keys that no primary is known to hold."""
-        found: dict[Address | None, list[str]] = {}
+        found: dict[HostPort | None, list[str]] = {}
         for key in keys:
             found.setdefault(self.slots[slot_of(key)], []).append(key)
         return list(found.values())
@@ -145,13 +145,13 @@ class Cluster:
                 return True
         return False
 
-    async def _best(self, addresses: list[Address]) -> _Answer | None:
+    async def _best(self, addresses: list[HostPort]) -> _Answer | None:
         """Return the best answer of some nodes, soon after the first good one."""
         asking = map(self._ask, addresses)
         found = await answers(asking, lambda answer: answer is not None and answer.works, _TIMEOUT, _SECOND_OPINION)
         return max((answer for answer in found if answer is not None), key=lambda answer: answer[:2], default=None)
 
-    async def _ask(self, address: Address) -> _Answer | None:
+    async def _ask(self, address: HostPort) -> _Answer | None:
         self.problems[address] = "no answer"
         try:
             async with self.at(address).pipeline(transaction=False) as pipe:
@@ -171,7 +171,7 @@ class Cluster:
             self.slots[:] = answer.slots
             self._changed()
 
-    def _move(self, slot: int, address: Address) -> None:
+    def _move(self, slot: int, address: HostPort) -> None:
         if self.slots[slot] != address:
             self.slots[slot] = address
             self._known.add(address)
@@ -223,16 +223,16 @@ def slot_of(key: str) -> int:
     return key_slot(key.encode())
 
 
-def _answer(info: dict[str, str], ranges: list[Any], asked: Address) -> _Answer:
+def _answer(info: dict[str, str], ranges: list[Any], asked: HostPort) -> _Answer:
     """Read the replies to CLUSTER INFO and CLUSTER SLOTS. A node without a host of its own is the one asked."""
-    slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-    replicas: set[Address] = set()
+    slots: list[HostPort | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+    replicas: set[HostPort] = set()
     for first, last, primary, *others in ranges:
         slots[first : last + 1] = [_address(primary, asked)] * (last + 1 - first)
         replicas.update(_address(one, asked) for one in others)
     return _Answer(info["cluster_state"] == "ok", int(info["cluster_current_epoch"]), slots, frozenset(replicas))
 
 
-def _address(node: list[Any], asked: Address) -> Address:
+def _address(node: list[Any], asked: HostPort) -> HostPort:
     host = (node[0] or b"").decode()
     return (asked[0] if host in {"", "?"} else host), int(node[1])

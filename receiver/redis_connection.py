@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-    from receiver.redis_url import Address, RedisLocation
+    from receiver.redis_url import HostPort, RedisLocation
 
     _Base = AbstractConnection
 else:
@@ -114,7 +114,7 @@ def connect_primary(location: RedisLocation, timeout: float | None = None) -> Re
 
 
 def connect_node(
-    location: RedisLocation, address: Address, moved: Callable[[MovedError], None], timeout: float | None = None
+    location: RedisLocation, address: HostPort, moved: Callable[[MovedError], None], timeout: float | None = None
 ) -> Redis:
     """Return a client for one node of a cluster. ``moved`` gets each MOVED reply, ``timeout`` is as above."""
     return renew_refused(Redis(host=address[0], port=address[1], **_options(location)), moved, timeout)

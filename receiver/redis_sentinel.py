@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from receiver.redis_url import Address, RedisLocation
+    from receiver.redis_url import HostPort, RedisLocation
 
 _logger: Final = logging.getLogger("receiver")
 #: Seconds for a Sentinel to answer, and, after the first answer, for another Sentinel to know better. A batch may take
@@ -55,7 +55,7 @@ class Sentinels(Sentinel):
         }
         super().__init__(location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
-    async def discover_master(self, service_name: str) -> Address:
+    async def discover_master(self, service_name: str) -> HostPort:
         """Return the address of the primary. Raises MasterNotFoundError while no Sentinel knows a healthy one."""
         asking = (_ask(sentinel, service_name) for sentinel in self.sentinels)
         found = await answers(asking, lambda answer: isinstance(answer, dict), _TIMEOUT, _SECOND_OPINION)

@@ -44,7 +44,7 @@ _TLS_FIX: Final = (
 _NO_QUERY: Final = "query parameters are not allowed; remove ? and what follows it."
 
 #: Host and port.
-Address = tuple[str, int]
+HostPort = tuple[str, int]
 
 
 class Kind(Enum):
@@ -68,7 +68,7 @@ class RedisLocation:
 
     kind: Kind
     url: str
-    hosts: tuple[Address, ...] = ()
+    hosts: tuple[HostPort, ...] = ()
     service: str = ""
     db: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -195,9 +195,9 @@ def _credentials(user_info: str) -> dict[str, Any]:
     return {name: text for name, text in given.items() if text}
 
 
-def _hosts(text: str, default_port: int) -> tuple[Address, ...]:
+def _hosts(text: str, default_port: int) -> tuple[HostPort, ...]:
     parts = text.split(",")
-    found: list[Address] = []
+    found: list[HostPort] = []
     for number, part in enumerate(parts, 1):
         match = _HOST.fullmatch(part)
         port = int(match["port"] or default_port) if match else 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from receiver.delivery.group_commit import Write
     from receiver.events import Entry
     from receiver.log import Logger
-    from receiver.redis_url import Address, RedisLocation
+    from receiver.redis_url import HostPort, RedisLocation
     from receiver.settings import Settings
 
     Commit = Callable[[Write, str], GroupCommit]
@@ -182,7 +182,7 @@ class ManyNodes(Topology):
     ) -> None:
         super().__init__(settings, changed, logger, group_commit)
         self._cluster = Cluster(location, changed=self._follow, settled=lambda: self.takes_writes)
-        self._nodes: dict[Address, Node] = {}
+        self._nodes: dict[HostPort, Node] = {}
         self._covered = False
         self._names: list[str] = []
         self._retiring: set[asyncio.Task[None]] = set()
