@@ -11,6 +11,7 @@ import math
 import re
 import sys
 import time
+from socket import gaierror
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -112,6 +113,19 @@ def _demote_client_errors(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.getLogger().level
 
 
+def _demote_late_lookups(record: logging.LogRecord) -> bool:
+    """Filter asyncio's log: log at debug level what became of a lookup whose connection was given up meanwhile.
+
+    uvloop lets it run on, and nobody is left to take its error. Who tried to connect has logged that it failed.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, gaierror) and record.getMessage().startswith("Future exception was never retrieved"):
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        record.msg, record.args, record.exc_info = "dns.late_failure", (), None
+        record.reason = str(error)
+    return record.levelno >= logging.getLogger().level
+
+
 def configure(level: str) -> Logger:
     """Configure logging for the process, standard library loggers included. Returns the service's logger."""
     terminal = sys.stderr.isatty()
@@ -140,6 +154,7 @@ def configure(level: str) -> Logger:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").filters[:] = [_demote_late_lookups]
     logging.getLogger("aiohttp.server").filters[:] = [_demote_client_errors]
     logger: Logger = structlog.stdlib.get_logger("receiver")
     return logger

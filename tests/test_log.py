@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
+import socket
 
 import pytest
 import structlog
@@ -133,6 +136,18 @@ def test_lines_of_libraries_go_the_same_way(lines):
     [line] = lines()
     assert (line["event"], line["level"]) == ("connecting to redis://:[redacted]@host", "warning")
     assert line["timestamp"]
+
+
+async def test_a_lookup_that_fails_after_its_connection_was_given_up_is_no_error(lines):
+    """Its future is left behind. Other errors that nobody took are told as they are."""
+    loop = asyncio.get_running_loop()
+    for error in (socket.gaierror(-3, "Temporary failure in name resolution"), OSError("disk")):
+        loop.create_future().set_exception(error)
+        gc.collect()
+    late, other = lines()
+    assert (late["event"], late["level"], "exception" in late) == ("dns.late_failure", "debug", False)
+    assert "name resolution" in late["reason"]
+    assert (other["level"], "disk" in other["event"]) == ("error", True)
 
 
 async def test_the_service_tells_nothing_private_even_when_debugging(serve, tmp_path):
