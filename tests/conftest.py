@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from contextlib import contextmanager
 from itertools import count
@@ -75,6 +76,12 @@ def is_slow(path: Path) -> bool:
     return any(path.is_relative_to(Path(__file__).parent / name) for name in SLOW)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Load schemathesis, unless nothing needs it: to import it takes longer than most files of tests."""
+    if config.option.markexpr != _QUICK:
+        config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the slow files out of the quick loop, ``pytest -m "not slow"``: to collect them takes half of its time."""
     return True if config.option.markexpr == _QUICK and is_slow(collection_path) else None
@@ -90,6 +97,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path in marked:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path not in marked)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the tests out of garbage collection: they live as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 class Service(Protocol):
