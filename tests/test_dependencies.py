@@ -11,7 +11,10 @@ from __future__ import annotations
 import ast
 import gc
 import importlib
+import os
 import re
+import socket
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -194,3 +197,36 @@ def test_a_schema_lists_its_hooks():
 
     assert not any(Plain()._hooks.values())
     assert any(Hooked()._hooks.values())
+
+
+#: A process that ends while a lookup has no answer.
+LOOKUP = """
+import asyncio
+from receiver.runtime.signals import BoundedLoop
+loop = BoundedLoop()
+loop.bound = 0.1
+async def connect():
+    try:
+        async with asyncio.timeout(0.1):
+            await loop.create_connection(asyncio.Protocol, "redis.invalid", 6379)
+    except TimeoutError:
+        print("given up", flush=True)
+with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    runner.run(connect())
+    loop.finished = True
+print("closed", flush=True)
+"""
+
+
+def test_a_lookup_without_an_answer_does_not_hold_up_the_end_of_the_process(tmp_path):
+    """Uvloop waits for it, here half a minute, and for those that wait behind it."""
+    silent = f"127.53.{os.getpid() // 256 % 256}.{os.getpid() % 256}"
+    (tmp_path / "resolv.conf").write_text(f"nameserver {silent}\noptions timeout:30 attempts:1\n")
+    mounted = ["unshare", "-m", "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; exec "$@"', f"{tmp_path}/resolv.conf"]
+    if os.geteuid() != 0 or subprocess.run([*mounted, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can give a process another name server")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((silent, 53))
+        command = [*mounted, sys.executable, "-c", LOOKUP]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, cwd=ROOT)
+    assert (done.stdout, done.returncode) == ("given up\n", 0), done.stderr

@@ -9,7 +9,6 @@ import signal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
-import uvloop
 from aiohttp import web
 
 from receiver import log
@@ -23,7 +22,7 @@ from receiver.runtime.index_process import add_index
 from receiver.runtime.prefork import supervise
 from receiver.runtime.private import keep_private
 from receiver.runtime.reload import add_reload
-from receiver.runtime.signals import StopSignals, longest_stop
+from receiver.runtime.signals import BoundedLoop, StopSignals, longest_stop
 from receiver.runtime.sockets import BACKLOG, addresses
 from receiver.runtime.valkey_watchdog import add_watch
 from receiver.settings import described, unknown_names
@@ -100,8 +99,10 @@ def _run(service: _Service) -> None:
     if service.settings.workers > 1:
         supervise(service.environment, service.settings, service.redis_url, service.valkey, service.stopping)
         return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    loop = BoundedLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(_serve(service))
+        loop.finished = service.valkey is None  # an embedded Valkey has still to be stopped, and has no name to look up
 
 
 async def _serve(service: _Service) -> None:

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+import uvloop
 
 from receiver.embedded import KILL_TIMEOUT, PROBE_TIMEOUT, STOP_TIMEOUT
 from receiver.lifecycle import CLOSE_TIMEOUT
@@ -91,6 +92,27 @@ class Deadline:
             sys.stderr.flush()
         finally:
             os._exit(1)
+
+
+class BoundedLoop(uvloop.Loop):
+    """An event loop that closes within a bound. It waits for lookups of names, which nothing can cancel.
+
+    While DNS does not answer, that is half a minute and more.
+    """
+
+    #: Seconds for it to close.
+    bound = 1.0
+    #: Whether only such lookups can be left. Until then the process does not exit for them.
+    finished = False
+
+    def close(self) -> None:
+        """Close it, or exit with code 0. A signal handler would not run meanwhile; a thread does."""
+        leaving = threading.Timer(self.bound, os._exit, (0,))
+        leaving.daemon = True
+        if self.finished:
+            leaving.start()
+        super().close()
+        leaving.cancel()
 
 
 class StopSignals:
