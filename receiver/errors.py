@@ -166,8 +166,8 @@ class SettingsError(ReceiverError):
     def cannot_write(cls, folder: Path, error: Exception) -> SettingsError:
         """Return the error for an unwritable folder below RECEIVER_DATA_DIR."""
         reason = "it is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
-        mend = "set RECEIVER_DATA_DIR to a folder of the service's own user, or give this one to it with chown -R."
-        return cls([f"cannot write to {folder}: {reason}; {mend}"])
+        fix = "set RECEIVER_DATA_DIR to a folder of the service's own user, or give this one to it with chown -R."
+        return cls([f"cannot write to {folder}: {reason}; {fix}"])
 
 
 class EmbeddedError(ReceiverError):

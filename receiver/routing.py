@@ -24,6 +24,7 @@ TOPIC_URN: Final = re.compile(
     r":(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,254})"
 )
 QUARANTINE: Final = "quarantine"
+_PARTS: Final = 5
 #: The consumer group of the lookups on every event stream.
 LOOKUPS_GROUP: Final = "receiver-lookups"
 
@@ -34,6 +35,12 @@ DEFAULT_NAMES: Final[Mapping[EventType, str]] = {
     EventType.REPLY: "sms_reply",
     EventType.SENT: "sms_sent",
 }
+
+
+def project_of(urn: str) -> str | None:
+    """Return the project of a topic's URN, or of a stream whose key is made of one; None for another key."""
+    parts = urn.split(":")
+    return parts[3] if len(parts) == _PARTS and urn.startswith("urn:smn:") else None
 
 
 def topic_problem(urn: str, project_id: str) -> str | None:

@@ -23,7 +23,7 @@ class Row:
 
     fault: str
     injected: int
-    acknowledged: int
+    events_acknowledged: int
     missing: int
     doubled: int
     longest_ms: float
@@ -60,10 +60,12 @@ class RunSummary:
         return {
             "seed": self.seed,
             "seconds": round(outcome.seconds, 1),
-            "acknowledged": outcome.ack_log.acknowledged,
+            "events_acknowledged": outcome.ack_log.acknowledged,
             "entries": outcome.comparison.entries,
-            "missing": outcome.comparison.missing[:_SHOWN],
-            "doubled": outcome.comparison.doubled[:_SHOWN],
+            "missing": len(outcome.comparison.missing),
+            "doubled": len(outcome.comparison.doubled),
+            "missing_events": outcome.comparison.missing[:_SHOWN],
+            "doubled_events": outcome.comparison.doubled[:_SHOWN],
             "strange": outcome.comparison.strange,
             "settled": outcome.settled,
             "faults": [asdict(row) for row in self.rows],
@@ -96,7 +98,7 @@ class RunSummary:
             table.add_row(
                 row.fault,
                 str(row.injected or ""),
-                f"{row.acknowledged:,}",
+                f"{row.events_acknowledged:,}",
                 str(row.missing),
                 str(row.doubled),
                 f"{row.longest_ms:,.0f}",
@@ -125,7 +127,7 @@ def _row(segment: Segment, missing: int, doubled: int) -> Row:
     return Row(
         fault=segment.fault,
         injected=segment.injected,
-        acknowledged=segment.acknowledged,
+        events_acknowledged=segment.acknowledged,
         missing=missing,
         doubled=doubled,
         longest_ms=round(1000 * segment.longest(), 1),

@@ -50,7 +50,7 @@ def check(environment: Environment, *, strict: bool, as_json: bool) -> None:
         findings += run(redis(settings))
     if as_json:
         for finding in findings:
-            echo_json(finding._asdict())
+            echo_json(finding._asdict() | {"fix": finding.fix or None})
     else:
         _print(findings)
     fatal = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
@@ -63,10 +63,10 @@ def _print(findings: list[Finding]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
-    for severity, area, what, mend in (finding for finding in findings if finding.area != URLS):
+    for severity, area, what, fix in (finding for finding in findings if finding.area != URLS):
         sign, colour = _SIGNS[severity]
         sentence = safe(what) if severity in (Severity.OK, Severity.NOTE) else f"[{colour}]{_plain(what)}[/]"
-        table.add_row(f"[{colour}]{sign}[/]", area, sentence + (f"\n[dim]→[/] {_plain(mend)}" if mend else ""))
+        table.add_row(f"[{colour}]{sign}[/]", area, sentence + (f"\n[dim]→[/] {_plain(fix)}" if fix else ""))
     print_table(table)
     out = console()
     urls = [finding for finding in findings if finding.area == URLS]
@@ -74,7 +74,7 @@ def _print(findings: list[Finding]) -> None:
         out.print("\nTo be entered at the providers:", style="dim")
     for url in urls:
         out.print(_plain(url.what), soft_wrap=True)  # a URL in one piece can be copied
-        out.print(f"[dim]→ {_plain(url.mend)}[/]")
+        out.print(f"[dim]→ {_plain(url.fix)}[/]")
     out.print(_verdict(findings))
 
 

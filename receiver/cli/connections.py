@@ -48,17 +48,17 @@ _PREFIX: Final = re.compile(r"^Error -?\d+ connecting to .+?(?<=[\w\]])\. (?:Con
 
 
 class RedisFailedError(ReceiverError):
-    """Redis cannot be used. ``mend`` is the fix, which the message ends with."""
+    """Redis cannot be used. ``fix`` is what to do, which the message ends with."""
 
     #: Whether it has answered, and refused.
     answers = False
     #: Whether a retry may help: Redis is away, a replica takes over, or a slot moves.
     passes = False
 
-    def __init__(self, what: str, mend: str) -> None:
-        super().__init__(f"{what}. {mend}")
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}. {fix}")
         self.what = what
-        self.mend = mend
+        self.fix = fix
 
 
 class RedisAwayError(RedisFailedError):
@@ -141,9 +141,9 @@ def failure(settings: Settings, error: RedisError | WriteFailedError | OSError) 
     refusal = MOVING_SLOT if moves else refusal_of(error)
     if refusal is not None:
         away = code == "LOADING" or isinstance(error, WriteFailedError)
-        mend = _credentials_advice(settings) or refusal.mend if code in _CREDENTIALS else refusal.mend
+        fix = _credentials_advice(settings) or refusal.fix if code in _CREDENTIALS else refusal.fix
         what = f"{server} {refusal.what} ({describe(error)})"
-        found: RedisFailedError = RedisAwayError(what, mend) if away else RedisRefusedError(what, mend)
+        found: RedisFailedError = RedisAwayError(what, fix) if away else RedisRefusedError(what, fix)
         found.answers = True
         found.passes = away or moves or isinstance(error, ClusterDownError) or concerns_whole_redis(error)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -22,12 +23,12 @@ from receiver.cli.options import (
     topic_option,
     yes_option,
 )
-from receiver.cli.output import console, echo_json, print_table, table
+from receiver.cli.output import console, echo_json, place, print_table, table
 from receiver.cli.topics import chosen_streams, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
-from receiver.streams.dead_letters import DeadLetter, dead_letters_of, topic_of
+from receiver.streams.dead_letters import UNKNOWN, DeadLetter, dead_letters_of, topic_of
 from receiver.streams.entry_ids import id_parts
 from receiver.streams.paging import pages
 from receiver.streams.stored_event import decode_event
@@ -78,8 +79,7 @@ def list_(environment: Environment, *, project: str | None, names: tuple[str, ..
     letters, total = run(_newest(settings, project, names, limit))
     if as_json:
         for letter in letters:
-            event = msgspec.Raw(letter.data if decode_event(letter.data) else b"null")
-            echo_json({"topic_urn": letter.stream, "entry_id": letter.id, **letter.origin._asdict(), "event": event})
+            echo_json(_as_json(letter))
     elif not letters:
         projects = [each.id for each in chosen_projects(settings.projects, project)]
         click.echo(f"There are no dead letters{of_project(projects)}.")
@@ -93,6 +93,7 @@ def list_(environment: Environment, *, project: str | None, names: tuple[str, ..
 @project_option
 @topic_option
 @yes_option
+@json_option
 @with_environment
 def drop(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -102,6 +103,7 @@ def drop(  # noqa: PLR0913 a parameter for each option
     project: str | None,
     names: tuple[str, ...],
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Delete some for good. An id is that of the entry in the stream of dead letters, as `list` shows it."""
     if bool(ids) == every:
@@ -114,8 +116,13 @@ def drop(  # noqa: PLR0913 a parameter for each option
         raise ReceiverError("there are no dead letters of this topic")
     if not yes:
         click.confirm(f"Delete {counted(count, 'dead letter')} for good?", abort=True, err=True)
-    dropped = run(_drop(settings, project, names, ids))
-    click.echo(f"{counted(dropped, 'dead letter')} deleted.")
+    by_stream = run(_drop(settings, project, names, ids))
+    dropped = by_stream.total()
+    if as_json:
+        for stream, entries in (+by_stream).items():
+            echo_json(place(stream) | {"entries": entries})
+    else:
+        click.echo(f"{counted(dropped, 'dead letter')} deleted.")
     if ids and dropped < count:
         click.echo("receiver: the others are not there: see `receiver dead-letters list`", err=True)
         sys.exit(1)
@@ -146,13 +153,13 @@ async def _count(settings: Settings, project: str | None, names: tuple[str, ...]
         return sum([await on(client, stream).xlen(stream) for stream in _streams(routing, names)])
 
 
-async def _drop(settings: Settings, project: str | None, names: tuple[str, ...], ids: tuple[str, ...]) -> int:
-    """Delete the letters with these ids, or all without ids. Return how many were there."""
+async def _drop(settings: Settings, project: str | None, names: tuple[str, ...], ids: tuple[str, ...]) -> Counter[str]:
+    """Delete the letters with these ids, or all without ids. Return how many were in each stream."""
     async with streams_connected(settings, project) as (client, routing):
         streams = _streams(routing, names)
         if ids:
-            return sum([int(await on(client, stream).xdel(stream, *ids)) for stream in streams])
-        return sum([await _empty(client, stream) for stream in streams])
+            return Counter({stream: int(await on(client, stream).xdel(stream, *ids)) for stream in streams})
+        return Counter({stream: await _empty(client, stream) for stream in streams})
 
 
 async def _empty(client: Client, stream: str) -> int:
@@ -161,6 +168,19 @@ async def _empty(client: Client, stream: str) -> int:
     async for page in pages(client, stream, _PAGE):
         deleted += await on(client, stream).xdel(stream, *(id_ for id_, _ in page))
     return deleted
+
+
+def _as_json(letter: _Letter) -> dict[str, Any]:
+    """Return a letter as JSON values, null for what its fields do not say."""
+    reason, topic, entry, group, deliveries = (None if value == UNKNOWN else value for value in letter.origin)
+    return place(letter.stream, letter.id) | {
+        "original_topic_urn": topic,
+        "original_entry_id": entry,
+        "group": group,
+        "deliveries": int(deliveries) if deliveries is not None and deliveries.isdecimal() else None,
+        "reason": reason,
+        "event": msgspec.Raw(letter.data if decode_event(letter.data) else b"null"),
+    }
 
 
 def _print(letters: list[_Letter], total: int) -> None:

@@ -72,7 +72,7 @@ def _lines(result: SearchResult) -> Iterator[tuple[str, Text | str]]:
     if result.record is not None:
         yield "report", _report(result.record)
     if result.verdict is Verdict.QUARANTINED:
-        yield "mend", f"receiver quarantine show {result.entry_id} --project {result.project_id}"
+        yield "fix", f"receiver quarantine show {result.entry_id} --project {result.project_id}"
 
 
 def _of_event(data: dict[str, Any], result: SearchResult) -> Iterator[tuple[str, str]]:

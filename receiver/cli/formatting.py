@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _CONTROLS: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 #: Zero-width characters are invisible: different texts would look equal.
 _UNSAFE: Final = re.compile(rf"[\x00-\x1f{_CONTROLS}\u200b-\u200d\u2060\ufeff]")
-#: In JSON, zero-width characters (which join emoji) and white space between values are kept.
+#: In JSON, zero-width characters (which join emoji) are kept.
 _UNSAFE_IN_JSON: Final = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f{_CONTROLS}]")
+#: White space between values: within a text JSON has it escaped.
+_LINE_ENDS: Final = re.compile(r"[\r\n]+")
 _WORDS: Final = {
     EventType.SUCCESS: ("delivered", "green"),
     EventType.FAIL: ("failed", "red"),
@@ -40,8 +42,8 @@ def safe(text: object) -> str:
 
 
 def safe_json(data: bytes) -> str:
-    """Return equivalent JSON without terminal controls."""
-    return _UNSAFE_IN_JSON.sub(_escaped, data.decode(errors="backslashreplace"))
+    """Return equivalent JSON in one line, without terminal controls."""
+    return _UNSAFE_IN_JSON.sub(_escaped, _LINE_ENDS.sub(" ", data.decode(errors="backslashreplace")))
 
 
 def _escaped(match: re.Match[str]) -> str:

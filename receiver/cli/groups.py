@@ -11,7 +11,7 @@ from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import counted, safe
 from receiver.cli.groups_create import create
-from receiver.cli.groups_view import backlogs_as_json, print_backlogs
+from receiver.cli.groups_view import backlogs_as_json, print_backlogs, print_counts, print_counts_as_json
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.options import Ago, chosen_projects, json_option, of_project, project_option, topic_option, yes_option
 from receiver.cli.output import console, echo_json
@@ -65,6 +65,8 @@ def groups(
     """
     if context.invoked_subcommand is None:
         run(_list(environment.settings(), project, names, as_json=as_json))
+    elif project is not None or names or as_json:
+        raise click.UsageError(f"write the options behind {context.invoked_subcommand}.")
 
 
 @groups.command(
@@ -77,6 +79,7 @@ def groups(
 @project_option
 @topic_option
 @_dry_run
+@json_option
 @with_environment
 def claim(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -88,6 +91,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
     project: str | None,
     names: tuple[str, ...],
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Give entries that are stuck at a consumer to another one.
 
@@ -104,7 +108,10 @@ def claim(  # noqa: PLR0913 a parameter for each option
         return len(claimed)
 
     moved = run(_each(environment.settings(), project, names, group, limits, work))
-    _print_counts(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
+    if as_json:
+        print_counts_as_json(moved, group=group, consumer=target, dry_run=dry_run)
+        return
+    print_counts(moved, f"{'to give' if dry_run else 'given'} to {safe(target)}")
     if moved.total() and not dry_run:
         click.echo(
             f"{safe(target)} finds them among its pending entries (XREADGROUP with id 0). If it reads those at its "
@@ -134,6 +141,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
 @topic_option
 @_dry_run
 @yes_option
+@json_option
 @with_environment
 def dead_letter(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -146,6 +154,7 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     names: tuple[str, ...],
     dry_run: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Move entries that no consumer finishes to the dead letters of their topic.
 
@@ -168,16 +177,18 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
         return sum(moved)
 
     found = run(_each(settings, project, names, group, limits, count))
-    if dry_run or not found.total():
-        _print_counts(found, "to put aside")
-        return
-    if not yes:
+    if not (dry_run or yes) and found.total():
         click.confirm(
             f"Move {counted(found.total(), 'entry', 'entries')} of group {group} to the dead letters?",
             abort=True,
             err=True,
         )
-    _print_counts(run(_each(settings, project, names, group, limits, move)), "put aside")
+    if found.total() and not dry_run:
+        found = run(_each(settings, project, names, group, limits, move))
+    if as_json:
+        print_counts_as_json(found, group=group, dry_run=dry_run)
+    else:
+        print_counts(found, "to put aside" if dry_run else "put aside")
 
 
 async def _list(settings: Settings, project: str | None, names: tuple[str, ...], *, as_json: bool) -> None:
@@ -217,14 +228,6 @@ async def _each(  # noqa: PLR0913, PLR0917 the selection of entries
                     counts[topic] += await work(client, topic, entries)
                     progress.advance(task, len(entries))
     return counts
-
-
-def _print_counts(counts: Counter[str], what: str) -> None:
-    for topic, count in counts.items():
-        if count:
-            click.echo(f"{topic}  {counted(count, 'entry', 'entries')} {what}.")
-    if not counts.total():
-        click.echo("No entry is stuck so long: --min-idle and --deliveries choose which are.")
 
 
 groups.add_command(create)

@@ -9,7 +9,8 @@ from redis.exceptions import ResponseError
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
-from receiver.cli.options import FOREVER, Ago, project_option, yes_option
+from receiver.cli.options import FOREVER, Ago, json_option, project_option, yes_option
+from receiver.cli.output import echo_json, place
 from receiver.cli.topics import chosen_streams, having_group, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
@@ -40,6 +41,7 @@ _LAST_SEQUENCE: Final = 2**64 - 1
 )
 @click.option("--all-topics", is_flag=True, help="Every topic of every project, or of that of --project.")
 @yes_option
+@json_option
 @with_environment
 def create(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -53,6 +55,7 @@ def create(  # noqa: PLR0913 a parameter for each option
     names: tuple[str, ...],
     all_topics: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Create a consumer group on topics, at a place in the past.
 
@@ -79,8 +82,11 @@ def create(  # noqa: PLR0913 a parameter for each option
             abort=True,
             err=True,
         )
-    for topic, place in run(_create(settings, project, names, group, age)).items():
-        click.echo(f"{topic}  {place}")
+    for topic, first in run(_create(settings, project, names, group, age)).items():
+        if as_json:
+            echo_json(place(topic) | {"group": group, "entry_id": first})
+        else:
+            click.echo(f"{topic}  {_begins(first, age)}")
 
 
 async def _having(settings: Settings, project: str | None, names: tuple[str, ...], group: str) -> list[str]:
@@ -90,8 +96,8 @@ async def _having(settings: Settings, project: str | None, names: tuple[str, ...
 
 async def _create(
     settings: Settings, project: str | None, names: tuple[str, ...], group: str, age: float | None
-) -> dict[str, str]:
-    """Create the group, or move it. Return for each stream where the group begins."""
+) -> dict[str, str | None]:
+    """Create the group, or move it. Return for each stream the entry that it begins with, None if that is to come."""
     places = {}
     async with streams_connected(settings, project) as (client, routing):
         for topic in chosen_streams(routing, names):
@@ -100,7 +106,7 @@ async def _create(
     return places
 
 
-async def _place_group(client: Client, topic: str, group: str, age: float | None) -> str:
+async def _place_group(client: Client, topic: str, group: str, age: float | None) -> str | None:
     start = "$" if age is None else _before(await now_ms(client, topic) - int(age * 1000))
     try:
         await on(client, topic).xgroup_create(topic, group, id=start, mkstream=True)
@@ -109,12 +115,15 @@ async def _place_group(client: Client, topic: str, group: str, age: float | None
             raise
         await on(client, topic).xgroup_setid(topic, group, start)
     if age is None:
-        return "begins with the next event"
+        return None
     first: Any = await on(client, topic).xrange(topic, f"({start}", "+", count=1)
-    if not first:
-        return "begins with the next event: there is none since then"
-    entry_id = first[0][0].decode()
-    return f"begins with {entry_id} of {utc(id_parts(entry_id)[0] // 1000)}"
+    return first[0][0].decode() if first else None
+
+
+def _begins(first: str | None, age: float | None) -> str:
+    if first is not None:
+        return f"begins with {first} of {utc(id_parts(first)[0] // 1000)}"
+    return "begins with the next event" + ("" if age is None else ": there is none since then")
 
 
 def _before(milliseconds: int) -> str:

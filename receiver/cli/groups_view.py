@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 from rich.text import Text
 
 from receiver.cli.formatting import counted, elapsed, safe, times
-from receiver.cli.output import console, print_table, table
+from receiver.cli.output import console, echo_json, place, print_table, table
 from receiver.units import duration
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping
 
     from receiver.streams.backlog import Backlog, Oldest
@@ -29,7 +31,7 @@ def backlogs_as_json(backlogs: Iterable[Backlog], retention: float) -> Iterator[
     holding = _holding(backlogs, retention)
     for one in backlogs:
         yield {
-            "topic_urn": one.topic,
+            **place(one.topic),
             "group": one.group,
             "lag": one.lag,
             "pending": one.pending,
@@ -64,6 +66,20 @@ def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], ret
             out.print(f"{topic} has {counted(count, 'dead letter')}.", style="yellow", soft_wrap=True)
     for line in _advice(backlogs, retention):
         out.print(line, soft_wrap=True)
+
+
+def print_counts(counts: Counter[str], what: str) -> None:
+    """Print with how many entries of each stream something was done."""
+    for topic, count in (+counts).items():
+        click.echo(f"{topic}  {counted(count, 'entry', 'entries')} {what}.")
+    if not counts.total():
+        click.echo("No entry is stuck so long: --min-idle and --deliveries choose which are.")
+
+
+def print_counts_as_json(counts: Counter[str], **about: str | bool) -> None:
+    """Print the same as JSON, with what it is ``about``."""
+    for topic, count in (+counts).items():
+        echo_json(place(topic) | about | {"entries": count})
 
 
 def _advice(backlogs: list[Backlog], retention: float) -> Iterator[Text]:

@@ -64,11 +64,15 @@ def index(context: click.Context, environment: Environment, beside: int | None) 
 
 
 @index.command()
+@json_option
 @with_environment
-def rebuild(environment: Environment) -> None:
+def rebuild(environment: Environment, *, as_json: bool) -> None:
     """Rebuild the index from the streams, as far back as they go. Lookups keep working."""
     applied = run(_rebuild(environment.settings()))
-    click.echo(f"{applied:,} status events applied")
+    if as_json:
+        echo_json({"events": applied})
+    else:
+        click.echo(f"{applied:,} status events applied")
 
 
 @index.command()
@@ -90,7 +94,7 @@ def drop(environment: Environment, *, yes: bool, as_json: bool) -> None:
         click.confirm(f"Remove the report index from Redis: {what}?", abort=True, err=True)
     keys = run(_drop(settings, topics))
     if as_json:
-        echo_json({"topics": topics, "keys": keys})
+        echo_json({"group": GROUP, "stream_keys": topics, "keys": keys})
         return
     for topic in topics:
         click.echo(f"{topic}  group {GROUP} destroyed.")

@@ -12,9 +12,10 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from receiver.cli.formatting import safe_json
+from receiver.routing import project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 #: Columns of a file or a pipe: more than any line has. Other programs read whole lines.
 _UNLIMITED: Final = 1_000_000
@@ -28,9 +29,15 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def echo_json(value: object) -> None:
-    """Print a value as one line of JSON, without terminal controls."""
+def echo_json(value: Mapping[str, object]) -> None:
+    """Print an object as one line of JSON, without terminal controls. deploy/README.md has the rule for its members."""
     click.echo(safe_json(msgspec.json.encode(value)))
+
+
+def place(topic: str, entry_id: str | None = None) -> dict[str, str | None]:
+    """Return the members of a JSON object that name a stream, or an entry in it."""
+    names = {"project_id": project_of(topic), "topic_urn": topic}
+    return names if entry_id is None else names | {"entry_id": entry_id}
 
 
 def table(*names: str, ids: Collection[str] = (), right: Collection[str] = ()) -> Table:

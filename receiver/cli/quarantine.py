@@ -192,7 +192,7 @@ async def _drop(
 ) -> Counter[str]:
     async def remove(quarantine_: Quarantine, items: list[Item]) -> list[RetryResult]:
         await quarantine_.remove([item.id for item in items])
-        return [RetryResult(item.id, DROPPED, []) for item in items]
+        return [item.result(DROPPED, []) for item in items]
 
     async with connected(settings) as client:
         quarantines = [Quarantine(client, project) for project in projects]

@@ -39,9 +39,14 @@ class Item(NamedTuple):
     """An entry of a quarantine stream. ``event`` is None if it is not an event of this service."""
 
     project: str
+    topic: str
     id: str
     data: bytes
     event: StoredEvent | None
+
+    def result(self, outcome: str, reasons: list[str]) -> RetryResult:
+        """Return what became of it."""
+        return RetryResult(self.id, outcome, reasons, self.topic)
 
     @property
     def reasons(self) -> list[str]:
@@ -58,11 +63,12 @@ class Item(NamedTuple):
 
 
 class RetryResult(NamedTuple):
-    """The result for one item."""
+    """The result for one item. ``topic`` is the quarantine that it is in, None if it is in none."""
 
     id: str
     outcome: str
     reasons: list[str]
+    topic: str | None = None
 
 
 class Quarantine:
@@ -105,7 +111,7 @@ class Quarantine:
 
     def _item(self, id_: bytes, fields: dict[bytes, Any]) -> Item:
         data: bytes = fields.get(b"data", b"")
-        return Item(self.project.id, id_.decode(), data, decode_event(data))
+        return Item(self.project.id, self._topic, id_.decode(), data, decode_event(data))
 
 
 class Retry:
@@ -127,13 +133,14 @@ class Retry:
         for item in items:
             entries_of, reasons = self._read(item)
             if reasons:
-                results[item.id] = RetryResult(item.id, INVALID, reasons)
+                results[item.id] = item.result(INVALID, reasons)
             else:
                 entries[item.id] = entries_of
         refused = await self._publish([entry for entries_of in entries.values() for entry in entries_of])
-        for id_, entries_of in entries.items():
-            reasons = [refused[entry.topic] for entry in entries_of if entry.topic in refused]
-            results[id_] = RetryResult(id_, REFUSED if reasons else PUBLISHED, reasons)
+        for item in items:
+            if item.id in entries:
+                reasons = [refused[entry.topic] for entry in entries[item.id] if entry.topic in refused]
+                results[item.id] = item.result(REFUSED if reasons else PUBLISHED, reasons)
         await self._quarantine.remove([result.id for result in results.values() if result.outcome == PUBLISHED])
         return [results[item.id] for item in items]
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli.formatting import moment, safe
-from receiver.cli.output import console, print_table, table
+from receiver.cli.output import console, place, print_table, table
 
 if TYPE_CHECKING:
     from receiver.cli.quarantine_store import Item
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def item_as_json(item: Item) -> dict[str, object]:
     """Return an item as JSON values; its event is null if it is not one of this service."""
     event = item.data if item.event else b"null"
-    return {"project": item.project, "entry_id": item.id, "event": msgspec.Raw(event)}
+    return place(item.topic, item.id) | {"event": msgspec.Raw(event)}
 
 
 def print_items(items: list[Item], total: int, *, several: bool) -> None:

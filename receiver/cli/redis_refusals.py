@@ -15,7 +15,7 @@ class Refusal(NamedTuple):
     """Why Redis refuses, as the end of a sentence that begins with its name; and the fix."""
 
     what: str
-    mend: str
+    fix: str
 
 
 _CLUSTER_URL: Final = "Write redis+cluster://host:port in REDIS_URL."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -11,22 +13,22 @@ from receiver import log, metrics
 from receiver.cli.connections import publishing, run, with_window_in_force
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import counted
-from receiver.cli.options import project_option, yes_option
-from receiver.cli.output import console
+from receiver.cli.options import json_option, project_option, yes_option
+from receiver.cli.output import console, echo_json, place
 from receiver.cli.progress import bar
 from receiver.cli.stream_position import NOW, Position, PositionType
 from receiver.cli.topics import chosen_streams, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import REPLAY_OF, utc
 from receiver.route_overrides import RouteOverrides
-from receiver.routing import TOPIC_URN, topic_problem
+from receiver.routing import TOPIC_URN, project_of, topic_problem
 from receiver.search.streams import count
 from receiver.streams.dead_letters import dead_letters_of, topic_of
 from receiver.streams.entry_ids import now_ms
 from receiver.streams.replay import Pace, Range, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from receiver.redis_client import Client
     from receiver.routing import Routing
@@ -76,6 +78,7 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @project_option
 @click.option("--dry-run", is_flag=True, help="Only count the events.")
 @yes_option
+@json_option
 @with_environment
 def replay(  # noqa: PLR0913 a parameter for each option
     environment: Environment,
@@ -89,6 +92,7 @@ def replay(  # noqa: PLR0913 a parameter for each option
     project: str | None,
     dry_run: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Publish past events again, as new events.
 
@@ -101,7 +105,7 @@ def replay(  # noqa: PLR0913 a parameter for each option
     the events that are there already are not added again.
     """
     selection = _Selection(names, first, last, to_topic, name)
-    run(_replay(environment.settings(), project, selection, Pace(rate), dry_run=dry_run, yes=yes))
+    run(_replay(environment.settings(), project, selection, Pace(rate), dry_run=dry_run, yes=yes, as_json=as_json))
 
 
 class _Selection(NamedTuple):
@@ -115,7 +119,14 @@ class _Selection(NamedTuple):
 
 
 async def _replay(  # noqa: PLR0913 the options
-    settings: Settings, project: str | None, selection: _Selection, pace: Pace, *, dry_run: bool, yes: bool
+    settings: Settings,
+    project: str | None,
+    selection: _Selection,
+    pace: Pace,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     async with streams_connected(settings, project) as (client, routing):
         topics = chosen_streams(routing, selection.names)
@@ -131,7 +142,7 @@ async def _replay(  # noqa: PLR0913 the options
             click.echo(f"{part.topic}  {counted(events, 'event')} → {part.target}", err=True)
         total = sum(counts.values())
         if dry_run:
-            click.echo(f"{counted(total, 'event')}.")
+            _print(counts, name, dry_run=True, as_json=as_json)
             return
         if not total:
             raise ReceiverError("there is no event in this range: correct --from and --to")
@@ -139,21 +150,24 @@ async def _replay(  # noqa: PLR0913 the options
             click.confirm(f"Publish {counted(total, 'event')} again, as replay {name}?", abort=True, err=True)
         if target is not None and target not in routing.event_topics():
             await _keep(client, routing, target)
-        await _publish(settings, client, counts, name, pace)
+        await _publish(settings, client, counts, name, pace, as_json=as_json)
 
 
-async def _publish(settings: Settings, client: Client, counts: Mapping[Range, int], name: str, pace: Pace) -> None:
-    before, finished = _added(), False
+async def _publish(  # noqa: PLR0913 what to publish, and how
+    settings: Settings, client: Client, counts: Mapping[Range, int], name: str, pace: Pace, *, as_json: bool
+) -> None:
+    added, finished = Counter[Range](), False
     try:
         async with publishing(await with_window_in_force(client, settings)) as primaries:
             with bar(console(stderr=True)) as progress:
                 task = progress.add_task("replaying", total=sum(counts.values()))
                 for part in counts:
-                    async for done in publish(client, part, name, pace, primaries.drain):
-                        progress.advance(task, done)
+                    with _counting(part, added):
+                        async for done in publish(client, part, name, pace, primaries.drain):
+                            progress.advance(task, done)
         finished = True
     finally:
-        click.echo(f"{counted(_added() - before, 'event')} added.")
+        _print(added, name, dry_run=False, as_json=as_json)
         if not finished:
             again = f"Repeat the command with --name {name} to go on: no event is added twice."
             click.echo(f"receiver: the replay is not complete. {again}", err=True)
@@ -167,7 +181,7 @@ async def _count(client: Client, part: Range) -> int:
 
 def _target(routing: Routing, names: tuple[str, ...], to_topic: str) -> str:
     """Return the topic of ``--to-topic``: a URN, or a name in the project of the events."""
-    projects = {topic.split(":")[3] for topic in chosen_streams(routing, names)}
+    projects = {str(project_of(topic)) for topic in chosen_streams(routing, names)}
     if len(projects) > 1:
         raise click.UsageError(f"--to-topic goes with the events of one project, not of {', '.join(sorted(projects))}.")
     project_id = projects.pop()
@@ -183,7 +197,26 @@ def _target(routing: Routing, names: tuple[str, ...], to_topic: str) -> str:
 
 async def _keep(client: Client, routing: Routing, target: str) -> None:
     """Let the service trim a topic to which no event is routed."""
-    await RouteOverrides(client, routing, log.configure("warning")).keep(target.split(":")[3], target)
+    await RouteOverrides(client, routing, log.configure("warning")).keep(str(project_of(target)), target)
+
+
+def _print(counts: Mapping[Range, int], name: str, *, dry_run: bool, as_json: bool) -> None:
+    if not as_json:
+        click.echo(f"{counted(sum(counts.values()), 'event')}{'' if dry_run else ' added'}.")
+        return
+    for part, events in counts.items():
+        row = place(part.topic) | {"target_topic_urn": part.target, "replayname": name}
+        echo_json(row | {"events": events, "dry_run": dry_run})
+
+
+@contextmanager
+def _counting(part: Range, added: Counter[Range]) -> Iterator[None]:
+    """Count the events that are added inside the ``with`` block, also if it is interrupted."""
+    before = _added()
+    try:
+        yield
+    finally:
+        added[part] = _added() - before
 
 
 def _added() -> int:

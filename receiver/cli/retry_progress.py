@@ -10,7 +10,7 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from receiver.cli.formatting import safe
-from receiver.cli.output import console, echo_json
+from receiver.cli.output import console, echo_json, place
 from receiver.cli.progress import bar
 from receiver.cli.quarantine_store import DROPPED, PUBLISHED
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _MAX_PRINTED: Final = 20
 #: Outcomes that need no attention.
 _GOOD: Final = (PUBLISHED, DROPPED)
+
+
+def _as_json(result: RetryResult) -> dict[str, object]:
+    where = {"project_id": None, "topic_urn": None} if result.topic is None else place(result.topic)
+    return {**where, "entry_id": result.id, "outcome": result.outcome, "reasons": result.reasons}
 
 
 class RetryProgress:
@@ -50,7 +55,7 @@ class RetryProgress:
         for result in results:
             self._counts[result.outcome] += 1
             if self._as_json:
-                echo_json(result._asdict())
+                echo_json(_as_json(result))
             elif result.outcome not in _GOOD:
                 self._print(result)
         self._bar.advance(self._task, len(results))

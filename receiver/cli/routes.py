@@ -34,14 +34,14 @@ def routes(environment: Environment, *, project_id: str | None, as_json: bool) -
     """
     settings = environment.settings()
     only = None if project_id is None else chosen_project(settings.projects, project_id).id
-    rows = [row for row in run(_rows(settings)) if only in (None, row["project"])]
+    rows = [row for row in run(_rows(settings)) if only in (None, row["project_id"])]
     if as_json:
         for row in rows:
             echo_json(row)
         return
     shown = table("project", "event type", "topic", "from", ids=("project", "event type", "topic"))
     for row in rows:
-        shown.add_row(row["project"], row["event_type"], row["topic_urn"], row["from"])
+        shown.add_row(row["project_id"], row["event_type"], row["topic_urn"], row["origin"])
         for partition in row["stream_keys"][1:]:
             shown.add_row("", "", partition, "partition")
     print_table(shown)
@@ -53,10 +53,10 @@ async def _rows(settings: Settings) -> list[Row]:
         await load_overrides(client, routing)
     return [
         {
-            "project": project_id,
+            "project_id": project_id,
             "event_type": event_type,
             "topic_urn": routes_.table[event_type],
-            "from": routes_.origin(event_type),
+            "origin": routes_.origin(event_type),
             "stream_keys": list(routes_.streams(event_type)),
         }
         for project_id, routes_ in routing.projects.items()

@@ -62,7 +62,7 @@ def summary(url: str, stats: RunStats) -> dict[str, object]:
         "duplicates_sent": stats.duplicates,
         "events_acknowledged": stats.events,
         "invalid_items_acknowledged": stats.rejected,
-        **({"pending_items_acknowledged": stats.pending} if stats.pending else {}),
+        "pending_items_acknowledged": stats.pending,
         "callbacks_per_second": round(stats.acknowledged / stats.seconds, 1),
         "events_per_second": round(stats.events / stats.seconds, 1),
         "answers": dict(stats.outcomes.most_common()),

@@ -60,8 +60,9 @@ def status_(environment: Environment, *, as_json: bool) -> None:
 
 
 @spool.command()
+@json_option
 @with_environment
-def drain(environment: Environment) -> None:
+def drain(environment: Environment, *, as_json: bool) -> None:
     """Publish the events of files that no running process uses.
 
     An event is deleted from the disk only once Redis has it, and Redis adds no duplicates; the dedupe window is that of
@@ -72,7 +73,10 @@ def drain(environment: Environment) -> None:
     published, problems = run(drain_files(settings, _folder(settings)))
     for problem in problems:
         click.echo(f"receiver: {problem}", err=True)
-    click.echo(f"{published:,} events published.")
+    if as_json:
+        echo_json({"events": published})
+    else:
+        click.echo(f"{published:,} events published.")
     if problems:
         sys.exit(1)
 
@@ -164,7 +168,7 @@ def _new_file(path: Path) -> IO[bytes]:
 def _print_status(folder: Path, found: list[FileStatus]) -> None:
     files = table("file", "events", "disk", "oldest", "state", ids=("file", "oldest"), right=("events", "disk"))
     for one in found:
-        oldest = moment(one.oldest, date=True) if one.oldest else ""
+        oldest = moment(one.oldest_time, date=True) if one.oldest_time else ""
         files.add_row(one.file, f"{one.events:,}", decimal(one.bytes), oldest, _state(one))
     topics = table("topic", "events", ids=("topic",), right=("events",))
     for topic, count in sum((Counter(one.topics) for one in found), Counter[str]()).most_common():

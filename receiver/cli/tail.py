@@ -101,7 +101,7 @@ def tail(  # noqa: PLR0913 a parameter for each option
 
 
 async def _tail(
-    reader: StreamReader, event_types: set[EventType], count: int | None, show: Callable[[bytes], None]
+    reader: StreamReader, event_types: set[EventType], count: int | None, show: Callable[[bytes], bool]
 ) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
@@ -110,8 +110,7 @@ async def _tail(
     async with aclosing(reader.entries()) as batches:
         async for batch in batches:
             for data in batch:
-                if _is_shown(data, event_types):
-                    show(data)
+                if _is_shown(data, event_types) and show(data):
                     shown += 1
                     if shown == count:
                         return
@@ -128,18 +127,24 @@ def _is_shown(data: bytes, event_types: set[EventType]) -> bool:
     return event is None or event.type not in _TYPES.values() or event.type in event_types
 
 
-def _show_json(data: bytes) -> None:
+def _show_json(data: bytes) -> bool:
+    """Print an event. Return False for what is none: a line is an object."""
+    if decode_event(data) is None:
+        _notify(f"an entry is left out, which is not an event of this service: {len(data)} bytes.")
+        return False
     click.echo(safe_json(data))
+    return True
 
 
-def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], None]:
+def _lines(*, mask: bool, date: bool, project: bool) -> Callable[[bytes], bool]:
     out = console()
     # A terminal gets one row for each event, as far as its ids allow; a file or pipe gets complete lines.
     width = out.width if out.is_terminal else None
     printer = LinePrinter(mask=mask, date=date, project=project, width=width)
 
-    def show(data: bytes) -> None:
+    def show(data: bytes) -> bool:
         out.print(printer.line(data), soft_wrap=True)
+        return True
 
     return show
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
 
 from receiver.redis_client import by_primary, on
+from receiver.routing import project_of
 from receiver.search.seen_ids import added_window
 from receiver.search.wanted import EVENT_ID
 from receiver.streams.dead_letters import dead_letters_of
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from receiver.redis_client import Client
     from receiver.routing import Routing
 
-#: Colons in a topic URN, and in the name of a partition of it.
-_COLONS: Final = 4
 #: Seconds for a primary to answer before the search goes on without it.
 _PRIMARY_TIMEOUT: Final = 1.0
 _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
@@ -78,7 +77,7 @@ class SearchScope:
 
     def project_of(self, topic: str) -> str | None:
         """Return the project of a topic, if it is searched. A spool may hold topics that are not routed any more."""
-        project_id = topic.split(":")[3] if topic.count(":") == _COLONS else ""
+        project_id = project_of(topic)
         return project_id if project_id in self.sign_ids else None
 
     async def survey(self, keys: Iterable[str]) -> tuple[set[str], dict[str, str]]:

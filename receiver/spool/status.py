@@ -28,7 +28,7 @@ _received: Final = msgspec.json.Decoder(_Received)
 
 
 class FileStatus(NamedTuple):
-    """The content of a spool file. ``parked`` events wait for a topic that refuses them.
+    """The content of a spool file. ``parked`` events wait for a topic that refuses them. ``oldest_time``: in UTC.
 
     The counts of a file that was set aside are 0: its events were copied.
     """
@@ -38,7 +38,7 @@ class FileStatus(NamedTuple):
     events: int
     parked: int
     bytes: int
-    oldest: str | None
+    oldest_time: str | None
     topics: dict[str, int]
     problem: str | None = None
     set_aside: bool = False

@@ -63,6 +63,10 @@ async def count_dead_letters(client: Client, keys: list[str]) -> dict[str, int]:
     return {key: length for key, length in zip(keys, lengths, strict=True) if isinstance(length, int)}
 
 
+#: What a consumer has left out.
+UNKNOWN: Final = "?"
+
+
 class DeadLetter(NamedTuple):
     """Where an entry comes from, and why it was put aside. What a consumer that put it aside left out is ``?``."""
 
@@ -76,7 +80,7 @@ class DeadLetter(NamedTuple):
     def of(cls, fields: Mapping[bytes, bytes]) -> DeadLetter:
         """Return what the fields of an entry say."""
         known = {as_text(name): as_text(value) for name, value in fields.items()}
-        return cls(*(known.get(name, "?") for name in cls._fields))
+        return cls(*(known.get(name, UNKNOWN) for name in cls._fields))
 
     def __str__(self) -> str:
         """Return a sentence."""

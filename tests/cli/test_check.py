@@ -56,14 +56,14 @@ def test_what_endangers_events_in_redis_is_found_with_its_mend(restored: Redis, 
     restored.config_set("appendfsync", "everysec")
     code, found = _found(run_here)
     assert code == 0
-    assert "CONFIG SET appendfsync always" in found["warning"][0]["mend"]
+    assert "CONFIG SET appendfsync always" in found["warning"][0]["fix"]
     assert _found(run_here, "--strict")[0] == 1
     restored.config_set("appendonly", "no")
     restored.config_set("maxmemory-policy", "allkeys-lru")
     code, found = _found(run_here)
     assert code == 1
     assert "loses every event" in found["warning"][0]["what"]
-    assert "noeviction" in found["error"][0]["mend"]
+    assert "noeviction" in found["error"][0]["fix"]
 
 
 def test_a_redis_that_hides_its_configuration_gives_notes(
@@ -176,10 +176,10 @@ def test_a_redis_without_a_limit_and_topics_that_take_nothing_are_found(
         cli_redis.config_set("maxmemory", limit)
         cli_redis.delete(SUCCESS)
     assert code == 1
-    assert f"redis-cli RENAME {SUCCESS} {{{SUCCESS}}}:aside" in found["error"][0]["mend"]
+    assert f"redis-cli RENAME {SUCCESS} {{{SUCCESS}}}:aside" in found["error"][0]["fix"]
     told = {finding["area"]: finding for finding in found["warning"]}
     assert "maxmemory is not set" in told["memory"]["what"]
-    assert re.search(r"CONFIG SET maxmemory \d+mb", told["memory"]["mend"])
+    assert re.search(r"CONFIG SET maxmemory \d+mb", told["memory"]["fix"])
     assert "1 events stay on disk because their topics refuse them" in told["spool"]["what"]
 
 
@@ -203,7 +203,7 @@ def test_a_data_folder_that_others_may_read_is_warned_of(run_here: Run, environ:
 def _urls(found: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Return what is said of each URL, by the URL."""
     notes = [finding for finding in found["note"] if finding["area"] == "callback url"]
-    return {finding["what"].partition(": ")[2]: finding["mend"] for finding in notes}
+    return {finding["what"].partition(": ")[2]: finding["fix"] for finding in notes}
 
 
 def test_the_url_to_enter_at_each_provider_is_shown_without_its_key(run_here: Run, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_callbacks_that_anybody_may_post_or_that_are_refused_are_warned_of(run_h
         messagebird = {}
     """)
     found = _found(run_here, RECEIVER_CONFIG=str(config))[1]
-    said = {(one["area"], one["what"].partition(":")[0]): one["mend"] for one in found["warning"]}
+    said = {(one["area"], one["what"].partition(":")[0]): one["fix"] for one in found["warning"]}
     assert {key[1] for key in said if key[0] == "project open"} == {
         "public_url is http",
         "Anybody may post callbacks as Plivo",

@@ -62,6 +62,6 @@ def test_replicas_are_counted_and_a_batch_is_confirmed_by_them(cli_redis: Redis,
             client.config_set("appendonly", "no")
         found = check()
         assert "have the batch on disk" in found["script"]["what"]
-        assert "appendonly" in found["script"]["mend"]
+        assert "appendonly" in found["script"]["fix"]
     finally:
         replica.kill()

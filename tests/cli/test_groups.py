@@ -164,8 +164,10 @@ def test_dead_letters_are_listed_and_dropped(cli_redis: Redis, topic: str, run_h
     assert "2 of 3" in shown
     listed = [json.loads(line) for line in run_here("dead-letters", "list", "--json").stdout.splitlines()]
     assert [one["topic_urn"] for one in listed] == [DEAD] * 3
-    assert [listed[0][name] for name in ("entry_id", "group", "event")] == [garbage, "?", None]
-    assert [listed[1][name] for name in ("group", "reason", "topic")] == ["billing", "no such order", topic]
+    assert [listed[0][name] for name in ("entry_id", "group", "deliveries", "event")] == [garbage, None, None, None]
+    origin = [listed[1][name] for name in ("group", "reason", "original_topic_urn")]
+    assert origin == ["billing", "no such order", topic]
+    assert {one["deliveries"] for one in listed[1:]} == {1, 7}
     some = run_here("dead-letters", "drop", garbage, "1-1", "--yes")
     assert (some.returncode, some.stdout) == (1, "1 dead letter deleted.\n")
     for arguments in (("drop",), ("drop", "--all"), ("drop", "x")):
@@ -251,7 +253,7 @@ def test_the_report_index_goes_with_its_groups_and_keys(cli_redis: Redis, run_he
     asked = run_here("index", "drop", stdin="n\n")
     assert (asked.returncode, "its group on 2 streams" in asked.stderr) == (1, True)
     (told,) = json_lines(run_here("index", "drop", "--yes", "--json"))
-    assert (sorted(told["topics"]), told["keys"]) == (sorted([SUCCESS, former]), 3001)
+    assert (sorted(told["stream_keys"]), told["keys"]) == (sorted([SUCCESS, former]), 3001)
     assert {one["name"] for stream in (SUCCESS, former) for one in cli_redis.xinfo_groups(stream)} == {"billing"}
     left = set(cli_redis.scan_iter(count=1000))
     assert {key for key in left if not key.endswith(":trimmer")} == kept  # the service of other tests trims here, too

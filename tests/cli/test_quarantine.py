@@ -83,7 +83,7 @@ def test_retry_removes_nothing_that_is_not_in_its_stream(cli_redis: Redis, run_h
     (id_,) = _quarantined(cli_redis, body(report()))
     result = run_here("quarantine", "retry", id_, "--json")
     (verdict,) = _lines(result.stdout)
-    assert verdict["outcome"] == "not published"
+    assert (verdict["topic_urn"], verdict["entry_id"], verdict["outcome"]) == (QUARANTINE, id_, "not published")
     assert "WRONGTYPE" in verdict["reasons"][0]
     assert cli_redis.xlen(QUARANTINE) == 1
 
@@ -201,7 +201,7 @@ def test_all_projects_are_listed_and_each_item_is_found_in_its_own(
         [ids["bank"], "bank"],
         [ids["shop"], "shop"],
     ]
-    assert [one["project"] for one in _lines(run("list", "--json", "--limit", "1").stdout)] == ["bank"]
+    assert [one["project_id"] for one in _lines(run("list", "--json", "--limit", "1").stdout)] == ["bank"]
     assert ids["bank"] not in run("list", "--project", "shop").stdout
     assert "bank" in run("show", ids["bank"]).stdout
     assert "1 published, 1 still invalid." in run("retry", *ids.values()).stdout

@@ -74,7 +74,7 @@ def test_a_full_redis_is_told_with_its_memory_and_the_fix(server: RedisServer, r
     with Redis.from_url(server.url) as client:
         _fill(client)
     errors = _errors(run_here, server.url)
-    assert errors["script"]["mend"] == errors["memory"]["mend"] == REFUSALS["OOM"].mend
+    assert errors["script"]["fix"] == errors["memory"]["fix"] == REFUSALS["OOM"].fix
     assert "has reached maxmemory" in errors["script"]["what"]
     assert " of 4 MiB (" in errors["memory"]["what"]
     assert "% of maxmemory)" in errors["memory"]["what"]
@@ -85,7 +85,7 @@ def test_a_redis_whose_snapshot_failed_is_told_and_still_read(server: RedisServe
     with Redis.from_url(server.url) as client:
         _fail_a_snapshot(client, server)
     errors = _errors(run_here, server.url)
-    assert errors["script"]["mend"] == REFUSALS["MISCONF"].mend
+    assert errors["script"]["fix"] == REFUSALS["MISCONF"].fix
     assert run_here("routes", REDIS_URL=server.url).returncode == 0
 
 
@@ -94,7 +94,7 @@ def test_a_user_without_rights_is_told_which_ones_suffice(server: RedisServer, r
     with Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all", "-xadd")
         found = _errors(run_here, url)["script"]
-        assert (found["mend"], "does not allow its user" in found["what"]) == (REFUSALS["NOPERM"].mend, True)
+        assert (found["fix"], "does not allow its user" in found["what"]) == (REFUSALS["NOPERM"].fix, True)
         command, *words = RIGHTS.replace("'", "").replace("NAME", "limited").split(" ")
         client.execute_command(command, *words[:2], "reset", "on", ">pass", *words[2:])
     result = run_here("check", "--json", REDIS_URL=url)
@@ -109,10 +109,10 @@ def test_credentials_that_redis_refuses_are_told_apart(
     with Redis.from_url(server.url) as client:
         client.config_set("requirepass", "the-password")
     url = server.url.replace("//", f"//{user}")
-    assert _errors(run_here, url)["redis"]["mend"] == REFUSALS[code].mend
+    assert _errors(run_here, url)["redis"]["fix"] == REFUSALS[code].fix
     result = run_here("tail", "--count", "1", REDIS_URL=url)
     assert result.returncode == 2
-    assert REFUSALS[code].mend in result.stderr
+    assert REFUSALS[code].fix in result.stderr
     assert "wrong" not in result.stderr.replace(REFUSALS[code].what, "")
 
 
@@ -127,7 +127,7 @@ def test_a_replica_is_told_with_its_primary(server: RedisServer, run_here: Run) 
         client.replicaof("127.0.0.1", "1")
     errors = _errors(run_here, server.url)
     assert "It is a replica of 127.0.0.1:1" in errors["redis"]["what"]
-    assert errors["script"]["mend"] == REFUSALS["READONLY"].mend
+    assert errors["script"]["fix"] == REFUSALS["READONLY"].fix
     drained = run_here("quarantine", "drop", "--all", "--yes", REDIS_URL=server.url)
     assert drained.returncode == 0  # of an empty quarantine there is nothing to write
 
@@ -145,7 +145,7 @@ def test_a_redis_that_loads_its_data_is_waited_for(tmp_path: Path, run_here: Run
     url = f"redis://127.0.0.1:{port}/0"
     try:
         eventually(lambda: _loads(url), "it loads its data")
-        assert _errors(run_here, url)["redis"]["mend"] == REFUSALS["LOADING"].mend
+        assert _errors(run_here, url)["redis"]["fix"] == REFUSALS["LOADING"].fix
     finally:
         loading.kill()
 
@@ -169,5 +169,5 @@ def test_a_slot_that_moves_passes_where_the_url_names_the_cluster(error: RedisEr
     in_cluster = failure(read_settings({"REDIS_URL": "redis+cluster://host:7000"}), error)
     assert in_cluster.passes, code
     assert "in which a slot moves" in in_cluster.what
-    assert in_cluster.mend == "Run this again."
+    assert in_cluster.fix == "Run this again."
     assert not failure(read_settings({"REDIS_URL": "redis://host:7000"}), error).passes

@@ -39,7 +39,7 @@ def test_each_route_is_shown_with_where_it_comes_from(
         assert answer.status == 200
     shown = CliRunner(env={"REDIS_URL": redis_url, "RECEIVER_CONFIG": str(config)}).invoke(routes, ["--json"])
     assert shown.exit_code == 0, shown.output
-    rows = {row["event_type"]: (row["topic_urn"], row["from"]) for row in map(json.loads, shown.output.splitlines())}
+    rows = {row["event_type"]: (row["topic_urn"], row["origin"]) for row in map(json.loads, shown.output.splitlines())}
     assert rows == {
         "sms_success_event": (f"{URN}sms_success", "default"),
         "sms_fail_event": (f"{URN}failures", "configuration"),
@@ -55,10 +55,10 @@ def test_the_route_of_states_that_are_not_final_is_shown_where_they_are_publishe
     config.write_text(f"[projects.p1]\n{table}[projects.p1.providers.sinch]\npending = true\n", encoding="utf-8")
     shown = CliRunner(env={"REDIS_URL": redis_url, "RECEIVER_CONFIG": str(config)}).invoke(routes, ["--json"])
     assert json.loads(shown.output.splitlines()[3]) == {
-        "project": "p1",
+        "project_id": "p1",
         "event_type": "sms_sent_event",
         "topic_urn": f"{URN}under-way",
-        "from": "configuration",
+        "origin": "configuration",
         "stream_keys": [f"{URN}under-way"],
     }
     config.write_text(f"[projects.p1]\n{table}", encoding="utf-8")

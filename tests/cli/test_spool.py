@@ -65,7 +65,7 @@ def living(folder: Path) -> Iterator[SpoolFile]:
 def test_status_tells_what_waits_and_which_files_are_in_use(run_here: Run) -> None:
     free, held = json_lines(run_here("spool", "status", "--json"))
     assert (free["events"], free["in_use"], free["topics"]) == (1501, False, {SUCCESS: 1500, FAIL: 1})
-    assert (held["events"], held["in_use"], held["oldest"]) == (1, True, "2020-09-13T12:26:40.123Z")
+    assert (held["events"], held["in_use"], held["oldest_time"]) == (1, True, "2020-09-13T12:26:40.123Z")
     shown = run_here("spool", "status").stdout
     assert "in use by a living process" in shown
     assert "1,502 events wait" in shown

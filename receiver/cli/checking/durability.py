@@ -109,7 +109,7 @@ def _memory(most: int | None, info: dict[str, Any]) -> Iterator[Finding]:
     if share < _MUCH:
         yield ok("memory", what)
     else:
-        yield (error if share >= 1 else warning)("memory", what, REFUSALS["OOM"].mend)
+        yield (error if share >= 1 else warning)("memory", what, REFUSALS["OOM"].fix)
 
 
 def _three_quarters(machine: int | None) -> str:

@@ -16,12 +16,12 @@ class Severity(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One sentence about one thing. ``mend`` is the fix, or the next step."""
+    """One sentence about one thing. ``fix`` is what to do about it, or next."""
 
     severity: Severity
     area: str
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(area: str, what: str) -> Finding:
@@ -29,16 +29,16 @@ def ok(area: str, what: str) -> Finding:
     return Finding(Severity.OK, area, what)
 
 
-def note(area: str, what: str, mend: str = "") -> Finding:
+def note(area: str, what: str, fix: str = "") -> Finding:
     """Say something that is good to know."""
-    return Finding(Severity.NOTE, area, what, mend)
+    return Finding(Severity.NOTE, area, what, fix)
 
 
-def warning(area: str, what: str, mend: str) -> Finding:
+def warning(area: str, what: str, fix: str) -> Finding:
     """Say what may hurt one day."""
-    return Finding(Severity.WARNING, area, what, mend)
+    return Finding(Severity.WARNING, area, what, fix)
 
 
-def error(area: str, what: str, mend: str) -> Finding:
+def error(area: str, what: str, fix: str) -> Finding:
     """Say what does not work, or breaks a guarantee."""
-    return Finding(Severity.ERROR, area, what, mend)
+    return Finding(Severity.ERROR, area, what, fix)

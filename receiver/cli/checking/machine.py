@@ -81,8 +81,8 @@ def _secrets(project: Project, settings: Settings) -> Iterator[Finding]:
     if project.open_to_callbacks:
         place = authority(settings.host, settings.port)
         what = f"Anybody who reaches {place} may post callbacks: there are no callback_keys."
-        mend = "Give the project callback_keys in the file that RECEIVER_CONFIG names."
-        yield warning(area, what, mend) if settings.allow_open else note(area, what, mend)
+        fix = "Give the project callback_keys in the file that RECEIVER_CONFIG names."
+        yield warning(area, what, fix) if settings.allow_open else note(area, what, fix)
     kinds: dict[str, tuple[str, ...]] = {
         "callback_keys": project.callback_keys,
         "tokens": project.tokens,
@@ -112,11 +112,11 @@ def disk(settings: Settings) -> Iterator[Finding]:
         free = shutil.disk_usage(there).free
     except OSError as problem:
         if is_disk_fault(problem):
-            consequence, mend = "callbacks are refused when Redis goes away", "Free some disk, or replace it."
+            consequence, fix = "callbacks are refused when Redis goes away", "Free some disk, or replace it."
         else:
             consequence = "the service does not start"
-            mend = f"Set RECEIVER_DATA_DIR to a folder of the service's own user; it is {settings.data_dir.absolute()}."
-        yield error("spool", f"{there} cannot be written to: {problem.strerror}; {consequence}.", mend)
+            fix = f"Set RECEIVER_DATA_DIR to a folder of the service's own user; it is {settings.data_dir.absolute()}."
+        yield error("spool", f"{there} cannot be written to: {problem.strerror}; {consequence}.", fix)
         return
     if exposed(settings.data_dir):
         yield warning(

@@ -66,7 +66,7 @@ async def redis(settings: Settings) -> list[Finding]:
         findings.append(_not_started(settings))
     except RedisFailedError as problem:
         own = settings.redis_url is None and isinstance(problem, RedisAwayError) and not problem.answers
-        findings.append(_not_started(settings) if own else error("redis", f"{problem.what}.", problem.mend))
+        findings.append(_not_started(settings) if own else error("redis", f"{problem.what}.", problem.fix))
     return findings
 
 
@@ -90,8 +90,8 @@ async def _password(settings: Settings) -> list[Finding]:
     public = [host for host in hosts if not await _is_private(host)]
     if public:
         return [warning("redis", f"The password goes to {public[0]} unencrypted.", "Use rediss if it speaks TLS.")]
-    what, mend = "unencrypted, within a private network", "Use rediss where others share that network."
-    return [note("redis", f"The password goes to {hosts[0]} {what}.", mend)] if hosts else []
+    what, fix = "unencrypted, within a private network", "Use rediss where others share that network."
+    return [note("redis", f"The password goes to {hosts[0]} {what}.", fix)] if hosts else []
 
 
 async def _is_private(host: str) -> bool:
@@ -215,7 +215,7 @@ def _does_not_publish(problem: Exception) -> Finding:
     refusal = refusal_of(problem)
     if refusal is None:
         return error("script", f"Events cannot be published: {describe(problem)}.", f"See its log. Rights: {RIGHTS}.")
-    return error("script", f"Events cannot be published: Redis {refusal.what} ({describe(problem)}).", refusal.mend)
+    return error("script", f"Events cannot be published: Redis {refusal.what} ({describe(problem)}).", refusal.fix)
 
 
 async def _clean(client: Redis, topic: str) -> None:
