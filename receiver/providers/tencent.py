@@ -15,7 +15,7 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
 
 from receiver.events import Event, EventType, ReplyData, ReportData, encode, utc
 from receiver.providers.base import DELIVERED, FAILED, JSON, SMPP_STATES, Answer, Outcome
-from receiver.providers.fields import BEIJING, LAST_SECOND
+from receiver.providers.fields import BEIJING, LAST_SECOND, any_json
 from receiver.providers.item_types import ItemProvider, ItemType
 from receiver.providers.json_items import bound_nesting
 
@@ -64,6 +64,9 @@ class StatusReport(Schema):
     description = fields.String(required=True)
     sid = fields.String(required=True, validate=validate.Length(1, 128))
     ext = SessionContext(allow_none=True)
+    #: International messages, from 1 December 2026 on: https://cloud.tencent.com/announce/detail/2540.
+    sub_error = any_json()
+    sub_error_desc = any_json()
 
 
 class Reply(Schema):
@@ -91,6 +94,8 @@ class StatusReportItem(Protocol):
     description: str
     sid: str
     ext: str | dict[str, Any] | msgspec.UnsetType | None
+    sub_error: Any
+    sub_error_desc: Any
 
 
 class ReplyItem(Protocol):
@@ -124,6 +129,10 @@ def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, An
     )
     if item.ext is not msgspec.UNSET and item.ext is not None:
         data.session_context = item.ext
+    if item.sub_error is not msgspec.UNSET or item.sub_error_desc is not msgspec.UNSET:
+        named = {"sub_error": item.sub_error, "sub_error_desc": item.sub_error_desc}
+        # Null as well, as for an unknown field: the id of an event does not depend on the version that receives it.
+        extra = {**{name: value for name, value in named.items() if value is not msgspec.UNSET}, **(extra or {})}
     if extra:
         data.extra = extra
     return Event(event_type, time, encode(data), code=data.status_desc)
