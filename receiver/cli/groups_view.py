@@ -58,7 +58,7 @@ def print_backlogs(backlogs: list[Backlog], dead_letters: Mapping[str, int], ret
             rows.add_row("", "", "", "", "", *map(Text, other))
     out = console()
     if not backlogs:
-        out.print(f"No topic{whose} has a consumer group. `receiver groups create` makes one.")
+        out.print(f"No topic{whose} has a consumer group. `receiver groups create` makes one.", soft_wrap=True)
         return
     print_table(rows)
     for topic, count in dead_letters.items():

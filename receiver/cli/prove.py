@@ -136,6 +136,6 @@ def _run(console: Console, folder: Path, plan: RunPlan) -> RunOutcome:
 
 def _tidy(console: Console, folder: Path, *, keep: bool) -> None:
     if keep:
-        console.print(f"logs and data are kept in {folder}")
+        console.print(f"logs and data are kept in {folder}", soft_wrap=True)
         return
     shutil.rmtree(folder)

@@ -71,6 +71,7 @@ class RetryProgress:
         self._printed += 1
         if self._printed <= _MAX_PRINTED:
             reasons = f": {safe('; '.join(result.reasons))}" if result.reasons else ""
-            self._console.print(Text.assemble(result.id, " ", (result.outcome, "yellow"), reasons))
+            line = Text.assemble(result.id, " ", (result.outcome, "yellow"), reasons)
+            self._console.print(line, soft_wrap=True)  # a reason may name a topic
         elif self._printed == _MAX_PRINTED + 1:
             self._console.print("… and more: see `receiver quarantine list`.", style="dim")

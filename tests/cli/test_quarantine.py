@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from messages import QUARANTINE, REPLY, SUCCESS, body, report
 
+from receiver.cli.quarantine_store import REFUSED, RetryResult
+from receiver.cli.retry_progress import RetryProgress
 from receiver.events import EnvelopeBuilder, Event, EventType
 from receiver.projects import Project
 from receiver.providers.base import CallbackRequest, Reason, Rejection
@@ -86,6 +91,21 @@ def test_retry_removes_nothing_that_is_not_in_its_stream(cli_redis: Redis, run_h
     assert (verdict["topic_urn"], verdict["entry_id"], verdict["outcome"]) == (QUARANTINE, id_, "not published")
     assert "WRONGTYPE" in verdict["reasons"][0]
     assert cli_redis.xlen(QUARANTINE) == 1
+
+
+def test_a_narrow_terminal_does_not_cut_the_topic_of_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    reading, terminal = pty.openpty()
+    with os.fdopen(terminal, "w", encoding="utf-8") as out, redirect_stdout(out):
+        results = RetryProgress("retrying", as_json=False)
+        with results.progress(1):
+            results.add([RetryResult("1-1", REFUSED, [f"{SUCCESS}: WRONGTYPE"], QUARANTINE)])
+    printed = b""
+    with suppress(OSError):  # the end of what a closed terminal has
+        while part := os.read(reading, 65536):
+            printed += part
+    os.close(reading)
+    assert f"{SUCCESS}: WRONGTYPE" in printed.decode()
 
 
 def test_retry_publishes_to_the_route_in_force_and_not_twice(cli_redis: Redis, run_here: Run) -> None:
