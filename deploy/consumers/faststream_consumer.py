@@ -41,7 +41,8 @@ async def handle(event: dict, redis: Redis) -> None:
     mark = f"done:{GROUP}:{event['id']}"
     if await redis.exists(mark):
         return
-    print(event["id"], event["data"]["message_id"], event["data"]["status"], flush=True)
+    data = event["data"]  # of a report; a reply has neither a message_id nor a status
+    print(event["id"], data.get("message_id"), data.get("status"), flush=True)
     await redis.set(mark, 1, ex=REMEMBERED)
 
 

@@ -40,8 +40,8 @@ stopping = threading.Event()
 
 def handle(event: dict, database: sqlite3.Connection) -> None:
     """Your work. The event's id is a unique key in the same transaction, so that a second delivery changes nothing."""
-    report = event["data"]
-    row = event["id"], report["message_id"], report["status"], report.get("status_desc")
+    data = event["data"]  # of a report; a reply has neither a message_id nor a status
+    row = event["id"], data.get("message_id"), data.get("status"), data.get("status_desc")
     with database:
         database.execute("INSERT INTO reports VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
 

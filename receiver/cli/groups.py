@@ -6,12 +6,19 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from redis.exceptions import ResponseError
 
 from receiver.cli.connections import run
 from receiver.cli.environment import Environment, with_environment
 from receiver.cli.formatting import counted, safe
 from receiver.cli.groups_create import create
-from receiver.cli.groups_view import backlogs_as_json, print_backlogs, print_counts, print_counts_as_json
+from receiver.cli.groups_view import (
+    DEAD_LETTER_IDLE,
+    backlogs_as_json,
+    print_backlogs,
+    print_counts,
+    print_counts_as_json,
+)
 from receiver.cli.lazy_group import OrderedGroup
 from receiver.cli.options import Ago, chosen_projects, json_option, of_project, project_option, topic_option, yes_option
 from receiver.cli.output import console, echo_json
@@ -21,6 +28,7 @@ from receiver.errors import ReceiverError
 from receiver.redis_client import on
 from receiver.streams.backlog import backlogs
 from receiver.streams.dead_letters import DeadLetters, StuckFor, dead_letters_of, stuck
+from receiver.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -107,7 +115,10 @@ def claim(  # noqa: PLR0913 a parameter for each option
         claimed: Any = await on(client, topic).xclaim(topic, group, target, limits.idle_ms, ids, justid=True)  # type: ignore[arg-type]
         return len(claimed)
 
-    moved = run(_each(environment.settings(), project, names, group, limits, work))
+    settings = environment.settings()
+    moved = run(_each(settings, project, names, group, limits, work))
+    if not moved.total():
+        _tell_of_younger(settings, project, names, group, limits)
     if as_json:
         print_counts_as_json(moved, group=group, consumer=target, dry_run=dry_run)
         return
@@ -136,7 +147,7 @@ def claim(  # noqa: PLR0913 a parameter for each option
     help="Only entries that were delivered so often, or more often.",
 )
 @click.option("--reason", metavar="TEXT", help="Why; it is kept with each entry. [default: delivered N times]")
-@_min_idle("1m")
+@_min_idle(f"{DEAD_LETTER_IDLE}s")
 @project_option
 @topic_option
 @_dry_run
@@ -166,9 +177,6 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
     settings = environment.settings()
     limits = StuckFor(int(min_idle * 1000), deliveries)
 
-    async def count(_client: Client, _topic: str, entries: list[PendingEntry]) -> int:
-        return len(entries)
-
     async def move(client: Client, topic: str, entries: list[PendingEntry]) -> int:
         words = reason or f"delivered {deliveries} times or more, and no consumer finished it"
         dead = DeadLetters(client, topic, group, idle_ms=limits.idle_ms, reason=words)
@@ -176,7 +184,9 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
         await dead.close()
         return sum(moved)
 
-    found = run(_each(settings, project, names, group, limits, count))
+    found = run(_each(settings, project, names, group, limits, _count))
+    if not found.total():
+        _tell_of_younger(settings, project, names, group, limits)
     if not (dry_run or yes) and found.total():
         click.confirm(
             f"Move {counted(found.total(), 'entry', 'entries')} of group {group} to the dead letters?",
@@ -194,10 +204,17 @@ def dead_letter(  # noqa: PLR0913 a parameter for each option
 async def _list(settings: Settings, project: str | None, names: tuple[str, ...], *, as_json: bool) -> None:
     found: list[Backlog] = []
     dead: dict[str, int] = {}
+    wrong: list[str] = []
     projects = [each.id for each in chosen_projects(settings.projects, project)]
     async with streams_connected(settings, project) as (client, routing):
         for topic in chosen_streams(routing, names) if names else streams_of(routing):
-            found += await backlogs(client, topic)
+            try:
+                found += await backlogs(client, topic)
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                wrong.append(topic)
+                continue
             if topic.endswith(dead_letters_of("")):
                 dead[topic] = await on(client, topic).xlen(topic)
     if as_json:
@@ -205,6 +222,22 @@ async def _list(settings: Settings, project: str | None, names: tuple[str, ...],
             echo_json(row)
     else:
         print_backlogs(found, dead, settings.retention, of_project(projects))
+    if wrong:
+        raise ReceiverError(f"the key of {', '.join(wrong)} holds no stream: `receiver check` has the fix")
+
+
+async def _count(_client: Client, _topic: str, entries: list[PendingEntry]) -> int:
+    return len(entries)
+
+
+def _tell_of_younger(
+    settings: Settings, project: str | None, names: tuple[str, ...], group: str, limits: StuckFor
+) -> None:
+    """Say how many entries only --min-idle leaves out: a consumer that fails and starts again keeps them young."""
+    younger = run(_each(settings, project, names, group, limits._replace(idle_ms=0), _count)).total()
+    if younger:
+        count = counted(younger, "entry was", "entries were")
+        click.echo(f"{count} delivered within the last {duration(limits.idle_ms / 1000)}: see --min-idle.", err=True)
 
 
 async def _each(  # noqa: PLR0913, PLR0917 the selection of entries

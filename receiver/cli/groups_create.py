@@ -15,6 +15,7 @@ from receiver.cli.topics import chosen_streams, having_group, streams_connected
 from receiver.errors import ReceiverError
 from receiver.events import utc
 from receiver.redis_client import on
+from receiver.routing import project_of
 from receiver.streams.entry_ids import id_parts, now_ms
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ def create(  # noqa: PLR0913 a parameter for each option
 
 async def _having(settings: Settings, project: str | None, names: tuple[str, ...], group: str) -> list[str]:
     async with streams_connected(settings, project) as (client, routing):
-        return await having_group(client, chosen_streams(routing, names), group)
+        streams = chosen_streams(routing, names)
+        owners = sorted({str(project_of(stream)) for stream in streams})
+        if any(":" not in name for name in names) and len(owners) > 1:  # a group that nobody reads stops the trimming
+            raise click.UsageError(f"the projects {', '.join(owners)} have this topic: choose one with --project.")
+        return await having_group(client, streams, group)
 
 
 async def _create(

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from receiver.cli.formatting import counted, elapsed, safe, times
 from receiver.cli.output import console, echo_json, place, print_table, table
+from receiver.streams.backlog import MANY_DELIVERIES
 from receiver.units import duration
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = ("topic", "group", "lag", "pending", "oldest", "consumer", "has", "idle")
 _NUMBERS: Final = ("lag", "pending", "has")
-#: Deliveries after which an entry is rather put aside than given to another consumer.
-_MANY_DELIVERIES: Final = 5
+#: Seconds without a delivery after which ``receiver groups dead-letter`` puts an entry aside.
+DEAD_LETTER_IDLE: Final = 60
 #: Milliseconds without a delivery after which a pending entry counts as stuck.
 _STUCK_MS: Final = 5 * 60_000
 
@@ -37,6 +38,7 @@ def backlogs_as_json(backlogs: Iterable[Backlog], retention: float) -> Iterator[
             "pending": one.pending,
             "last_delivered_id": one.last_delivered_id,
             "oldest": None if one.oldest is None else one.oldest._asdict(),
+            "failing": None if one.failing is None else one.failing._asdict(),
             "consumers": [consumer._asdict() for consumer in one.consumers],
             "holds_back_trimming": one in holding.values(),
         }
@@ -85,19 +87,23 @@ def print_counts_as_json(counts: Counter[str], **about: str | bool) -> None:
 def _advice(backlogs: list[Backlog], retention: float) -> Iterator[Text]:
     holding = _holding(backlogs, retention)
     for one in backlogs:
-        oldest = one.oldest
-        if oldest is None or not (one in holding.values() or (oldest.idle_ms or 0) >= _STUCK_MS):
-            continue
-        holds = " It holds back the trimming of the topic." if one in holding.values() else ""
-        line = Text.assemble(
-            (safe(one.group), "bold yellow"),
-            f" has not acknowledged {oldest.entry_id} of {one.topic}, {elapsed(oldest.age_ms / 1000)} old, ",
-            f"{_where(oldest)}.{holds}\n  → {_help(one, oldest)}",
-        )
-        yield line
+        holds = one in holding.values()
+        stuck = one.oldest is not None and (holds or (one.oldest.idle_ms or 0) >= _STUCK_MS)
+        if one.oldest is not None and stuck:
+            yield _line(one, one.oldest, " It holds back the trimming of the topic." if holds else "")
+        if one.failing is not None and not (stuck and one.failing == one.oldest):
+            yield _line(one, one.failing)
     if not holding:
         kept = f"RECEIVER_RETENTION ({duration(retention)})"
         yield Text(f"Nothing holds back the trimming: no group is more than {kept} behind.", "dim")
+
+
+def _line(one: Backlog, entry: Oldest, holds: str = "") -> Text:
+    return Text.assemble(
+        (safe(one.group), "bold yellow"),
+        f" has not acknowledged {entry.entry_id} of {one.topic}, {elapsed(entry.age_ms / 1000)} old, ",
+        f"{_where(entry)}.{holds}\n  → {_help(one, entry)}",
+    )
 
 
 def _where(oldest: Oldest) -> str:
@@ -115,8 +121,9 @@ def _help(one: Backlog, oldest: Oldest) -> str:
             "Start its consumers. If nobody needs the group any more, remove it: "
             f"redis-cli XGROUP DESTROY {one.topic} {safe(one.group)}"
         )
-    if (oldest.deliveries or 0) >= _MANY_DELIVERIES:
-        return f"receiver groups dead-letter {safe(one.group)} --topic {name}"
+    if (oldest.deliveries or 0) >= MANY_DELIVERIES:
+        young = (oldest.idle_ms or 0) < DEAD_LETTER_IDLE * 1000  # its consumer fails on it over and over
+        return f"receiver groups dead-letter {safe(one.group)} --topic {name}{' --min-idle 0s' if young else ''}"
     return f"receiver groups claim {safe(one.group)} --topic {name} --from {safe(oldest.consumer)} --to CONSUMER"
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli.conftest import json_lines
-from messages import REPLY, SUCCESS
+from messages import FAIL, REPLY, SUCCESS
 
 from receiver.cli.groups_create import _before
 from receiver.lookups.group import GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cli.conftest import Run
     from redis import Redis
@@ -64,6 +65,26 @@ def test_the_table_shows_lag_pending_entries_and_consumers(cli_redis: Redis, top
     assert f"billing has not acknowledged {oldest['entry_id']}" in shown
     assert "→ receiver groups dead-letter billing --topic sms_success" in shown
     assert "Nothing holds back the trimming" in shown
+
+
+def test_an_entry_whose_consumer_fails_over_and_over_is_named_though_an_older_one_is_pending(
+    cli_redis: Redis, topic: str, run_here: Run
+) -> None:
+    """Each delivery makes it young again, so that nothing would be put aside after the usual time."""
+    failing = _groups(run_here)[topic, "billing"]["failing"]["entry_id"]
+    (third,) = cli_redis.xpending_range(topic, "billing", f"({failing}", "+", 1)
+    older, failing = failing, str(third["message_id"])
+    cli_redis.xclaim(topic, "billing", "gone", 0, [older], idle=3_600_000, retrycount=1)
+    cli_redis.xclaim(topic, "billing", "host-2", 0, [failing], idle=3_000, retrycount=11)
+    found = _groups(run_here)[topic, "billing"]
+    assert (found["oldest"]["entry_id"], found["failing"]["entry_id"]) == (older, failing)
+    shown = run_here("groups").stdout
+    assert "→ receiver groups claim billing --topic sms_success --from gone --to CONSUMER" in shown
+    assert f"billing has not acknowledged {failing}" in shown
+    assert "→ receiver groups dead-letter billing --topic sms_success --min-idle 0s" in shown
+    arguments = ("groups", "dead-letter", "billing", "--topic", "sms_success", "--yes")
+    assert "1 entry was delivered within the last 1 minute: see --min-idle." in run_here(*arguments).stderr
+    assert "1 entry put aside" in run_here(*arguments, "--min-idle", "0s").stdout
 
 
 def test_what_holds_back_the_trimming_is_named_with_the_entry(cli_redis: Redis, run_here: Run) -> None:
@@ -185,7 +206,7 @@ def test_an_entry_that_somebody_works_on_is_left_alone(cli_redis: Redis, topic: 
     assert cli_redis.xlen(DEAD) == 1, "the other entry was delivered a moment ago"
 
 
-def test_a_new_group_begins_with_the_events_of_yesterday(cli_redis: Redis, run_here: Run) -> None:
+def test_a_new_group_begins_with_the_events_of_yesterday(cli_redis: Redis, run_here: Run, tmp_path: Path) -> None:
     cli_redis.xgroup_create(SUCCESS, "keeps", "0", mkstream=True)
     _events(cli_redis, SUCCESS, 1, ago=2 * 86400)
     (first,) = _events(cli_redis, SUCCESS, 2, ago=3600)
@@ -202,6 +223,12 @@ def test_a_new_group_begins_with_the_events_of_yesterday(cli_redis: Redis, run_h
     assert run_here("groups", "create", "crm", "--from-start", "--all-topics", "--reset", "--yes").returncode == 0
     assert len(cli_redis.xreadgroup("crm", "one", {SUCCESS: ">"})[0][1]) == 3
     assert run_here("groups", "create", "now", "--from-now", "--topic", SUCCESS).stdout.endswith("the next event\n")
+    (tmp_path / "two.toml").write_text("[projects.shop]\ndefault = true\n[projects.bank]\n")
+    config = {"RECEIVER_CONFIG": str(tmp_path / "two.toml")}
+    both = run_here("groups", "create", "new", "--from-now", "--topic", "sms_success", **config)
+    assert "the projects bank, shop have this topic: choose one with --project" in both.stderr
+    one = run_here("groups", "create", "new", "--from-now", "--topic", "sms_success", "--project", "bank", **config)
+    assert one.stdout == "urn:smn:local:bank:sms_success  begins with the next event\n"
     assert run_here("groups", "create", "crm", "--all-topics").returncode == 2
     unnamed = run_here("groups", "create", "other", "--since", "24h")
     assert (unnamed.returncode, "name each topic that the group reads" in unnamed.stderr) == (2, True)
@@ -211,8 +238,10 @@ def test_mistakes_are_sentences_that_name_what_there_is(cli_redis: Redis, run_he
     assert "choose one of: urn:smn:local:default:sms_success," in run_here("groups", "--topic", "nothing").stderr
     assert "No topic of project default has a consumer group." in run_here("groups").stdout
     cli_redis.set(SUCCESS, "in the way")
+    cli_redis.xgroup_create(FAIL, "billing", "0", mkstream=True)
     result = run_here("groups")
-    assert (result.returncode, "WRONGTYPE" in result.stderr) == (2, True)
+    assert (result.returncode, f"{FAIL} " in result.stdout) == (2, True)
+    assert f"the key of {SUCCESS} holds no stream: `receiver check` has the fix" in result.stderr
 
 
 def test_a_dead_letter_that_is_put_aside_again_has_each_field_once(cli_redis: Redis, topic: str, run_here: Run) -> None:

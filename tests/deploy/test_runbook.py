@@ -346,6 +346,6 @@ def test_a_new_consumer_begins_with_yesterday(machine):
     """On the topic that it reads, and on no other."""
     assert machine.post(report("yesterday:1")) == (200, OK)
     [step] = steps("Yesterday's events for a new consumer")
-    assert "begins with" in machine.shell(step, GROUP="crm", TOPIC="sms_success")
+    assert "begins with" in machine.shell(step, PROJECT="shop", GROUP="crm", TOPIC="sms_success")
     assert "yesterday:1" in machine.read("one", group="crm").values()
     assert {one["name"] for one in machine.redis.xinfo_groups(FAIL)} == {"billing"}
