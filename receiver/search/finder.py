@@ -137,10 +137,12 @@ class Search:
     async def _matches(self) -> AsyncIterator[Match]:
         """Yield the entries: those that hints lead to and then, if there are none, those of all topics."""
         text, continues = self._request.text, self._request.newest_ms is not None
-        number = self._wanted.is_number and all(one.report.message_id != text for _, one in self._reports)
         if not continues:
             async for match in self._hinted():
                 yield match
+        # The digits of an entry id may be a phone number; that of an entry that is there is not meant as one.
+        number = self._wanted.is_number and not self._seen
+        number = number and all(one.report.message_id != text for _, one in self._reports)
         if not (continues or number):
             async for match in self._of_reports():
                 yield match

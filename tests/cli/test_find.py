@@ -78,6 +78,7 @@ def test_a_published_event_is_found_with_what_each_group_has_done(
     assert re.search(r"billing  pending with billing-1, idle for \d+s, delivered once\n", shown)
     for other in (found["event"]["id"], id_):
         assert [each["entry_id"] for each in _found(run_here, other)] == [id_]
+    assert "where the event was to be expected" in run_here("find", id_).stderr, "its digits are read as no number"
 
 
 def test_all_events_of_a_number_are_found_in_any_spelling(service: Receiver, cli_redis: Redis, run_here: Run) -> None:
