@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from receiver.cli.formatting import elapsed, safe, times
+from receiver.cli.groups_view import STUCK_MS
 from receiver.cli.options import of_project
 from receiver.cli.output import console, echo_json
 from receiver.events import utc
@@ -71,8 +72,20 @@ def _lines(result: SearchResult) -> Iterator[tuple[str, Text | str]]:
         yield "groups", "none"
     if result.record is not None:
         yield "report", _report(result.record)
+    yield from _next_steps(result)
+
+
+def _next_steps(result: SearchResult) -> Iterator[tuple[str, str]]:
+    """Yield the commands that help, for an entry that a consumer has left, or whose work was lost."""
     if result.verdict is Verdict.QUARANTINED:
         yield "fix", f"receiver quarantine show {result.entry_id} --project {result.project_id}"
+    for reader in result.readers:
+        if reader.state == PENDING and (reader.idle_ms or 0) >= STUCK_MS:
+            claim = f"receiver groups claim {safe(reader.group)} --topic {result.topic}"
+            yield "fix", f"{claim} --from {safe(reader.consumer)} --to CONSUMER, then restart CONSUMER"
+    if any(reader.state == ACKNOWLEDGED for reader in result.readers):
+        entry = result.entry_id
+        yield "if lost", f"receiver replay --topic {result.topic} --from {entry} --to {entry}"
 
 
 def _of_event(data: dict[str, Any], result: SearchResult) -> Iterator[tuple[str, str]]:

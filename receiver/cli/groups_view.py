@@ -23,7 +23,7 @@ _NUMBERS: Final = ("lag", "pending", "has")
 #: Seconds without a delivery after which ``receiver groups dead-letter`` puts an entry aside.
 DEAD_LETTER_IDLE: Final = 60
 #: Milliseconds without a delivery after which a pending entry counts as stuck.
-_STUCK_MS: Final = 5 * 60_000
+STUCK_MS: Final = 5 * 60_000
 
 
 def backlogs_as_json(backlogs: Iterable[Backlog], retention: float) -> Iterator[dict[str, Any]]:
@@ -88,7 +88,7 @@ def _advice(backlogs: list[Backlog], retention: float) -> Iterator[Text]:
     holding = _holding(backlogs, retention)
     for one in backlogs:
         holds = one in holding.values()
-        stuck = one.oldest is not None and (holds or (one.oldest.idle_ms or 0) >= _STUCK_MS)
+        stuck = one.oldest is not None and (holds or (one.oldest.idle_ms or 0) >= STUCK_MS)
         if one.oldest is not None and stuck:
             yield _line(one, one.oldest, " It holds back the trimming of the topic." if holds else "")
         if one.failing is not None and not (stuck and one.failing == one.oldest):

@@ -76,6 +76,11 @@ def test_a_published_event_is_found_with_what_each_group_has_done(
     shown = run_here("find", "5000:1", COLUMNS="40").stdout
     assert f"  topic     {SUCCESS}\n  entry     {id_}\n" in shown, "ids are in one piece whatever the width"
     assert re.search(r"billing  pending with billing-1, idle for \d+s, delivered once\n", shown)
+    assert f"  if lost   receiver replay --topic {SUCCESS} --from {id_} --to {id_}\n" in shown
+    assert "  fix " not in shown, "billing-1 may be at work"
+    cli_redis.xclaim(SUCCESS, "billing", "billing-1", 0, [id_], idle=3_600_000)
+    claim = f"  fix       receiver groups claim billing --topic {SUCCESS} --from billing-1 --to CONSUMER"
+    assert claim in run_here("find", "5000:1").stdout
     for other in (found["event"]["id"], id_):
         assert [each["entry_id"] for each in _found(run_here, other)] == [id_]
     assert "where the event was to be expected" in run_here("find", id_).stderr, "its digits are read as no number"
