@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate
+from msgspec import UNSET
 
 from receiver.events import Event, EventType, ReplyData, ReportData, encode, utc
 from receiver.providers.base import DELIVERED, FAILED, JSON, SMPP_STATES, Answer, Outcome
@@ -127,12 +128,13 @@ def _report(_provider: ItemProvider, item: StatusReportItem, extra: dict[str, An
         mobile=item.mobile,
         deliver_time=time,
     )
-    if item.ext is not msgspec.UNSET and item.ext is not None:
-        data.session_context = item.ext
-    if item.sub_error is not msgspec.UNSET or item.sub_error_desc is not msgspec.UNSET:
+    context = item.ext
+    if context is not UNSET and context is not None:
+        data.session_context = context
+    if not (item.sub_error is item.sub_error_desc is UNSET):
         named = {"sub_error": item.sub_error, "sub_error_desc": item.sub_error_desc}
         # Null as well, as for an unknown field: the id of an event does not depend on the version that receives it.
-        extra = {**{name: value for name, value in named.items() if value is not msgspec.UNSET}, **(extra or {})}
+        extra = {**{name: value for name, value in named.items() if value is not UNSET}, **(extra or {})}
     if extra:
         data.extra = extra
     return Event(event_type, time, encode(data), code=data.status_desc)
