@@ -115,7 +115,7 @@ def _where(oldest: Oldest) -> str:
 
 
 def _help(one: Backlog, oldest: Oldest) -> str:
-    name = one.topic.rpartition(":")[2]
+    of_topic = f"{safe(one.group)} --topic {one.topic}"  # whole: its name alone is one of each project
     if oldest.consumer is None:
         return (
             "Start its consumers. If nobody needs the group any more, remove it: "
@@ -123,8 +123,8 @@ def _help(one: Backlog, oldest: Oldest) -> str:
         )
     if (oldest.deliveries or 0) >= MANY_DELIVERIES:
         young = (oldest.idle_ms or 0) < DEAD_LETTER_IDLE * 1000  # its consumer fails on it over and over
-        return f"receiver groups dead-letter {safe(one.group)} --topic {name}{' --min-idle 0s' if young else ''}"
-    return f"receiver groups claim {safe(one.group)} --topic {name} --from {safe(oldest.consumer)} --to CONSUMER"
+        return f"receiver groups dead-letter {of_topic}{' --min-idle 0s' if young else ''}"
+    return f"receiver groups claim {of_topic} --from {safe(oldest.consumer)} --to CONSUMER"
 
 
 def _holding(backlogs: Iterable[Backlog], retention: float) -> dict[str, Backlog]:

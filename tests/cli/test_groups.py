@@ -63,7 +63,7 @@ def test_the_table_shows_lag_pending_entries_and_consumers(cli_redis: Redis, top
     shown = run_here("groups", COLUMNS="40").stdout
     assert topic in shown
     assert f"billing has not acknowledged {oldest['entry_id']}" in shown
-    assert "→ receiver groups dead-letter billing --topic sms_success" in shown
+    assert f"→ receiver groups dead-letter billing --topic {SUCCESS}" in shown
     assert "Nothing holds back the trimming" in shown
 
 
@@ -79,9 +79,9 @@ def test_an_entry_whose_consumer_fails_over_and_over_is_named_though_an_older_on
     found = _groups(run_here)[topic, "billing"]
     assert (found["oldest"]["entry_id"], found["failing"]["entry_id"]) == (older, failing)
     shown = run_here("groups").stdout
-    assert "→ receiver groups claim billing --topic sms_success --from gone --to CONSUMER" in shown
+    assert f"→ receiver groups claim billing --topic {SUCCESS} --from gone --to CONSUMER" in shown
     assert f"billing has not acknowledged {failing}" in shown
-    assert "→ receiver groups dead-letter billing --topic sms_success --min-idle 0s" in shown
+    assert f"→ receiver groups dead-letter billing --topic {SUCCESS} --min-idle 0s" in shown
     arguments = ("groups", "dead-letter", "billing", "--topic", "sms_success", "--yes")
     assert "1 entry was delivered within the last 1 minute: see --min-idle." in run_here(*arguments).stderr
     assert "1 entry put aside" in run_here(*arguments, "--min-idle", "0s").stdout

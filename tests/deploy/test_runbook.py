@@ -258,7 +258,7 @@ def test_a_stuck_consumer_loses_its_entry_to_another_or_to_the_dead_letters(mach
     first, second = steps("A consumer is stuck")
     with machine.died_with("stuck:1") as entry:
         printed = machine.shell(first)
-        assert "receiver groups claim billing --topic sms_success --from host-2 --to CONSUMER" in printed
+        assert f"receiver groups claim billing --topic {SUCCESS} --from host-2 --to CONSUMER" in printed
         told = machine.shell(second, GROUP="billing", DEAD="host-2", LIVING="host-1")
         assert "1 entry given to host-1" in told
         assert "restart it" in told
