@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from receiver.peers import WorkerReport
+
+#: Once: it is read from the disk, and a scrape must not hold up the callbacks.
+_VERSION: Final = version("sms-callback-receiver")
 
 
 def samples() -> tuple[list[Sample], list[Sample]]:
@@ -70,7 +73,7 @@ class _States(Collector):
             started.add_metric([str(state.worker)], state.started_at)
         for outcome in sorted({outcome for state in self._states for outcome in state.index_entries}):
             index.add_metric([outcome], max(state.index_entries.get(outcome, 0) for state in self._states))
-        build.add_metric([version("sms-callback-receiver"), platform.python_version()], 1)
+        build.add_metric([_VERSION, platform.python_version()], 1)
         yield from (started, index, build)
 
     def _routes(self) -> Iterator[Metric]:
